@@ -1,0 +1,1 @@
+"""Raw files -> encoded block records -> batches. Knows nothing of models."""

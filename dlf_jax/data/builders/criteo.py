@@ -1,0 +1,44 @@
+"""Criteo: a week of display ad clicks; 13 columns of numbers and 26 of categories."""
+
+from __future__ import annotations
+
+from dlf_jax.data import sources
+from dlf_jax.data.builders.base import Builder
+from dlf_jax.data.schema import Schema
+
+NUMBERS = tuple(f'I{i}' for i in range(1, 14))
+CATEGORIES = tuple(f'C{i}' for i in range(1, 27))
+
+
+class Criteo(Builder):
+    """Criteo_x1 (33,003,326 / 8,250,124 / 4,587,167 rows), or Kaggle's raw train.txt.
+
+    `dataset.treatment='auto'` takes `none` for x1, whose numbers are normalised already, and
+    `log2` (the competition winners' categories) for the raw form.
+    """
+
+    INSTRUCTIONS = (
+        'Download train.csv, valid.csv and test.csv of the dataset reczoo/Criteo_x1 from the Hugging '
+        'Face hub and give their paths (--config.dataset.train=..., .valid=..., .test=...), or '
+        "Kaggle's train.txt (45,840,617 tab-separated lines without a header), plain or .gz, as "
+        '--config.dataset.train=.../train.txt: it is then split 7:2:1. '
+        'Without the files, --dataset=synthetic trains on embedded data of the same shape'
+    )
+
+    @classmethod
+    def open_files(cls, config, paths):
+        if not paths[0].lower().removesuffix('.gz').endswith('.txt'):
+            return super().open_files(config, paths)
+        # Kaggle's files have no header; its test.txt has no label either.
+        columns = ('label', *NUMBERS, *CATEGORIES)
+        if sources.count_fields(paths[0], '\t') == len(columns) - 1:
+            columns = columns[1:]
+        return sources.open_table(paths, separator='\t', columns=columns, quote=False)
+
+    def make_schema(self, table):
+        treatment = self.dataset.treatment
+        if treatment == 'auto':
+            raw = not table.paths[0].lower().removesuffix('.gz').endswith('.csv')
+            treatment = 'log2' if raw else 'none'
+        numbers = (self.number(name, treatment) for name in NUMBERS)
+        return Schema((*numbers, *(self.categorical(name) for name in CATEGORIES)), 'label')

@@ -1,0 +1,140 @@
+"""Embedded data, made from a seed: Criteo's shape, with clicks drawn from a known probability.
+
+The logit of a row is a sum of parts planted on purpose: a weight per value (first order), inner
+products of latent vectors of pairs of fields (second), products of three fields' latents (third), and
+linear and crossed terms of the numbers. So the best AUC that any model can reach is known.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from dlf_jax.data.builders.base import Builder, truth_path
+from dlf_jax.data.builders.criteo import CATEGORIES, NUMBERS
+from dlf_jax.data.schema import Schema
+from dlf_jax.data.sources import Chunk
+from dlf_jax.data.splits import split
+
+CHUNK_ROWS = 65_536
+SIZES = (
+    1200, 500, 900, 700, 60, 12, 800, 120, 4, 600, 400, 900, 300, 20, 500, 800, 10, 250, 150, 5, 700,
+    14, 15, 600, 40, 350,
+)  # fmt: skip
+ZIPF = 1.2
+MISSING_NUMBERS = 0.08
+MISSING_VALUES = 0.04
+PAIRS = ((0, 9), (4, 14), (5, 22), (7, 23), (8, 16), (13, 19), (17, 21), (18, 24))
+TRIPLES = ((4, 8, 16), (5, 13, 21), (19, 22, 24))
+RANK = 3
+# Standard deviation of each part of the logit, and its mean.
+FIRST, SECOND, THIRD, NUMERIC, BIAS = 0.9, 0.8, 0.6, 0.6, -1.4
+
+
+class SyntheticTable:
+    """Rows made on the spot; any number of them, always the same for a seed."""
+
+    columns = ('label', *NUMBERS, *CATEGORIES)
+    paths = ()
+
+    def __init__(self, rows: int, seed: int):
+        self.rows = rows
+        self.seed = seed
+
+    @property
+    def name(self) -> str:
+        return 'the synthetic data'
+
+    def count(self) -> int:
+        return self.rows
+
+    def chunks(self, text: Sequence[str], numbers: Sequence[str]) -> Iterator[Chunk]:
+        for start in range(0, self.rows, CHUNK_ROWS):
+            frame = self.frame(start).drop('probability')
+            yield Chunk(frame.select(*text, *numbers), self.name, start + 1)
+
+    @functools.cached_property
+    def _law(self) -> dict[str, list[np.ndarray] | np.ndarray]:
+        """The latents of every value; index 0 is the missing value."""
+        draw = np.random.Generator(np.random.PCG64([self.seed, 0]))
+        return {
+            'weight': [draw.normal(size=n + 1) for n in SIZES],
+            'latent': [draw.normal(size=(n + 1, RANK)) for n in SIZES],
+            'sign': [draw.choice([-1.0, 1.0], size=n + 1) for n in SIZES],
+            'slope': draw.normal(size=len(NUMBERS)),
+            'cumulated': [np.cumsum(1.0 / np.arange(1, n + 1) ** ZIPF) for n in SIZES],
+        }
+
+    @functools.cached_property
+    def _texts(self) -> list[pl.Series]:
+        return [
+            pl.Series([None, *(f'{(i * 0x9E3779B1 + f * 0x85EBCA77) % 2**32:08x}' for i in range(n))])
+            for f, n in enumerate(SIZES)
+        ]
+
+    def frame(self, start: int) -> pl.DataFrame:
+        """The chunk of rows that begins at `start`, with the `probability` of a click."""
+        law = self._law
+        draw = np.random.Generator(np.random.PCG64([self.seed, 1, start]))
+        rows = min(CHUNK_ROWS, self.rows - start)
+        ids = [np.searchsorted(c, draw.random(rows) * c[-1], side='right') + 1 for c in law['cumulated']]
+        ids = [np.where(draw.random(rows) < MISSING_VALUES, 0, i) for i in ids]
+        x = draw.normal(size=(rows, len(NUMBERS)))
+        x[draw.random(x.shape) < MISSING_NUMBERS] = np.nan
+        z = np.nan_to_num(x)
+
+        weight, latent, sign = law['weight'], law['latent'], law['sign']
+        first = sum(weight[f][i] for f, i in enumerate(ids)) / len(SIZES) ** 0.5
+        second = sum((latent[a][ids[a]] * latent[b][ids[b]]).sum(1) for a, b in PAIRS)
+        third = sum(sign[a][ids[a]] * sign[b][ids[b]] * sign[c][ids[c]] for a, b, c in TRIPLES)
+        crossed = sum(z[:, n] * sign[f][ids[f]] for n, f in enumerate((4, 5, 7, 8, 13)))
+        logit = (
+            BIAS
+            + FIRST * first
+            + SECOND * second / (len(PAIRS) * RANK) ** 0.5
+            + THIRD * third / len(TRIPLES) ** 0.5
+            + NUMERIC * (z @ law['slope'] + crossed) / (len(NUMBERS) + 5) ** 0.5
+        )
+        probability = 1 / (1 + np.exp(-logit))
+        columns = {'label': (draw.random(rows) < probability).astype(np.float64)}
+        # Two decimals, as in files that people write; the law's own numbers are not rounded back.
+        columns |= {name: pl.Series(np.round(x[:, n], 2), nan_to_null=True) for n, name in enumerate(NUMBERS)}
+        columns |= {
+            name: self._texts[f].gather(ids[f].astype(np.uint32)) for f, name in enumerate(CATEGORIES)
+        }
+        return pl.DataFrame({**columns, 'probability': probability})
+
+
+class Synthetic(Builder):
+    """Embedded data of Criteo's shape, made from `dataset.seed`: `dataset.rows` rows, split 7:2:1."""
+
+    def open_tables(self):
+        config = self.dataset
+        self._whole = SyntheticTable(config.rows, config.seed)
+        return split(self._whole, 'chronological', config.fractions, 0)
+
+    def make_schema(self, table):
+        del table
+        treatment = 'standard' if self.dataset.treatment == 'auto' else self.dataset.treatment
+        numbers = (self.number(name, treatment) for name in NUMBERS)
+        return Schema((*numbers, *(self.categorical(name) for name in CATEGORIES)), 'label')
+
+    def _split_generators(self, dl_manager):
+        for part in ('valid', 'test'):
+            if part in self.tables:
+                self._save_truth(part)
+        return super()._split_generators(dl_manager)
+
+    def _save_truth(self, part: str) -> None:
+        """Keeps the true probabilities beside the records, so that the best AUC can be told."""
+        table = self.tables[part]
+        low, high = (int(np.ceil(bound * self._whole.rows)) for bound in (table.low, table.high))
+        starts = range(low // CHUNK_ROWS * CHUNK_ROWS, high, CHUNK_ROWS)
+        whole = pl.concat([self._whole.frame(start).select('probability') for start in starts])
+        truth = whole.slice(low - starts[0], high - low)
+        Path(self.data_dir).mkdir(parents=True, exist_ok=True)
+        truth.write_parquet(truth_path(self.data_dir, part))

@@ -1,0 +1,405 @@
+"""Files of rows (CSV, TSV, Parquet; globs, .gz) as a stream of Polars frames.
+
+Polars parses; this module cuts the files into chunks at line ends, so that memory does not grow with
+a file and every complaint can name its line. Polars fills short rows with nulls without a word, so
+the separators of every chunk are counted first.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import glob
+import gzip
+import io
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dlf_jax.errors import UserError
+
+CHUNK_BYTES = 16 << 20
+MAX_LINE_BYTES = 64 << 20
+PARQUET_ROWS = 65_536
+
+_QUOTED = re.compile(rb'"[^"]*"')
+_SEPARATORS = {',': 'a comma', '\t': 'a tab', ';': 'a semicolon', '|': 'a bar', ' ': 'a space'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Chunk:
+    """Some consecutive rows of a file.
+
+    Attributes:
+      frame: the rows; text columns as String, number columns as Float64, empty fields null.
+      path: the file.
+      first: line number (text) or row number (Parquet) of the first row, counted from 1.
+      raw: the text that the rows were parsed from; None for other forms.
+      kept: positions of the frame's rows among those of `raw`, where some were left out.
+    """
+
+    frame: pl.DataFrame
+    path: str
+    first: int
+    raw: bytes | None = None
+    kept: np.ndarray | None = None
+
+    def keep(self, rows: np.ndarray) -> Chunk:
+        """The chunk with only the rows at these positions, int64 [n]."""
+        return dataclasses.replace(self, frame=self.frame[rows], kept=rows)
+
+    def where(self, row: int) -> str:
+        """Names a row of the frame for a person: `file, line N`."""
+        if self.kept is not None:
+            row = int(self.kept[row])
+        if self.raw is None:
+            return f'{self.path}, row {self.first + row}'
+        if b'"' not in self.raw:
+            return f'{self.path}, line {self.first + row}'
+        reader = csv.reader(io.StringIO(self.raw.decode('utf-8', 'replace'), newline=''))
+        line = 0
+        for _ in range(row):
+            next(reader)
+            line = reader.line_num
+        return f'{self.path}, line {self.first + line}'
+
+
+class Table(Protocol):
+    """Rows from one or more files of one form, or made on the spot."""
+
+    paths: tuple[str, ...]  # empty where the rows are made on the spot
+
+    @property
+    def name(self) -> str:
+        """The files, for messages."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns' names, in file order."""
+
+    def chunks(self, text: Sequence[str], numbers: Sequence[str]) -> Iterator[Chunk]:
+        """Yields the rows in order, only the columns asked for. Raises UserError on bad rows."""
+
+    def count(self) -> int:
+        """Number of rows; text files are read through for it."""
+
+
+def expand(spec: str | Sequence[str], key: str) -> tuple[str, ...]:
+    """Paths of a config value: one path, several by commas, or a glob; each must exist.
+
+    Args:
+      spec: the value.
+      key: the flag or config key that it came from, for the message.
+    """
+    parts = [p.strip() for p in spec.split(',')] if isinstance(spec, str) else list(spec)
+    paths: list[str] = []
+    for part in filter(None, parts):
+        part = os.path.expanduser(part)
+        found = sorted(glob.glob(part)) if glob.has_magic(part) and not Path(part).exists() else [part]
+        if not found:
+            raise UserError(f'{key}: no file matches {part!r}')
+        for path in found:
+            if Path(path).is_dir():
+                raise UserError(f'{key}: {path} is a folder; name the files, for example {path}/*.csv')
+            if not Path(path).is_file():
+                raise UserError(f'{key}: no such file: {path}')
+        paths += found
+    if not paths:
+        raise UserError(f'{key}: no file named')
+    return tuple(paths)
+
+
+def open_table(
+    paths: Sequence[str], *, separator: str = '', columns: Sequence[str] = (), quote: bool = True
+) -> Table:
+    """Opens files by their names' endings: `.parquet`, else text, `.gz` or plain.
+
+    Args:
+      paths: files of one form, read one after the other.
+      separator: of text files; '' takes a comma for `.csv` and a tab for `.tsv` and `.txt`.
+      columns: names, for text files without a header line.
+      quote: whether double quotes group characters in text files.
+    """
+    first = paths[0].lower().removesuffix('.gz')
+    if first.endswith(('.parquet', '.pq')):
+        return ParquetTable(tuple(paths))
+    if not separator:
+        separator = '\t' if first.endswith(('.tsv', '.txt')) else ','
+    return TextTable(tuple(paths), separator, tuple(columns), quote)
+
+
+def count_fields(path: str, separator: str) -> int:
+    """Fields of the first line of a text file without quotes."""
+    with _open_binary(path) as file:
+        return _guard(path, file.readline, MAX_LINE_BYTES).count(separator.encode()) + 1
+
+
+def check_columns(table: Table, wanted: Sequence[str], why: str) -> None:
+    """Raises UserError naming the first of `wanted` that the table lacks."""
+    for name in wanted:
+        if name not in table.columns:
+            found = ', '.join(table.columns[:12]) + (', ...' if len(table.columns) > 12 else '')
+            hint = ''
+            if len(table.columns) == 1:
+                other = [s for s in _SEPARATORS if s in table.columns[0]]
+                if other:
+                    hint = (
+                        f'; the separator looks like {_SEPARATORS[other[0]]}: '
+                        f'set --config.dataset.separator={other[0]!r}'
+                    )
+            raise UserError(f'{table.name}: no column {name!r} ({why}); found: {found}{hint}')
+
+
+class TextTable:
+    """Separated text with a header line, or without one where `columns` are given."""
+
+    def __init__(
+        self,
+        paths: tuple[str, ...],
+        separator: str,
+        columns: tuple[str, ...] = (),
+        quote: bool = True,
+    ):
+        self.paths = paths
+        self.separator = separator
+        self.header = not columns
+        self.quote = quote
+        self.columns = columns or self._read_header(paths[0])
+        if self.header:
+            for path in paths[1:]:
+                if (other := self._read_header(path)) != self.columns:
+                    raise UserError(f'{path}: header {other} differs from {paths[0]}: {self.columns}')
+
+    @property
+    def name(self) -> str:
+        return self.paths[0] if len(self.paths) == 1 else f'{self.paths[0]} and others'
+
+    def _read_header(self, path: str) -> tuple[str, ...]:
+        with _open_binary(path) as file:
+            line = _guard(path, file.readline, MAX_LINE_BYTES)
+        if not line.strip():
+            raise UserError(f'{path}: the file is empty; expected a header line with column names')
+        text = _decode(line, path, 1).lstrip('\ufeff').rstrip('\r\n')
+        columns = tuple(self._fields(text))
+        twice = {c for c in columns if columns.count(c) > 1}
+        if twice:
+            raise UserError(f'{path}, line 1: column {min(twice)!r} is there twice; rename one')
+        return columns
+
+    def _fields(self, line: str) -> list[str]:
+        if not self.quote:
+            return line.split(self.separator)
+        return next(csv.reader([line], delimiter=self.separator), [''])
+
+    def chunks(self, text: Sequence[str], numbers: Sequence[str]) -> Iterator[Chunk]:
+        wanted = [*text, *numbers]
+        empty = True
+        for path in self.paths:
+            for data, line in _line_blocks(path, self.header, self.quote):
+                empty = False
+                self._check_fields(data, path, line)
+                yield Chunk(self._parse(data, path, line, wanted, set(numbers)), path, line, data)
+        if empty:
+            raise UserError(f'{self.name}: no rows')
+
+    def count(self) -> int:
+        return sum(
+            _rows(data, self.quote)
+            for path in self.paths
+            for data, _ in _line_blocks(path, self.header, self.quote)
+        )
+
+    def _check_fields(self, data: bytes, path: str, line: int) -> None:
+        plain = _unquoted(data, self.quote)
+        if plain.count(self.separator.encode()) == _rows(plain) * (len(self.columns) - 1):
+            return
+        # Some row has too few or too many: find it, the slow way.
+        text = _decode(data, path, line)
+        if self.quote:
+            reader = csv.reader(io.StringIO(text, newline=''), delimiter=self.separator)
+            counted = ((len(row), reader.line_num) for row in reader)
+        else:
+            lines = text.removesuffix('\n').split('\n')
+            counted = ((r.count(self.separator) + 1, i) for i, r in enumerate(lines, 1))
+        for found, number in counted:
+            if found != len(self.columns):
+                separator = _SEPARATORS.get(self.separator, repr(self.separator))
+                raise UserError(
+                    f'{path}, line {line + number - 1}: expected {len(self.columns)} fields '
+                    f'separated by {separator}, found {max(found, 1)}; mend or remove the line'
+                )
+        raise UserError(f'{path}, from line {line}: double quotes that do not pair; mend the line')
+
+    def _parse(self, data: bytes, path: str, line: int, wanted: list[str], numbers: set[str]) -> pl.DataFrame:
+        def read(types: dict[str, pl.DataType]) -> pl.DataFrame:
+            return (
+                pl.scan_csv(
+                    data,
+                    has_header=False,
+                    schema=types,
+                    separator=self.separator,
+                    quote_char='"' if self.quote else None,
+                )
+                .select(wanted)
+                .collect()
+            )
+
+        try:
+            return read({c: pl.Float64() if c in numbers else pl.String() for c in self.columns})
+        except pl.exceptions.PolarsError as error:
+            _decode(data, path, line)
+            try:
+                frame = read({c: pl.String() for c in self.columns})
+            except pl.exceptions.PolarsError:
+                reason = str(error).splitlines()[0]
+                raise UserError(f'{path}, from line {line}: not a table: {reason}') from error
+            chunk = Chunk(frame, path, line, data)
+            for name in sorted(numbers):
+                text = frame[name]
+                bad = (text.cast(pl.Float64, strict=False).is_null() & text.is_not_null()).arg_true()
+                if len(bad):
+                    raise UserError(
+                        f'{chunk.where(bad[0])}: column {name!r}: expected a number, found {text[bad[0]]!r}'
+                    ) from error
+            raise
+
+
+class ParquetTable:
+    """Parquet files of one schema."""
+
+    def __init__(self, paths: tuple[str, ...]):
+        self.paths = paths
+        self.columns = self._names(paths[0])
+        for path in paths[1:]:
+            if self._names(path) != self.columns:
+                raise UserError(f'{path}: columns differ from those of {paths[0]}')
+
+    @property
+    def name(self) -> str:
+        return self.paths[0] if len(self.paths) == 1 else f'{self.paths[0]} and others'
+
+    @staticmethod
+    def _names(path: str) -> tuple[str, ...]:
+        try:
+            return tuple(pq.read_schema(path).names)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f'{path}: not a readable Parquet file: {error}') from error
+
+    def chunks(self, text: Sequence[str], numbers: Sequence[str]) -> Iterator[Chunk]:
+        wanted = [*text, *numbers]
+        empty = True
+        for path in self.paths:
+            row = 1
+            try:
+                with pq.ParquetFile(path) as file:
+                    for batch in file.iter_batches(PARQUET_ROWS, columns=wanted):
+                        frame = pl.DataFrame(pl.from_arrow(batch)).select(wanted)
+                        empty = False
+                        yield Chunk(self._cast(frame, text, numbers, path, row), path, row)
+                        row += frame.height
+            except (pa.ArrowInvalid, OSError) as error:
+                raise UserError(f'{path}, from row {row}: cannot be read: {error}') from error
+        if empty:
+            raise UserError(f'{self.name}: no rows')
+
+    def count(self) -> int:
+        return sum(pq.read_metadata(path).num_rows for path in self.paths)
+
+    @staticmethod
+    def _cast(
+        frame: pl.DataFrame, text: Sequence[str], numbers: Sequence[str], path: str, row: int
+    ) -> pl.DataFrame:
+        for name in numbers:
+            if not (frame[name].dtype.is_numeric() or frame[name].dtype == pl.Boolean):
+                raise UserError(
+                    f'{path}, from row {row}: column {name!r}: expected numbers, found {frame[name].dtype}'
+                )
+        return frame.with_columns(pl.col(*text).cast(pl.String) if text else []).with_columns(
+            pl.col(*numbers).cast(pl.Float64) if numbers else []
+        )
+
+
+def _unquoted(data: bytes, quote: bool) -> bytes:
+    """The text without what stands in double quotes."""
+    return _QUOTED.sub(b'', data) if quote and b'"' in data else data
+
+
+def _rows(data: bytes, quote: bool = False) -> int:
+    plain = _unquoted(data, quote)
+    return plain.count(b'\n') + (not plain.endswith(b'\n'))
+
+
+def _open_binary(path: str) -> BinaryIO:
+    try:
+        return gzip.open(path) if path.lower().endswith('.gz') else open(path, 'rb')
+    except OSError as error:
+        raise UserError(f'{path}: cannot be opened: {error.strerror}') from error
+
+
+def _guard(path: str, read, size: int) -> bytes:
+    try:
+        return read(size)
+    except EOFError as error:
+        raise UserError(f'{path}: the .gz file ends too early; fetch or copy it again') from error
+    except (gzip.BadGzipFile, OSError) as error:
+        raise UserError(f'{path}: cannot be read: {error}') from error
+    except Exception as error:
+        if type(error).__module__ == 'zlib':
+            raise UserError(f'{path}: damaged .gz file ({error}); fetch or copy it again') from error
+        raise
+
+
+def _decode(data: bytes, path: str, line: int) -> str:
+    try:
+        return data.decode('utf-8')
+    except UnicodeDecodeError as error:
+        at = line + data.count(b'\n', 0, error.start)
+        raise UserError(
+            f'{path}, line {at}: not UTF-8 text (byte 0x{data[error.start]:02x}); '
+            'convert the file, for example with iconv'
+        ) from error
+
+
+def _line_blocks(path: str, header: bool, quote: bool) -> Iterator[tuple[bytes, int]]:
+    """Yields (whole lines, number of the first); blank lines at the end of the file are dropped."""
+    with _open_binary(path) as file:
+        line = 1
+        rest = b''
+        if header:
+            _guard(path, file.readline, MAX_LINE_BYTES)
+            line = 2
+        while True:
+            data = _guard(path, file.read, CHUNK_BYTES)
+            if not data:
+                break
+            rest += data
+            cut = rest.rfind(b'\n') + 1
+            while quote and cut and rest.count(b'"', 0, cut) % 2:
+                cut = rest.rfind(b'\n', 0, cut - 1) + 1
+            if not cut:
+                if len(rest) > MAX_LINE_BYTES:
+                    raise UserError(
+                        f'{path}, line {line}: longer than {MAX_LINE_BYTES >> 20} MiB; '
+                        'an unclosed quote, or not a text table'
+                    )
+                continue
+            block, rest = rest[:cut], rest[cut:]
+            if not block.strip():
+                # Perhaps the end of the file, perhaps a blank row: decided with what follows.
+                rest = block + rest
+                continue
+            ended = block.rstrip(b'\r\n')
+            tail = block[len(ended) :]
+            keep = tail.find(b'\n') + 1
+            block, rest = ended + tail[:keep], tail[keep:] + rest
+            yield block, line
+            line += block.count(b'\n')
+        if rest.strip():
+            yield rest, line
