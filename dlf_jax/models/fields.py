@@ -1,0 +1,39 @@
+"""Checks of a model's fields, which are the keys of `config.model`.
+
+Every error names the key and says what it accepts.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def _expected(key: str, value: Any, expectation: str) -> ValueError:
+    return ValueError(f'model.{key}={value!r}: expected {expectation}')
+
+
+def check_choice(key: str, value: Any, choices: Sequence[str]) -> None:
+    """Raises `ValueError` unless `value` is one of `choices`."""
+    if value not in choices:
+        raise _expected(key, value, 'one of ' + ', '.join(map(repr, choices)))
+
+
+def check_positive(**values: Any) -> None:
+    """Raises `ValueError` unless every value is an int of at least 1."""
+    for key, value in values.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise _expected(key, value, 'an int of at least 1')
+
+
+def check_widths(**values: Any) -> None:
+    """Raises `ValueError` unless every value is a tuple, possibly empty, of ints of at least 1."""
+    for key, value in values.items():
+        ints = isinstance(value, tuple) and all(type(width) is int for width in value)
+        if not ints or any(width < 1 for width in value):
+            raise _expected(key, value, 'a tuple of ints of at least 1, such as (512,) or ()')
+
+
+def check_rate(**values: Any) -> None:
+    """Raises `ValueError` unless every value lies in [0, 1)."""
+    for key, value in values.items():
+        if not isinstance(value, int | float) or not 0 <= value < 1:
+            raise _expected(key, value, 'a number in [0, 1)')
