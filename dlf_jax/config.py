@@ -1,0 +1,234 @@
+"""The whole configuration, a comment per key; and its validation, with errors that name the key.
+
+Used as a config file itself, it trains the defaults: `--config=dlf_jax/config.py:MODEL`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import flax.linen as nn
+from ml_collections import ConfigDict
+
+from dlf_jax import models
+from dlf_jax.data.builders import BUILDERS
+from dlf_jax.data.schema import TREATMENTS
+from dlf_jax.errors import UsageError, suggest
+
+# Models in a size that trains on a laptop: where the config files start from.
+SMALL = {
+    'dlf': {
+        'layers': 2,
+        'attention_layers': 1,
+        'tokens': 8,
+        'rank': 8,
+        'hidden': (),
+        'head': (400,),
+    },
+    'mlp': {'hidden': (400, 400, 400)},
+}
+MONITORS = ('auc', 'auc-logloss', 'logloss')
+
+
+def get_config(model: str = 'dlf') -> ConfigDict:
+    """The defaults: the leaderboards' recipe for any model.
+
+    Args:
+      model: a name in `dlf_jax.models.MODELS`; `config.model` holds exactly its fields.
+    """
+    config = ConfigDict()
+    # Of initial weights, shuffling and dropout.
+    config.seed = 0
+    # One of the model's variants; it sets model fields that are not set on the command line.
+    config.variant = 'full'
+
+    config.dataset = ConfigDict()
+    # criteo, avazu, movielens, frappe, table (your own files) or synthetic.
+    config.dataset.name = 'synthetic'
+    # Files: a path, several by commas, or a glob. Without valid, train is split.
+    config.dataset.train = ''
+    config.dataset.valid = ''
+    config.dataset.test = ''
+    # Of text files; '': a comma for .csv, a tab for .tsv and .txt.
+    config.dataset.separator = ''
+    # For `table`: the label column and the features.
+    config.dataset.label = ''
+    config.dataset.categorical = ()
+    config.dataset.numeric = ()
+    # Of number columns: none, standard, minmax, log2 (categories); auto: the dataset's own.
+    config.dataset.treatment = 'auto'
+    # Values seen less often in the training part share the out-of-vocabulary id.
+    config.dataset.min_count = 1
+    # The most values per field with ids of their own; 0: no limit.
+    config.dataset.max_vocabulary = 0
+    # How one table is split: chronological (file order) or random; shares of train, valid, test.
+    config.dataset.split = 'chronological'
+    config.dataset.fractions = (7.0, 2.0, 1.0)
+    config.dataset.split_seed = 0
+    # Rows per record.
+    config.dataset.block_rows = 8192
+    # For `synthetic`: how many rows, from which seed.
+    config.dataset.rows = 400_000
+    config.dataset.seed = 0
+
+    config.model = ConfigDict({'name': model, **_model_fields(model)})
+
+    config.embedding = ConfigDict()
+    # Standard deviation of initial embeddings.
+    config.embedding.std = 1e-4
+    # lambda in lambda / 2 * sum E^2 over the whole table, added to the loss.
+    config.embedding.penalty = 0.0
+
+    # Adam (Kingma & Ba 2015).
+    config.optimizer = ConfigDict()
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.b1 = 0.9
+    config.optimizer.b2 = 0.999
+    config.optimizer.eps = 1e-8
+    # Gradients are scaled to this global norm where theirs is larger; 0: never.
+    config.optimizer.clip_norm = 10.0
+    # constant or cosine (to 0 over `training.epochs`), after a linear warm-up.
+    config.optimizer.schedule = 'constant'
+    config.optimizer.warmup_steps = 0
+
+    # On top of the schedule: what happens after evaluations without gain.
+    config.plateau = ConfigDict()
+    # The learning rate times this after every evaluation without gain; 1: never.
+    config.plateau.factor = 0.1
+    # Not below.
+    config.plateau.min_learning_rate = 1e-6
+    # Stop after this many evaluations without gain in a row; 0: never.
+    config.plateau.patience = 2
+    # What counts as gain.
+    config.plateau.min_gain = 1e-6
+
+    config.training = ConfigDict()
+    # Rows of a global batch, over all devices.
+    config.training.batch_size = 4096
+    # At most.
+    config.training.epochs = 100
+    # Steps between evaluations; 0: one an epoch.
+    config.training.evaluate_every = 0
+    # auc, auc-logloss or logloss, on the validation part.
+    config.training.monitor = 'auc'
+    # Steps between checkpoints, beside those at evaluations.
+    config.training.checkpoint_every = 1000
+    # Steps between lines in metrics.jsonl.
+    config.training.log_every = 50
+
+    config.predict = ConfigDict()
+    # Columns of the input that are copied before `probability`.
+    config.predict.keep = ()
+    # Rows of a batch in evaluation and prediction; 0: training.batch_size.
+    config.predict.batch_size = 0
+    return config
+
+
+def set_model(config: ConfigDict, by_model: Mapping[str, Mapping[str, Any]], **shared: Any) -> None:
+    """Sets the model fields of a config file.
+
+    Args:
+      config: its `model.name` decides.
+      by_model: fields by model name, on top of `SMALL`.
+      shared: fields of every model that has them.
+    """
+    config.model.update(SMALL.get(config.model.name, {}))
+    config.model.update({key: value for key, value in shared.items() if key in config.model})
+    config.model.update(by_model.get(config.model.name, {}))
+
+
+def _model_fields(model: str) -> dict[str, Any]:
+    try:
+        names = models.field_names(model)
+    except ValueError as error:
+        raise UsageError(f'config.{error}') from error
+    return {name: getattr(models.MODELS[model], name) for name in names}
+
+
+def build_model(config: ConfigDict) -> nn.Module:
+    """The model that `config.model` describes. Raises UsageError naming a key that cannot be."""
+    fields = config.model.to_dict()
+    try:
+        return models.build(fields.pop('name'), **fields)
+    except ValueError as error:
+        raise UsageError(f'config.{error}') from error
+
+
+def apply_variant(config: ConfigDict, overridden: Mapping[str, Any]) -> None:
+    """Sets the model fields that `config.variant` stands for, but for those in `overridden`.
+
+    Args:
+      config: changed in place.
+      overridden: the dotted keys that the command line sets; they win over the variant.
+    """
+    variants = models.MODELS[config.model.name].variants
+    if config.variant not in variants:
+        raise UsageError(
+            f'--variant={config.variant}: {config.model.name} has no such variant'
+            f'{suggest(config.variant, variants)}'
+        )
+    for key, value in variants[config.variant].items():
+        if f'model.{key}' not in overridden:
+            config.model[key] = value
+
+
+def validate(config: ConfigDict) -> None:
+    """Raises UsageError naming the first key whose value cannot be."""
+
+    def check(key: str, good: bool, expected: str) -> None:
+        if not good:
+            value: Any = config
+            for part in key.split('.'):
+                value = value[part]
+            raise UsageError(f'config.{key}={value!r}: expected {expected}')
+
+    def one_of(key: str, value: str, choices) -> None:
+        if value not in choices:
+            raise UsageError(f'config.{key}={value!r}: no such choice{suggest(value, choices)}')
+
+    one_of('dataset.name', config.dataset.name, BUILDERS)
+    one_of('dataset.treatment', config.dataset.treatment, ('auto', *TREATMENTS))
+    one_of('dataset.split', config.dataset.split, ('chronological', 'random'))
+    one_of('training.monitor', config.training.monitor, MONITORS)
+    one_of('optimizer.schedule', config.optimizer.schedule, ('constant', 'cosine'))
+    fractions = config.dataset.fractions
+    check(
+        'dataset.fractions',
+        2 <= len(fractions) <= 3 and min(fractions) >= 0 and min(fractions[:2]) > 0,
+        'shares of train, valid and test, the first two above 0',
+    )
+    check('dataset.separator', len(config.dataset.separator) <= 1, 'one character')
+    for key in (
+        'dataset.min_count',
+        'dataset.block_rows',
+        'training.batch_size',
+        'training.epochs',
+    ):
+        section, name = key.split('.')
+        check(key, config[section][name] >= 1, 'at least 1')
+    check('dataset.rows', config.dataset.rows >= 10, 'at least 10')
+    for key in ('training.checkpoint_every', 'training.log_every'):
+        section, name = key.split('.')
+        check(key, config[section][name] >= 1, 'at least 1')
+    for key in (
+        'dataset.max_vocabulary', 'embedding.std', 'embedding.penalty', 'optimizer.clip_norm',
+        'optimizer.warmup_steps', 'plateau.patience', 'plateau.min_learning_rate',
+        'training.evaluate_every', 'predict.batch_size', 'seed',
+    ):  # fmt: skip
+        *section, name = key.split('.')
+        value = config[section[0]][name] if section else config[name]
+        check(key, value >= 0, '0 or more')
+    check('optimizer.learning_rate', config.optimizer.learning_rate > 0, 'more than 0')
+    check('plateau.factor', 0 < config.plateau.factor <= 1, 'more than 0, at most 1')
+    check('seed', config.seed < 2**31, 'less than 2^31')
+    build_model(config)
+
+
+def flatten(config: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:
+    """Yields (dotted key, value) of a nested config."""
+    for key, value in config.items():
+        if isinstance(value, Mapping | ConfigDict):
+            yield from flatten(value, f'{prefix}{key}.')
+        else:
+            yield f'{prefix}{key}', value

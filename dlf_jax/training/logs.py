@@ -1,0 +1,59 @@
+"""The course of training as JSON lines and TensorBoard events."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+
+from dlf_jax.errors import writing
+
+# It warns about a missing optional package on import of each writer.
+logging.getLogger('tensorboardX').setLevel(logging.ERROR)
+
+
+class MetricLog:
+    """Appends numbers by step to `metrics.jsonl` and to TensorBoard event files.
+
+    Lines of steps after the one that a run goes on from are cut off, so that an interrupted run
+    leaves the same lines as an undisturbed one.
+    """
+
+    def __init__(self, path: Path, tensorboard: Path, step: int):
+        self._path = path
+        with writing(str(path)):
+            _keep_until(path, step)
+            self._file = open(path, 'a')  # noqa: SIM115 - closed by close()
+            self._events = SummaryWriter(str(tensorboard), purge_step=step + 1 if step else None)
+
+    def write(self, kind: str, step: int, **values: float) -> None:
+        """Writes one line, `{"kind": kind, "step": step, **values}`."""
+        with writing(str(self._path)):
+            self._file.write(json.dumps({'kind': kind, 'step': step, **values}) + '\n')
+            self._file.flush()
+            for name, value in values.items():
+                self._events.add_scalar(f'{kind}/{name}', value, step)
+
+    def close(self) -> None:
+        with writing(str(self._path)):
+            self._file.close()
+            self._events.close()
+
+
+def _keep_until(path: Path, step: int) -> None:
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)['step'] <= step:
+                kept.append(line + '\n')
+        except (ValueError, KeyError):
+            # The line that a killed process was writing.
+            break
+    temporary = path.with_name(f'.{path.name}.tmp')
+    temporary.write_text(''.join(kept))
+    os.replace(temporary, path)

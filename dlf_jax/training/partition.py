@@ -1,0 +1,57 @@
+"""Where arrays live: the state on every device, each batch cut over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from dlf_jax.errors import UserError
+
+AXIS = 'data'
+
+
+class Partitioner:
+    """Data parallelism over the devices of this process, under `jit`.
+
+    The means and statistics of a step are over the global batch: the compiler sees one program.
+    """
+
+    def __init__(self, batch_size: int, devices: list[jax.Device] | None = None):
+        devices = jax.local_devices() if devices is None else devices
+        if batch_size % len(devices):
+            raise UserError(
+                f'a batch of {batch_size} rows cannot be cut evenly over {len(devices)} devices; '
+                f'set --config.training.batch_size to a multiple of {len(devices)}'
+            )
+        mesh = Mesh(np.array(devices), (AXIS,))
+        self.replicated = NamedSharding(mesh, PartitionSpec())
+        self.by_row = NamedSharding(mesh, PartitionSpec(AXIS))
+
+    def put(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+        """Host rows to the devices."""
+        return jax.device_put(batch, self.by_row)
+
+    def init(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Runs an initialiser so that its result is made where it will live."""
+        return jax.jit(function, out_shardings=self.replicated)(*args)
+
+    def train(self, step: Callable) -> Callable:
+        """Compiles `(state, batch) -> (state, metrics)`; the old state's memory is reused."""
+        return jax.jit(
+            step,
+            in_shardings=(self.replicated, self.by_row),
+            out_shardings=(self.replicated, self.replicated),
+            donate_argnums=0,
+        )
+
+    def predict(self, step: Callable) -> Callable:
+        """Compiles `(state, batch) -> logits`."""
+        return jax.jit(
+            step,
+            in_shardings=(self.replicated, self.by_row),
+            out_shardings=self.replicated,
+        )

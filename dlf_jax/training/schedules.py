@@ -1,0 +1,56 @@
+"""The learning rate over steps, and what evaluations without gain do to it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import optax
+from ml_collections import ConfigDict
+
+
+def learning_rate(config: ConfigDict, total_steps: int) -> optax.Schedule:
+    """The schedule of `config.optimizer`: constant or cosine, after a linear warm-up.
+
+    Args:
+      config: the whole config.
+      total_steps: where the cosine reaches 0.
+    """
+    peak, warmup = config.optimizer.learning_rate, config.optimizer.warmup_steps
+    if config.optimizer.schedule == 'cosine':
+        return optax.warmup_cosine_decay_schedule(
+            0.0 if warmup else peak, peak, warmup, max(total_steps, warmup + 1)
+        )
+    if not warmup:
+        return optax.constant_schedule(peak)
+    return optax.linear_schedule(0.0, peak, warmup)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plateau:
+    """What the evaluations so far came to; saved with every checkpoint.
+
+    Attributes:
+      best: the highest monitored value; None before the first evaluation.
+      best_step: its step.
+      without_gain: evaluations in a row since.
+      scale: what the learning rate is multiplied by.
+    """
+
+    best: float | None = None
+    best_step: int = 0
+    without_gain: int = 0
+    scale: float = 1.0
+
+    def observe(self, value: float, step: int, config: ConfigDict) -> Plateau:
+        """The plateau after an evaluation: gain resets the count, no gain drops the learning rate
+        (FuxiCTR's rule, behind the leaderboards' numbers)."""
+        if math.isfinite(value) and (self.best is None or value > self.best + config.plateau.min_gain):
+            return dataclasses.replace(self, best=value, best_step=step, without_gain=0)
+        floor = config.plateau.min_learning_rate / config.optimizer.learning_rate
+        scale = max(self.scale * config.plateau.factor, min(floor, self.scale))
+        return dataclasses.replace(self, without_gain=self.without_gain + 1, scale=scale)
+
+    def exhausted(self, config: ConfigDict) -> bool:
+        """Whether training should stop."""
+        return 0 < config.plateau.patience <= self.without_gain

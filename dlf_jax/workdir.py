@@ -1,0 +1,184 @@
+"""A run's folder: its config, versions, encoder, checkpoints, metrics and result.
+
+config.json, versions.json   what was run, with what
+data.json                    which prepared data
+encoder/                     schema and vocabulary: all that prediction needs beside
+checkpoints/                 latest and best
+metrics.jsonl, tensorboard/  the course of training
+result.json                  there when the run is finished
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from dlf_jax import config as configs
+from dlf_jax.data.encoder import Encoder
+from dlf_jax.errors import UserError, writing
+
+# Keys that may differ between the runs of one workdir: they change nothing of what was trained.
+FREE = (
+    'predict.', 'training.checkpoint_every', 'training.log_every', 'dataset.train',
+    'dataset.valid', 'dataset.test',
+)  # fmt: skip
+# Keys that may differ, and make a finished run go on.
+LONGER = {'training.epochs', 'plateau.patience'}
+_PACKAGES = (
+    'dlf_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'polars',
+    'tensorflow-datasets',
+)  # fmt: skip
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes under a temporary name and renames, so that a reader sees all of it or nothing."""
+    with writing(str(path)):
+        temporary = path.with_name(f'.{path.name}.tmp')
+        with open(temporary, 'w') as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+
+
+class Workdir:
+    """Paths of a run's folder, and reading and writing of the small files in it."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path).expanduser()
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / 'checkpoints'
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / 'metrics.jsonl'
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / 'tensorboard'
+
+    @property
+    def lock(self) -> Path:
+        return self.path / '.lock'
+
+    def create(self) -> None:
+        with writing(f'the workdir {self.path}'):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.lock.touch()
+
+    def begin(self, config: ConfigDict) -> dict[str, Any] | None:
+        """Takes the folder for a run of this config, or checks that it holds one.
+
+        Returns:
+          The result, if the run is finished and this config asks for nothing more.
+
+        Raises:
+          UserError: the folder holds a run of another config; the message shows the difference.
+        """
+        path = self.path / 'config.json'
+        wanted = json.loads(config.to_json())
+        result = self.result()
+        if path.exists():
+            differing = self._differences(self._read_json(path), wanted)
+            fixed = [line for key, line in differing.items() if not _free(key, wanted)]
+            if fixed:
+                raise UserError(
+                    f'{self.path} holds a run of another config ({"; ".join(fixed)}); take another '
+                    '--workdir, or the same config to go on'
+                )
+            if result is not None and not LONGER.intersection(differing):
+                return result
+            (self.path / 'result.json').unlink(missing_ok=True)
+        else:
+            versions = {name: _version(name) for name in _PACKAGES}
+            versions['python'] = platform.python_version()
+            write_atomically(self.path / 'versions.json', json.dumps(versions, indent=1) + '\n')
+        write_atomically(path, json.dumps(wanted, indent=1) + '\n')
+        return None
+
+    @staticmethod
+    def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, str]:
+        old, new = dict(configs.flatten(found)), dict(configs.flatten(wanted))
+        return {
+            key: f'{key}: {old.get(key)!r} there, {new.get(key)!r} now'
+            for key in {**old, **new}
+            if old.get(key) != new.get(key)
+        }
+
+    def take_data(self, folder: Path) -> None:
+        """Copies the encoder of the prepared data, so that the workdir stands alone.
+
+        Args:
+          folder: of the prepared data.
+
+        Raises:
+          UserError: the workdir was trained on other data.
+        """
+        mark, fingerprint = self.path / 'data.json', folder.parent.name
+        if mark.exists():
+            if self._read_json(mark)['fingerprint'] != fingerprint:
+                raise UserError(
+                    f'{self.path}: the input files have changed since this run began; '
+                    'take another --workdir, or put the files back'
+                )
+            return
+        target, temporary = self.path / 'encoder', self.path / '.encoder.tmp'
+        with writing(str(target)):
+            for left in (temporary, target):
+                shutil.rmtree(left, ignore_errors=True)
+            shutil.copytree(folder / 'encoder', temporary)
+            os.replace(temporary, target)
+        write_atomically(mark, json.dumps({'fingerprint': fingerprint}) + '\n')
+
+    def config(self) -> ConfigDict:
+        """The saved config. Raises UserError where the folder holds no run."""
+        path = self.path / 'config.json'
+        if not path.is_file():
+            raise UserError(f'{self.path}: no trained model here (no config.json); check --workdir')
+        return ConfigDict(_tuples(self._read_json(path)))
+
+    def _read_json(self, path: Path) -> Any:
+        try:
+            return json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(f'{path}: cannot be read: {error}') from error
+
+    def encoder(self) -> Encoder:
+        return Encoder.load(self.path / 'encoder')
+
+    def result(self) -> dict[str, Any] | None:
+        """What a finished run came to; None before."""
+        path = self.path / 'result.json'
+        return self._read_json(path) if path.exists() else None
+
+    def finish(self, result: dict[str, Any]) -> None:
+        write_atomically(self.path / 'result.json', json.dumps(result) + '\n')
+
+
+def _free(key: str, wanted: dict[str, Any]) -> bool:
+    if key == 'training.epochs' and wanted['optimizer']['schedule'] != 'constant':
+        return False
+    return key in LONGER or key.startswith(FREE)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return 'not installed'
+
+
+def _tuples(saved: Any) -> Any:
+    """JSON knows no tuples; a config knows no lists."""
+    if isinstance(saved, dict):
+        return {key: _tuples(value) for key, value in saved.items()}
+    return tuple(_tuples(v) for v in saved) if isinstance(saved, list) else saved
