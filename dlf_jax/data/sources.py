@@ -29,6 +29,9 @@ CHUNK_BYTES = 16 << 20
 MAX_LINE_BYTES = 64 << 20
 PARQUET_ROWS = 65_536
 
+# Long fields are for Polars to take or refuse; csv only looks for the line.
+csv.field_size_limit(MAX_LINE_BYTES)
+
 _QUOTED = re.compile(rb'"[^"]*"')
 _SEPARATORS = {',': 'a comma', '\t': 'a tab', ';': 'a semicolon', '|': 'a bar', ' ': 'a space'}
 
@@ -218,9 +221,12 @@ class TextTable:
 
     def _check_fields(self, data: bytes, path: str, line: int) -> None:
         plain = _unquoted(data, self.quote)
-        if plain.count(self.separator.encode()) == _rows(plain) * (len(self.columns) - 1):
-            return
-        # Some row has too few or too many: find it, the slow way.
+        if plain.count(self.separator.encode()) != _rows(plain) * (len(self.columns) - 1):
+            self._raise_ragged(data, path, line)
+            raise UserError(f'{path}, from line {line}: double quotes that do not pair; mend the line')
+
+    def _raise_ragged(self, data: bytes, path: str, line: int) -> None:
+        """Raises UserError naming the first row with too few or too many fields, if there is one."""
         text = _decode(data, path, line)
         if self.quote:
             reader = csv.reader(io.StringIO(text, newline=''), delimiter=self.separator)
@@ -235,26 +241,24 @@ class TextTable:
                     f'{path}, line {line + number - 1}: expected {len(self.columns)} fields '
                     f'separated by {separator}, found {max(found, 1)}; mend or remove the line'
                 )
-        raise UserError(f'{path}, from line {line}: double quotes that do not pair; mend the line')
 
     def _parse(self, data: bytes, path: str, line: int, wanted: list[str], numbers: set[str]) -> pl.DataFrame:
         def read(types: dict[str, pl.DataType]) -> pl.DataFrame:
-            return (
-                pl.scan_csv(
-                    data,
-                    has_header=False,
-                    schema=types,
-                    separator=self.separator,
-                    quote_char='"' if self.quote else None,
-                )
-                .select(wanted)
-                .collect()
+            # All columns, also those that nobody asked for: a row with a field too many is an error
+            # only then, and together with the count of separators it means that no row has too few.
+            table = pl.scan_csv(
+                data,
+                has_header=False,
+                schema=types,
+                separator=self.separator,
+                quote_char='"' if self.quote else None,
             )
+            return table.collect().select(wanted)
 
         try:
             return read({c: pl.Float64() if c in numbers else pl.String() for c in self.columns})
         except pl.exceptions.PolarsError as error:
-            _decode(data, path, line)
+            self._raise_ragged(data, path, line)
             try:
                 frame = read({c: pl.String() for c in self.columns})
             except pl.exceptions.PolarsError:

@@ -1,0 +1,262 @@
+"""The command: `python -m dlf_jax.main --config=configs/criteo.py --workdir=/tmp/run`.
+
+The last line on standard output is the result as one JSON object; all else goes to standard error.
+Exit codes: 0 done, 1 an error that its one line explains, 2 a wrong command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tqdm
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import ConfigDict, config_flags
+
+from dlf_jax import config as configs
+from dlf_jax.data import builders
+from dlf_jax.errors import UsageError, UserError, suggest
+from dlf_jax.lock import locked
+from dlf_jax.serving.predict import Predictor
+from dlf_jax.training import loop
+from dlf_jax.workdir import Workdir
+
+_log = logging.getLogger('dlf_jax.main')
+
+MODES = ('train', 'prepare', 'evaluate', 'predict')
+
+_CONFIG = config_flags.DEFINE_config_file(
+    'config', None, 'Config file, FILE.py or FILE.py:MODEL; --config.KEY=VALUE sets a key.'
+)
+_MODE = flags.DEFINE_string('mode', 'train', f'One of {", ".join(MODES)}.')
+_WORKDIR = flags.DEFINE_string('workdir', '', 'Folder of the run: checkpoints, metrics, result.')
+_DATASET = flags.DEFINE_string('dataset', '', 'Sets config.dataset.name.')
+_VARIANT = flags.DEFINE_string('variant', '', 'Sets config.variant, such as wo_gate.')
+_INPUT = flags.DEFINE_string('input', '', 'Files to evaluate or predict: path, glob, or by commas.')
+_OUTPUT = flags.DEFINE_string('output', '', 'Where predict writes: a .csv or .parquet file.')
+_DATA_DIR = flags.DEFINE_string('data_dir', '~/.cache/dlf_jax', 'Where prepared data is kept, for all runs.')
+
+
+def train() -> dict[str, Any]:
+    """Prepares where needed, trains, evaluates; or tells the result of a finished run."""
+    config = _config()
+    workdir = _workdir()
+    workdir.create()
+    with locked(workdir.lock, wait=False):
+        finished = workdir.begin(config)
+        if finished is not None:
+            _log.info('%s is finished; this is its result', workdir.path)
+            return finished
+        builder = _prepared(config)
+        workdir.take_data(Path(builder.data_dir))
+        result = loop.train(config, builder, workdir)
+        workdir.finish(result)
+    for part in ('valid', 'test'):
+        if result[part] and 'best_possible_auc' in result[part]:
+            found, best = result[part]['auc'], result[part]['best_possible_auc']
+            share = 100 * (found - 0.5) / (best - 0.5)
+            _log.info(
+                '%s auc %.4f; the best possible on this data: %.4f (%.1f %% of the way from 0.5)',
+                part, found, best, share,
+            )  # fmt: skip
+    return result
+
+
+def prepare() -> dict[str, Any]:
+    """Writes the records and tells what they hold."""
+    config = _config()
+    builder = _prepared(config)
+    schema = builder.encoder().schema
+    return {
+        'dataset': config.dataset.name,
+        'folder': str(builder.data_dir),
+        'rows': dict(builder.info.metadata['rows']),
+        'vocabulary': schema.vocabulary,
+        'fields': {f.name: f.size if f.size else f.treatment for f in schema.fields},
+    }
+
+
+def evaluate() -> dict[str, Any]:
+    """Scores labelled files with a trained model."""
+    spec = _required(_INPUT)
+    predictor = _predictor()
+    return predictor.evaluate(predictor.open(spec, labelled=True))
+
+
+def predict() -> dict[str, Any]:
+    """Writes the probabilities of files of rows."""
+    spec, output = _required(_INPUT), _required(_OUTPUT)
+    predictor = _predictor()
+    rows = predictor.predict(predictor.open(spec, labelled=False), output)
+    return {'rows': rows, 'output': output}
+
+
+def _required(flag: flags.FlagHolder) -> str:
+    if not flag.value:
+        raise UsageError(f'--mode={_MODE.value} needs --{flag.name}: {flag._flagvalues[flag.name].help}')
+    return flag.value
+
+
+def _workdir() -> Workdir:
+    return Workdir(_required(_WORKDIR))
+
+
+def _overrides() -> dict[str, Any]:
+    return config_flags.get_override_values(flags.FLAGS['config'])
+
+
+def _config() -> ConfigDict:
+    config = _CONFIG.value
+    if _DATASET.value:
+        config.dataset.name = _DATASET.value
+    if _VARIANT.value:
+        config.variant = _VARIANT.value
+    configs.apply_variant(config, _overrides())
+    configs.validate(config)
+    return config
+
+
+def _prepared(config: ConfigDict) -> builders.Builder:
+    builder = builders.build(config.dataset, os.path.expanduser(_DATA_DIR.value))
+    builder.prepare()
+    return builder
+
+
+def _predictor() -> Predictor:
+    workdir = _workdir()
+    config = workdir.config()
+    for key, value in _overrides().items():
+        if not key.startswith('predict.'):
+            raise UsageError(
+                f'--config.{key}: the config of a trained model is in its workdir; '
+                f'--mode={_MODE.value} takes only --config.predict.* keys'
+            )
+        config.predict[key.removeprefix('predict.')] = value
+    configs.validate(config)
+    return Predictor(workdir, config)
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Parses the flags; a mistake is one line and exit code 2.
+
+    `--config.model.name=NAME` selects the model as `--config=FILE.py:NAME` does, since the model
+    decides which other keys there are.
+    """
+    argv = _select_model(argv)
+    # ml_collections reads the overrides from there.
+    sys.argv = argv
+    try:
+        rest = flags.FLAGS(argv)
+        if len(rest) > 1:
+            raise UsageError(f'{rest[1]!r}: what is this? flags begin with --')
+        if not isinstance(_CONFIG.value, ConfigDict):
+            raise UsageError(f'{argv[1]}: get_config() must return a ConfigDict')
+        if _MODE.value not in MODES:
+            raise UsageError(f'--mode={_MODE.value}{suggest(_MODE.value, MODES)}')
+        return rest
+    except (
+        flags.Error,
+        UsageError,
+        AttributeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        OSError,
+    ) as error:
+        print(f'error: {_explain(argv, error)}', file=sys.stderr)
+        sys.exit(2)
+
+
+def _select_model(argv: list[str]) -> list[str]:
+    """The arguments with the config file and its model in one flag, placed first."""
+    file, model, rest = configs.__file__, '', []
+    arguments = iter(argv[1:])
+    for argument in arguments:
+        if argument in ('--config', '--config.model.name'):
+            argument = f'{argument}={next(arguments, "")}'
+        if argument.startswith('--config='):
+            file, _, named = argument.removeprefix('--config=').partition(':')
+            model = named or model
+        elif argument.startswith('--config.model.name='):
+            model = argument.removeprefix('--config.model.name=')
+        else:
+            rest.append(argument)
+    return [argv[0], f'--config={file}:{model}' if model else f'--config={file}', *rest]
+
+
+def _explain(argv: list[str], error: Exception) -> str:
+    """The mistake in one line."""
+    text = str(error)
+    if isinstance(error, AttributeError | KeyError):
+        # ml_collections names the last part of an unknown key, and perhaps the nearest one.
+        unknown = re.search(r'\w+', text.replace('\\n', ' '))
+        nearest = re.search(r'Did you mean "(\w+)"', text)
+        for argument in argv:
+            key = argument.split('=')[0]
+            if argument.startswith('--config.') and unknown and unknown[0] in key.split('.'):
+                hint = f"; did you mean '{nearest[1]}'?" if nearest else ''
+                return f'{key}: there is no such key{hint}'
+    return ' '.join(text.split())
+
+
+class _Handler(logging.Handler):
+    """Log lines that do not tear a progress bar apart."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.tqdm.write(self.format(record), file=sys.stderr)
+
+
+def _unraisable(found: sys.UnraisableHookArgs) -> None:
+    """A failed save leaves callbacks behind for an event loop that is closed; that is no news."""
+    if str(found.exc_value) != 'Event loop is closed':
+        sys.__unraisablehook__(found)
+
+
+def _quiet_logs() -> None:
+    """Our own lines to standard error; the libraries' chatter nowhere."""
+    # What fails inside them comes back as an exception, and is told once.
+    absl_logging.set_verbosity(absl_logging.FATAL)
+    logging.getLogger('asyncio').setLevel(logging.CRITICAL)
+    sys.unraisablehook = _unraisable
+    handler = _Handler()
+    handler.setFormatter(logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S'))
+    log = logging.getLogger('dlf_jax')
+    log.setLevel(logging.INFO)
+    log.handlers = [handler]
+    log.propagate = False
+
+
+def main(argv: list[str]) -> int:
+    """Runs the mode and prints its result."""
+    del argv
+    _quiet_logs()
+    modes: dict[str, Callable[[], dict[str, Any]]] = {
+        'train': train,
+        'prepare': prepare,
+        'evaluate': evaluate,
+        'predict': predict,
+    }
+    try:
+        # Libraries print to standard output; that is for the result alone.
+        with contextlib.redirect_stdout(sys.stderr):
+            result = modes[_MODE.value]()
+    except UserError as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1
+    except KeyboardInterrupt:
+        print('interrupted; the same command goes on from the last checkpoint', file=sys.stderr)
+        return 130
+    print(json.dumps(result), flush=True)
+    return 0
+
+
+if __name__ == '__main__':
+    app.run(main, flags_parser=parse)

@@ -1,0 +1,1 @@
+"""Trained models at work: from a file of rows to probabilities."""

@@ -1,0 +1,219 @@
+"""Evaluate and predict on files, from a workdir alone; memory does not grow with the file."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from ml_collections import ConfigDict
+
+from dlf_jax.config import build_model
+from dlf_jax.data import encoder as encoders
+from dlf_jax.data import pipeline, records, sources
+from dlf_jax.data.builders import BUILDERS
+from dlf_jax.data.progress import Progress
+from dlf_jax.errors import UserError, writing
+from dlf_jax.training import evaluation, metrics, optimizers
+from dlf_jax.training import state as states
+from dlf_jax.training import step as steps
+from dlf_jax.training.checkpoint import Checkpoints
+from dlf_jax.training.partition import Partitioner
+from dlf_jax.workdir import Workdir
+
+PROBABILITY = 'probability'
+
+_log = logging.getLogger(__name__)
+
+
+class Predictor:
+    """A trained model that scores files of the form that it was trained on.
+
+    Reads only the workdir: config, encoder and the best checkpoint.
+    """
+
+    def __init__(self, workdir: Workdir, config: ConfigDict):
+        """Restores the best state.
+
+        Args:
+          workdir: of a run with at least one evaluation.
+          config: the saved one, perhaps with other `predict` keys.
+        """
+        self.config = config
+        self.encoder = workdir.encoder()
+        self.batch_size = config.predict.batch_size or config.training.batch_size
+        self._partitioner = Partitioner(self.batch_size)
+        model = build_model(config)
+        self._predict = self._partitioner.predict(steps.make_predict_step(model))
+        self._state = self._restore(workdir, model)
+        self.unknown = np.zeros(len(self.encoder.schema.categorical), np.int64)
+        self.rows = 0
+
+    def _restore(self, workdir: Workdir, model: Any) -> states.TrainState:
+        if not workdir.checkpoints.is_dir():
+            raise UserError(f'{workdir.path}: no checkpoint here; train first')
+        checkpoints = Checkpoints(workdir.checkpoints, read_only=True)
+        try:
+            if checkpoints.latest is None:
+                raise UserError(f'{workdir.checkpoints}: no whole checkpoint; train first')
+            create = functools.partial(
+                states.create,
+                model=model,
+                schema=self.encoder.schema,
+                optimizer=optimizers.make(self.config, 1),
+                std=self.config.embedding.std,
+            )
+            template = jax.eval_shape(create, np.int32(0))
+            sharding = self._partitioner.replicated
+            progress = checkpoints.progress()
+            best = progress.plateau.best_step or checkpoints.latest
+            return checkpoints.restore(template, sharding, best)[0]
+        finally:
+            checkpoints.close()
+
+    def open(self, spec: str, labelled: bool) -> sources.Table:
+        """Opens input files and checks their columns.
+
+        Args:
+          spec: paths, as `--input` takes them.
+          labelled: whether the label column must be there.
+        """
+        paths = sources.expand(spec, '--input')
+        table = BUILDERS[self.config.dataset.name].open_files(self.config.dataset, paths)
+        schema = self.encoder.schema
+        if labelled:
+            sources.check_columns(table, [schema.label], 'the label')
+        names = [field.name for field in schema.fields]
+        sources.check_columns(table, names, 'a feature that the model was trained with')
+        return table
+
+    def evaluate(self, table: sources.Table) -> dict[str, Any]:
+        """`auc`, `logloss`, `rows` of a labelled table."""
+        found = evaluation.summary(
+            *evaluation.score(
+                self._predict,
+                self._partitioner,
+                self._state,
+                (batch for batch, _ in self._batches(table, labelled=True)),
+            )
+        )
+        self._report_unknown()
+        return found
+
+    def predict(self, table: sources.Table, output: str) -> int:
+        """Writes the probability of every row, in file order.
+
+        Args:
+          table: with or without the label.
+          output: `.parquet` or `.csv`; written under a temporary name and renamed at the end.
+
+        Returns:
+          The number of rows.
+        """
+        keep = tuple(self.config.predict.keep)
+        sources.check_columns(table, keep, 'config.predict.keep')
+        with Progress('predicting', 'rows') as progress, _Writer(output) as writer:
+            # One batch is computed while the one before is written.
+            waiting: list[tuple[pl.DataFrame, jax.Array]] = []
+            for batch, kept in self._batches(table, labelled=False, keep=keep):
+                waiting.append((kept, self._predict(self._state, self._partitioner.put(batch))))
+                if len(waiting) > 1:
+                    self._write(writer, *waiting.pop(0))
+                progress.advance(kept.height)
+            for item in waiting:
+                self._write(writer, *item)
+        self._report_unknown()
+        return self.rows
+
+    @staticmethod
+    def _write(writer: _Writer, kept: pl.DataFrame, logits: jax.Array) -> None:
+        probability = metrics.sigmoid(np.asarray(logits))[: kept.height]
+        writer.write(kept.drop('').with_columns(pl.Series(PROBABILITY, probability)))
+
+    def _batches(
+        self, table: sources.Table, labelled: bool, keep: tuple[str, ...] = ()
+    ) -> Iterator[tuple[pipeline.Batch, pl.DataFrame]]:
+        """Yields padded batches, each with the kept columns of its rows (and a row number '')."""
+        schema = self.encoder.schema
+        text = [f.name for f in schema.fields if not f.number]
+        numbers = [f.name for f in schema.fields if f.number] + [schema.label] * labelled
+        text += [name for name in keep if name not in text and name not in numbers]
+        kept: list[pl.DataFrame] = []
+
+        def encoded() -> Iterator[records.Rows]:
+            for chunk in table.chunks(text, numbers):
+                rows, unknown = self.encoder.transform(chunk)
+                self.unknown += unknown
+                self.rows += chunk.frame.height
+                kept.append(chunk.frame.select(*keep, pl.int_range(pl.len()).alias('')))
+                empty = np.zeros(chunk.frame.height, np.float32)
+                label = encoders.labels(chunk, schema.label) if labelled else empty
+                yield {'label': label, **rows}
+
+        for rows in records.reblock(encoded(), self.batch_size):
+            count = len(rows['label'])
+            columns = pl.concat(kept) if len(kept) > 1 else kept[0]
+            kept[:] = [columns[count:]]
+            yield pipeline.pad(pipeline.weighted(rows), self.batch_size), columns[:count]
+
+    def _report_unknown(self) -> None:
+        for field, count in zip(self.encoder.schema.categorical, self.unknown, strict=True):
+            if count:
+                _log.info(
+                    'field %s: %.2f %% of the values were not in the training data',
+                    field.name,
+                    100 * count / self.rows,
+                )
+
+
+@dataclasses.dataclass
+class _Writer:
+    """Rows to a CSV or Parquet file, a batch at a time."""
+
+    path: str
+
+    def __post_init__(self) -> None:
+        target = Path(self.path)
+        if target.suffix not in ('.csv', '.parquet'):
+            raise UserError(f'--output={self.path}: expected a name that ends in .csv or .parquet')
+        if target.is_dir() or not target.absolute().parent.is_dir():
+            raise UserError(f'--output={self.path}: no such folder, or a folder itself')
+        self._temporary = target.with_name(f'.{target.name}.tmp')
+        self._parquet: pq.ParquetWriter | None = None
+        self._lines = 0
+
+    def __enter__(self) -> _Writer:
+        with writing(self.path):
+            self._file = open(self._temporary, 'wb')
+        return self
+
+    def write(self, frame: pl.DataFrame) -> None:
+        with writing(self.path):
+            if self.path.endswith('.csv'):
+                frame.write_csv(self._file, include_header=not self._lines)
+                self._lines += frame.height
+                return
+            table: pa.Table = frame.to_arrow()
+            if self._parquet is None:
+                self._parquet = pq.ParquetWriter(self._file, table.schema)
+            self._parquet.write_table(table)
+
+    def __exit__(self, kind, error, trace) -> None:
+        try:
+            with writing(self.path):
+                if self._parquet is not None:
+                    self._parquet.close()
+                self._file.close()
+                if kind is None:
+                    os.replace(self._temporary, self.path)
+        finally:
+            self._temporary.unlink(missing_ok=True)

@@ -1,0 +1,99 @@
+"""What the tests share: small tables, small runs, the command as a real process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# Real rows, for development and CI only; licences forbid putting them into the project.
+SHARED = ROOT.parent / 'shared' / 'data'
+
+# A model and a data set so small that a run is mostly start-up.
+TINY = (
+    '--dataset=synthetic', '--config.dataset.rows=3000', '--config.dataset.block_rows=256',
+    '--config.model.name=mlp', '--config.model.hidden=(8,)', '--config.model.embedding_size=4',
+    '--config.training.batch_size=256', '--config.training.epochs=2',
+)  # fmt: skip
+
+
+def shared_file(name: str) -> Path:
+    """A file of real rows, or a skipped test where the folder is missing."""
+    path = SHARED / name
+    if not path.is_file():
+        pytest.skip(f'needs the real rows {name}, which are not part of the project')
+    return path
+
+
+def command(*arguments: str | Path, **options) -> subprocess.Popen:
+    """Starts `python -m dlf_jax.main` as a process of its own."""
+    environment = {**os.environ, 'JAX_PLATFORMS': 'cpu', **options.pop('env', {})}
+    pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE}
+    line = [sys.executable, '-m', 'dlf_jax.main', *map(str, arguments)]
+    return subprocess.Popen(line, cwd=ROOT, env=environment, text=True, **{**pipes, **options})
+
+
+def finish(process: subprocess.Popen) -> subprocess.CompletedProcess:
+    """Waits for a process of `command`."""
+    out, err = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def run(*arguments: str | Path, **options) -> dict:
+    """Runs the command to its end and returns its result line."""
+    done = finish(command(*arguments, **options))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 1, f'standard output is for the result alone: {done.stdout!r}'
+    return json.loads(lines[0])
+
+
+def fail(*arguments: str | Path, code: int = 1, **options) -> str:
+    """Runs a command that must fail, and returns its one line of explanation."""
+    done = finish(command(*arguments, **options))
+    assert done.returncode == code, f'exit code {done.returncode}: {done.stderr}'
+    assert 'Traceback' not in done.stderr, done.stderr
+    assert not done.stdout
+    errors = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
+    assert len(errors) == 1, done.stderr
+    return errors[0]
+
+
+def write_table(path: Path, rows: int, seed: int = 0) -> Path:
+    """A learnable CSV table: columns click, user, ad, price."""
+    draw = np.random.default_rng(seed)
+    user, ad = draw.integers(0, 20, rows), draw.integers(0, 10, rows)
+    price = draw.normal(size=rows).round(3)
+    click = draw.random(rows) < 1 / (1 + np.exp(-(user % 5 - ad % 3 + price)))
+    lines = [f'{int(c)},u{u},a{a},{p}' for c, u, a, p in zip(click, user, ad, price, strict=True)]
+    path.write_text('click,user,ad,price\n' + '\n'.join(lines) + '\n')
+    return path
+
+
+def table_flags(train: Path | str) -> tuple[str, ...]:
+    """Flags for a table of `write_table`."""
+    return (
+        *TINY, '--dataset=table', f'--config.dataset.train={train}', '--config.dataset.label=click',
+        "--config.dataset.categorical=('user','ad')", "--config.dataset.numeric=('price',)",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope='session')
+def data_dir(tmp_path_factory) -> Path:
+    """Prepared data, shared by the runs of a session."""
+    return tmp_path_factory.mktemp('data')
+
+
+@pytest.fixture(scope='session')
+def trained(tmp_path_factory, data_dir) -> Path:
+    """A finished tiny run on a table of `write_table`; its workdir. Not to be written to."""
+    folder = tmp_path_factory.mktemp('trained')
+    table = write_table(folder / 'train.csv', 2000)
+    run(*table_flags(table), f'--workdir={folder / "run"}', f'--data_dir={data_dir}')
+    return folder / 'run'

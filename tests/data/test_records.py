@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dlf_jax.config import get_config
+from dlf_jax.data import builders, records
+from dlf_jax.data.builders.base import read_truth
+from dlf_jax.errors import UserError
+from tests.conftest import write_table
+
+
+@given(st.lists(st.integers(1, 50), max_size=20), st.integers(1, 30))
+def test_reblock_keeps_rows_and_order(lengths, rows):
+    numbers = np.arange(sum(lengths))
+    parts = [{'label': p} for p in np.split(numbers, np.cumsum(lengths)[:-1])] if lengths else []
+    blocks = [b['label'] for b in records.reblock(parts, rows)]
+    assert all(len(b) == rows for b in blocks[:-1])
+    assert np.array_equal(np.concatenate([np.array([], int), *blocks]), numbers)
+
+
+@pytest.fixture
+def builder(tmp_path):
+    config = get_config('mlp').dataset
+    config.name = 'table'
+    config.train = str(write_table(tmp_path / 'train.csv', 1000))
+    config.label, config.categorical, config.numeric = 'click', ('user', 'ad'), ('price',)
+    config.block_rows = 64
+    made = builders.build(config, str(tmp_path / 'data'))
+    made.prepare()
+    return made
+
+
+def test_records_hold_the_encoded_rows(builder):
+    assert builder.parts() == ('train', 'valid', 'test')
+    assert builder.info.metadata['rows'] == {'train': 700, 'valid': 200, 'test': 100}
+    encoder = builder.encoder()
+    for part in builder.parts():
+        blocks = builder.blocks(part)
+        found = [blocks.read(i) for i in range(len(blocks))]
+        (chunk,) = builder.tables[part].chunks(['user', 'ad'], ['price', 'click'])
+        expected, _ = encoder.transform(chunk)
+        for name in ('categorical', 'numeric'):
+            joined = np.concatenate([b[name] for b in found])
+            assert np.array_equal(joined, expected[name])
+        assert np.array_equal(np.concatenate([b['label'] for b in found]), chunk.frame['click'])
+
+
+def test_prepared_once_and_anew_when_the_file_changes(builder, tmp_path):
+    again = builders.build(builder.dataset, str(tmp_path / 'data'))
+    assert again.data_dir == builder.data_dir
+    write_table(tmp_path / 'train.csv', 1000, seed=1)
+    assert builders.build(builder.dataset, str(tmp_path / 'data')).data_dir != builder.data_dir
+
+
+def test_the_vocabulary_is_of_the_training_part_only(tmp_path):
+    config = get_config('mlp').dataset
+    config.name, config.train = 'table', str(tmp_path / 't.csv')
+    config.label, config.categorical = 'y', ('a',)
+    rows = ''.join(f'{i % 2},{"seen" if i < 7 else "late"}\n' for i in range(10))
+    (tmp_path / 't.csv').write_text('y,a\n' + rows)
+    made = builders.build(config, str(tmp_path / 'data'))
+    made.prepare()
+    assert made.encoder().vocabularies['a']['value'].to_list() == ['seen']
+    assert made.blocks('valid').read(0)['categorical'].tolist() == [[0], [0]]
+
+
+def test_killed_preparation_leaves_nothing_that_looks_finished(tmp_path, monkeypatch):
+    config = get_config('mlp').dataset
+    config.rows, config.block_rows = 500, 64
+    made = builders.build(config, str(tmp_path))
+    monkeypatch.setattr(type(made), '_generate_examples', lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        made.prepare()
+    monkeypatch.undo()
+    assert not list(tmp_path.glob('synthetic/*/1.0.0'))
+    again = builders.build(config, str(tmp_path))
+    again.prepare()
+    assert again.info.metadata['rows']['train'] == 350
+    assert not list(tmp_path.glob('synthetic/*/incomplete*'))
+
+
+def test_random_split_is_disjoint_and_whole(tmp_path):
+    config = get_config('mlp').dataset
+    config.name, config.train = 'table', str(tmp_path / 't.csv')
+    config.label, config.categorical, config.split = 'y', ('a',), 'random'
+    rows = ''.join(f'{i % 2},v{i}\n' for i in range(3000))
+    (tmp_path / 't.csv').write_text('y,a\n' + rows)
+    made = builders.build(config, str(tmp_path / 'data'))
+    parts = {p: [v for c in t.chunks(['a'], []) for v in c.frame['a']] for p, t in made.tables.items()}
+    together = [value for part in parts.values() for value in part]
+    assert sorted(together) == sorted(f'v{i}' for i in range(3000))
+    assert len(parts['train']) == pytest.approx(2100, abs=100)
+    assert len(parts['test']) == pytest.approx(300, abs=60)
+
+
+def test_synthetic_truth_is_of_the_same_rows(tmp_path):
+    config = get_config('mlp').dataset
+    config.rows = 100_000
+    made = builders.build(config, str(tmp_path))
+    made.prepare()
+    for part in ('valid', 'test'):
+        blocks = made.blocks(part)
+        label = np.concatenate([blocks.read(i)['label'] for i in range(len(blocks))])
+        truth = read_truth(made.data_dir, part)
+        assert len(truth) == len(label)
+        # Clicks are draws of these probabilities: bin by bin, the rate is the mean probability.
+        order = np.argsort(truth).reshape(10, -1)
+        rate, mean = label[order].mean(1), truth[order].mean(1)
+        error = np.sqrt(mean * (1 - mean) / order.shape[1])
+        assert (np.abs(rate - mean) < 4 * error).all()
+
+
+@pytest.mark.parametrize('damage', ['cut', 'emptied', 'gone'])
+def test_damaged_shard_is_named(builder, damage):
+    (shard,) = builder.info.splits['valid'].filepaths
+    if damage == 'gone':
+        shard.unlink()
+    else:
+        data = shard.read_bytes()
+        shard.write_bytes(data[: len(data) // 2 if damage == 'cut' else 0])
+    with pytest.raises(UserError, match='record shard is') as error:
+        builder.blocks('valid')
+    assert str(shard) in str(error.value)

@@ -1,0 +1,165 @@
+"""The command, end to end: real processes on small data."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pytest
+
+from dlf_jax import config as configs
+from dlf_jax import main
+from dlf_jax.errors import UsageError
+from tests.conftest import TINY, command, fail, finish, run, table_flags, write_table
+
+
+def test_result_line_and_file(trained):
+    result = json.loads((trained / 'result.json').read_text())
+    assert list(result) == [
+        'model', 'variant', 'dataset', 'seed', 'steps', 'best_step', 'parameters', 'seconds',
+        'samples_per_second', 'valid', 'test',
+    ]  # fmt: skip
+    assert result['model'] == 'mlp'
+    assert result['steps'] == 2 * -(-1400 // 256)
+    # 20 users, 10 ads and two reserved ids each, and one number; four wide.
+    assert result['parameters']['table'] == (22 + 12 + 1) * 4
+    assert set(result['valid']) == set(result['test']) == {'auc', 'logloss', 'rows'}
+    assert result['valid']['rows'] == 400
+    assert result['test']['rows'] == 200
+
+
+def test_workdir_holds_config_versions_metrics_and_events(trained):
+    config = json.loads((trained / 'config.json').read_text())
+    assert config['model']['hidden'] == [8]
+    versions = json.loads((trained / 'versions.json').read_text())
+    assert {'jax', 'flax', 'numpy', 'python'} <= set(versions)
+    lines = [json.loads(line) for line in (trained / 'metrics.jsonl').read_text().splitlines()]
+    assert [line['step'] for line in lines if line['kind'] == 'valid'] == [6, 12]
+    assert list((trained / 'tensorboard').glob('events.out.tfevents.*'))
+
+
+def test_again_on_a_finished_workdir(trained, data_dir):
+    table = trained.parent / 'train.csv'
+    done = finish(command(*table_flags(table), f'--workdir={trained}', f'--data_dir={data_dir}'))
+    assert done.returncode == 0
+    assert 'is finished' in done.stderr
+    assert done.stdout == (trained / 'result.json').read_text()
+
+
+def test_more_epochs_go_on(tmp_path, data_dir):
+    flags = (*TINY, f'--workdir={tmp_path}', f'--data_dir={data_dir}')
+    first = run(*flags)
+    longer = run(*flags, '--config.training.epochs=3')
+    assert longer['steps'] == first['steps'] * 3 // 2
+    alone = run(*flags, '--config.training.epochs=3', f'--workdir={tmp_path / "alone"}')
+    assert longer['valid'] == alone['valid']
+
+
+def test_evaluate_gives_what_training_found(trained, data_dir, tmp_path):
+    table = pl.read_csv(trained.parent / 'train.csv')
+    table[1400:1800].write_csv(tmp_path / 'valid.csv')
+    found = run('--mode=evaluate', f'--workdir={trained}', f'--input={tmp_path / "valid.csv"}')
+    assert found == json.loads((trained / 'result.json').read_text())['valid']
+
+
+@pytest.mark.parametrize('output', ['scores.csv', 'scores.parquet'])
+def test_predict_keeps_order_with_and_without_label(trained, tmp_path, output):
+    table = pl.read_csv(trained.parent / 'train.csv').with_row_index('row')
+    table.write_csv(tmp_path / 'with.csv')
+    table.drop('click').write_parquet(tmp_path / 'without.parquet')
+    found = []
+    for name in ('with.csv', 'without.parquet'):
+        told = run(
+            '--mode=predict', f'--workdir={trained}', f'--input={tmp_path / name}',
+            f'--output={tmp_path / output}', "--config.predict.keep=('row','user')",
+        )  # fmt: skip
+        assert told == {'rows': 2000, 'output': str(tmp_path / output)}
+        read = pl.read_csv if output.endswith('csv') else pl.read_parquet
+        scores = read(tmp_path / output)
+        assert scores.columns == ['row', 'user', 'probability']
+        assert scores['row'].cast(pl.Int64).to_list() == list(range(2000))
+        assert scores['user'].to_list() == table['user'].to_list()
+        found.append(scores['probability'].to_numpy())
+    assert np.array_equal(*found)
+    label = table['click'].to_numpy()
+    assert found[0][label == 1].mean() > found[0][label == 0].mean()
+    assert not list(tmp_path.glob('.scores*'))
+
+
+def test_predict_needs_only_the_workdir(tmp_path, data_dir):
+    table = write_table(tmp_path / 'train.csv', 500)
+    run(*table_flags(table), f'--workdir={tmp_path / "run"}', f'--data_dir={tmp_path / "data"}')
+    (tmp_path / 'run').rename(tmp_path / 'moved')
+    table.rename(tmp_path / 'elsewhere.csv')
+    for path in sorted((tmp_path / 'data').rglob('*'), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    told = run(
+        '--mode=predict', f'--workdir={tmp_path / "moved"}', f'--input={tmp_path / "elsewhere.csv"}',
+        f'--output={tmp_path / "o.csv"}',
+    )  # fmt: skip
+    assert told['rows'] == 500
+
+
+def test_synthetic_result_tells_the_best_possible_auc(tmp_path, data_dir):
+    done = finish(command(*TINY, f'--workdir={tmp_path}', f'--data_dir={data_dir}'))
+    result = json.loads(done.stdout)
+    assert 0.7 < result['valid']['best_possible_auc'] < 0.9
+    assert 'the best possible on this data' in done.stderr
+
+
+def test_prepare_tells_what_it_made(tmp_path):
+    told = run(*TINY, '--mode=prepare', f'--data_dir={tmp_path}')
+    assert told['rows'] == {'train': 2100, 'valid': 600, 'test': 300}
+    assert told['fields']['I1'] == 'standard'
+    assert told['vocabulary'] == sum(v for v in told['fields'].values() if v != 'standard')
+
+
+USAGE = {
+    'unknown key': (['--config.model.hiden=(1,)'], 'there is no such key', "'hidden'"),
+    'unknown model': (['--config.model.name=dfl'], 'no such model', 'dlf'),
+    'unknown variant': (['--variant=wo_gates'], 'no such variant', 'wo_gate'),
+    'unknown mode': (['--mode=training'], '--mode=training', 'train'),
+    'unknown dataset': (['--dataset=frape'], 'no such choice', 'frappe'),
+    'unknown flag': (['--work=x'], 'work', 'workdir'),
+    'wrong type': (['--config.seed=many'], 'seed', ''),
+    'impossible value': (['--config.training.batch_size=0'], 'batch_size=0', 'at least 1'),
+    'no workdir': ([], '--workdir', ''),
+    'no config file': (['--config=none.py'], 'none.py', ''),
+    'no input': (['--mode=evaluate', '--workdir=x'], '--input', ''),
+    'config at prediction': (
+        ['--mode=evaluate', '--workdir={trained}', '--input=x', '--config.seed=1'],
+        'predict.*',
+        '',
+    ),
+}
+
+
+@pytest.mark.parametrize('case', USAGE)
+def test_usage_errors_have_exit_code_2(case, trained):
+    arguments, *parts = USAGE[case]
+    message = fail(*[a.replace('{trained}', str(trained)) for a in arguments], code=2)
+    for part in parts:
+        assert part in message
+
+
+def test_the_model_decides_the_keys():
+    rewritten = main._select_model(['main', '--config=f.py', '--config.model.name', 'mlp', '--x=1'])
+    assert rewritten == ['main', '--config=f.py:mlp', '--x=1']
+    assert main._select_model(['main', '--config=f.py:mlp'])[1] == '--config=f.py:mlp'
+
+
+def test_variant_sets_fields_but_those_given():
+    config = configs.get_config('dlf')
+    config.variant = 'released'
+    config.model.layers = 7
+    configs.apply_variant(config, {'model.layers': 7})
+    assert config.model.layers == 7
+    assert config.model != configs.get_config('dlf').model
+
+
+def test_every_default_passes_validation():
+    for model in ('dlf', 'mlp', 'lr'):
+        configs.validate(configs.get_config(model))
+    bad = configs.get_config()
+    bad.plateau.factor = 0.0
+    with pytest.raises(UsageError, match=r'config.plateau.factor=0.0: expected more than 0'):
+        configs.validate(bad)
