@@ -20,6 +20,6 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.dataset.name = 'synthetic'
     config.embedding.penalty = 2e-3
     config.training.batch_size = 2048
-    config.training.evaluate_every = 100
+    config.training.evaluate_every = 200
     defaults.set_model(config, MODELS, embedding_size=8)
     return config

@@ -69,7 +69,7 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     # Rows per record.
     config.dataset.block_rows = 8192
     # For `synthetic`: how many rows, from which seed.
-    config.dataset.rows = 400_000
+    config.dataset.rows = 600_000
     config.dataset.seed = 0
 
     config.model = ConfigDict({'name': model, **_model_fields(model)})

@@ -75,8 +75,15 @@ class Workdir:
             self.path.mkdir(parents=True, exist_ok=True)
             self.lock.touch()
 
+    @property
+    def _trained(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return any(path.name.isdigit() for path in self.checkpoints.glob('*'))
+
     def begin(self, config: ConfigDict) -> dict[str, Any] | None:
         """Takes the folder for a run of this config, or checks that it holds one.
+
+        Until the first checkpoint nothing is lost by another config, which then simply takes over.
 
         Returns:
           The result, if the run is finished and this config asks for nothing more.
@@ -87,7 +94,7 @@ class Workdir:
         path = self.path / 'config.json'
         wanted = json.loads(config.to_json())
         result = self.result()
-        if path.exists():
+        if self._trained:
             differing = self._differences(self._read_json(path), wanted)
             fixed = [line for key, line in differing.items() if not _free(key, wanted)]
             if fixed:
@@ -124,7 +131,7 @@ class Workdir:
           UserError: the workdir was trained on other data.
         """
         mark, fingerprint = self.path / 'data.json', folder.parent.name
-        if mark.exists():
+        if self._trained:
             if self._read_json(mark)['fingerprint'] != fingerprint:
                 raise UserError(
                     f'{self.path}: the input files have changed since this run began; '

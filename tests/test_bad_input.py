@@ -105,6 +105,12 @@ def test_workdir_of_another_config(trained, data_dir):
     assert (trained / 'config.json').read_bytes() == before
 
 
+def test_a_mistake_before_the_first_step_does_not_take_the_workdir(tmp_path):
+    path = write_table(tmp_path / 't.csv', 300)
+    assert "no column 'clik'" in train_fails(path, tmp_path, '--config.dataset.label=clik')
+    run(*table_flags(path), f'--workdir={tmp_path / "run"}', f'--data_dir={tmp_path / "data"}')
+
+
 def test_workdir_of_other_data(tmp_path):
     path = write_table(tmp_path / 't.csv', 300)
     flags = (*table_flags(path), f'--workdir={tmp_path / "run"}', f'--data_dir={tmp_path / "d"}')

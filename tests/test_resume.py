@@ -31,6 +31,14 @@ def course(workdir):
     return [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
 
 
+def last_line(workdir):
+    """The last whole line of the course; None before the first."""
+    path = workdir / 'metrics.jsonl'
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    whole = [line for line in lines if line.endswith('\n')]
+    return json.loads(whole[-1]) if whole else None
+
+
 def assert_same(workdir, other):
     first, second = checkpoint(workdir), checkpoint(other)
     assert jax.tree.structure(first) == jax.tree.structure(second)
@@ -77,6 +85,28 @@ def test_kill_9_at_random_moments(undisturbed, tmp_path, data_dir):
             run(*BUSY, f'--workdir={workdir}', f'--data_dir={data_dir}')
             break
     assert kills >= 3
+    assert_same(workdir, undisturbed)
+
+
+def test_kill_9_while_evaluating(undisturbed, tmp_path, data_dir):
+    """Kills between the line of a step that evaluates and the line of its evaluation."""
+    workdir = tmp_path / 'run'
+    caught = 0
+    for _ in range(30):
+        process = command(*BUSY, f'--workdir={workdir}', f'--data_dir={data_dir}')
+        start = last_line(workdir)
+        while process.poll() is None:
+            last = last_line(workdir)
+            if last and last != start and last['kind'] == 'train' and last['step'] % 5 == 0:
+                process.send_signal(signal.SIGKILL)
+                break
+        if finish(process).returncode == 0:
+            break
+        caught += last_line(workdir)['kind'] == 'train'
+        if caught == 3:
+            break
+    assert caught == 3
+    run(*BUSY, f'--workdir={workdir}', f'--data_dir={data_dir}')
     assert_same(workdir, undisturbed)
 
 

@@ -73,9 +73,10 @@ class RankBlock(Block):
             shape = (left.shape[1], count)
             left = map_tokens(left, self.param('first_kernel', kernel_init, shape))
         kernel = self.param('in_kernel', kernel_init, (count, self.rank))
-        # In this order the Gram matrix [|X|, N] is never formed. Measured on 2 CPU cores, forward
-        # and backward: einsums to [B, R, d] or [B, d, R], tokens leading and batched kernels are
-        # all within 20 % of it; sums of broadcast products, batch minor or not, 8 times slower.
+        # In this order the Gram matrix [|X|, N] is never formed. Measured on 2 CPU cores, ms forward
+        # and backward at B 4096, F 10, N 32, d 16 (B 2000, F 39, N 64, d 64), R 24: 8 (44) so; 8 to
+        # 9 (46 to 52) as einsums; 7 (44) tokens leading; 12 (25) with a copy of the kernel per row;
+        # 72 to 145 (530 to 1100) as sums of broadcast products.
         products = left @ (jnp.swapaxes(state, 1, 2) @ kernel)
         flat = LayerNorm(name='norm')(products.reshape(batch, -1))
         return self.to_tokens(flat, width, mode)

@@ -63,9 +63,10 @@ class AttentionLayer(nn.Module):
         cross_bias = self.param('cross_bias', zeros, (count, width))
 
         qkv = [jnp.split(block @ qkv_kernel[i] + qkv_bias[i], 3, axis=-1) for i, block in enumerate(blocks)]
-        # One product per key block X, with the queries of all blocks that look at it. On 2 CPU
-        # cores, forward and backward, with B 4096, n 8, d 16 (B 2000, n 16, d 64), in ms: 79 (231)
-        # so; 88 (235) for the nine pairs one by one; 94 (300) with all blocks stacked in one array.
+        # One product per key block X, with the queries of all blocks that look at it. Measured on a
+        # CPU, ms of processor time forward and backward at B 4096, n 8, d 16 (B 2000, n 16, d 64):
+        # 104 (250) so; 160 (280) for the nine pairs one by one; 100 (297) with all blocks stacked
+        # and one product of queries and keys.
         seen = [{} for _ in blocks]  # seen[M][X] = A_MX V_X
         for x, (_, key, value) in enumerate(qkv):
             looking = [m for m in range(count) if m != x or self.self_attention]

@@ -13,8 +13,13 @@ from dlf_jax.models.layers import MLP, BatchNorm, Dropout, Mode, dropout_mask, m
 def batch_norm(x, mode):
     """Output and new running statistics of a BatchNorm as it starts."""
     norm = BatchNorm()
-    variables = norm.init(jax.random.key(0), x, mode)
-    output, changed = norm.apply(variables, x, mode, mutable=['batch_stats'])
+
+    @jax.jit
+    def run(x):
+        variables = norm.init(jax.random.key(0), x, mode)
+        return norm.apply(variables, x, mode, mutable=['batch_stats'])
+
+    output, changed = run(x)
     return output, changed['batch_stats']
 
 
@@ -141,7 +146,7 @@ def test_dropouts_of_one_model_differ():
 def test_mlp_parameters_and_order():
     x = jax.random.normal(jax.random.key(0), (6, 4))
     mlp = MLP((8, 3), 2, batch_norm=True, dropout=0.5)
-    variables = mlp.init(jax.random.key(1), x, Mode())
+    variables = jax.jit(lambda key: mlp.init(key, x, Mode()))(jax.random.key(1))
     shapes = jax.tree.map(jnp.shape, variables['params'])
     assert shapes == {
         'hidden_0': {'kernel': (4, 8), 'bias': (8,)},

@@ -13,26 +13,26 @@ def test_mlp():
     model = models.build('mlp', embedding_size=4, hidden=(8, 6), dropout=0.3)
     assert model.tables == {'embedding': 4}
     rows = {'embedding': jax.random.normal(jax.random.key(0), (7, 5, 4))}
-    logits, variables = model.init_with_output(jax.random.key(1), rows)
+    logits, variables = jax.jit(model.init_with_output)(jax.random.key(1), rows)
     chex.assert_shape(logits, (7,))
     chex.assert_type(logits, jnp.float32)
     count = sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
     assert count == (20 * 8 + 8 + 16) + (8 * 6 + 6 + 12) + (6 + 1)
-    trained, changed = model.apply(
-        variables,
-        rows,
-        train=True,
-        mask=jnp.ones(7, bool),
-        rngs={'dropout': jax.random.key(2)},
-        mutable=['batch_stats'],
-    )
+
+    @jax.jit
+    def train(variables):
+        rngs = {'dropout': jax.random.key(2)}
+        mask = jnp.ones(7, bool)
+        return model.apply(variables, rows, train=True, mask=mask, rngs=rngs, mutable=['batch_stats'])
+
+    trained, changed = train(variables)
     assert not np.allclose(trained, logits)
     chex.assert_trees_all_equal_shapes(changed['batch_stats'], variables['batch_stats'])
 
 
 def test_mlp_without_batch_norm_has_no_statistics():
     model = models.build('mlp', embedding_size=4, hidden=(8,), batch_norm=False)
-    variables = model.init(jax.random.key(0), {'embedding': jnp.ones((2, 3, 4))})
+    variables = jax.eval_shape(model.init, jax.random.key(0), {'embedding': jnp.ones((2, 3, 4))})
     assert set(variables) == {'params'}
 
 
