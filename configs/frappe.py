@@ -11,21 +11,38 @@ from ml_collections import ConfigDict
 
 from dlf_jax import config as defaults
 
+# The leaderboards' settings; DLF's are our own.
 MODELS = {
+    'afm': {'attention_size': 128, 'dropout': 0.1},
+    'afn': {'neurons': 1000, 'hidden': (400,), 'dropout': 0.4},
+    'autoint': {'attention_size': 128, 'layers': 6, 'heads': 4},
+    'dcn': {'dropout': 0.2},
+    'dcnv2': {'cross_layers': 4, 'dropout': 0.4},
+    'deepfm': {'dropout': 0.2},
     # One layer: deeper stacks overfit these 200,000 rows, and so do normalised tokens.
-    'dlf': {
-        'layers': 1,
-        'implicit_hidden': (400,),
-        'dropout': 0.4,
-        'layer_norm': False,
+    'dlf': {'layers': 1, 'implicit_hidden': (400,), 'dropout': 0.4, 'layer_norm': False},
+    'edcn': {'layers': 3, 'tau': 5.0, 'dropout': 0.3},
+    'finalmlp': {
+        'hidden_1': (400,),
+        'hidden_2': (100,),
+        'dropout_1': 0.4,
+        'dropout_2': 0.4,
+        'heads': 5,
+        'gate_hidden': (400,),
     },
+    'finalnet': {'blocks': 2, 'hidden_1': (400,), 'hidden_2': (400,), 'dropout': 0.1},
     'mlp': {'dropout': 0.2},
+    'pnn': {'dropout': 0.3, 'batch_norm': False},
+    'sam': {'block': '3a', 'layers': 4, 'dropout': 0.2},
+    'xdeepfm': {'cin': (64,), 'dropout': 0.2},
 }
+# lambda of the embedding penalty, where it is not 0.05.
+PENALTIES = {'afm': 1e-5, 'afn': 1e-3, 'finalnet': 0.1, 'fm': 5e-6, 'lr': 5e-6, 'xdeepfm': 0.1}
 
 
 def get_config(model: str = 'dlf') -> ConfigDict:
     config = defaults.get_config(model)
     config.dataset.name = 'frappe'
-    config.embedding.penalty = 0.05
+    config.embedding.penalty = PENALTIES.get(model, 0.05)
     defaults.set_model(config, MODELS, embedding_size=10)
     return config

@@ -11,12 +11,35 @@ from ml_collections import ConfigDict
 
 from dlf_jax import config as defaults
 
+# The leaderboards' settings; DLF's are our own.
+MODELS = {
+    'afn': {'neurons': 800, 'hidden': (200,), 'dropout': 0.4},
+    'autoint': {'attention_size': 128, 'layers': 2, 'heads': 4, 'layer_norm': True, 'scale': True},
+    'dcnv2': {'cross_layers': 5},
+    'dcn': {'cross_layers': 4},
+    'deepfm': {'dropout': 0.3},
+    'edcn': {'layers': 2, 'dropout': 0.1, 'tau': 1.0},
+    'finalmlp': {
+        'hidden_1': (400,),
+        'dropout_1': 0.4,
+        'hidden_2': (800,),
+        'dropout_2': 0.2,
+        'heads': 10,
+    },
+    'finalnet': {'hidden_1': (400, 400), 'hidden_2': (500,)},
+    'pnn': {'dropout': 0.1},
+    'sam': {'block': '3a', 'pooling': 'weighted', 'layers': 2},
+    'xdeepfm': {'cin': (64, 64, 64), 'dropout': 0.3, 'batch_norm': False},
+}
+# lambda of the embedding penalty, where it is not 0.01.
+PENALTIES = {'afm': 1e-5, 'afn': 1e-3, 'fm': 5e-6, 'lr': 5e-6, 'sam': 1e-3, 'xdeepfm': 5e-3}
+
 
 def get_config(model: str = 'dlf') -> ConfigDict:
     config = defaults.get_config(model)
     config.dataset.name = 'movielens'
     # One file is split at random: its rows are in no order of time.
     config.dataset.split = 'random'
-    config.embedding.penalty = 0.01
-    defaults.set_model(config, {}, embedding_size=10, dropout=0.2)
+    config.embedding.penalty = PENALTIES.get(model, 0.01)
+    defaults.set_model(config, MODELS, embedding_size=10, dropout=0.2)
     return config

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -82,6 +83,13 @@ def table_flags(train: Path | str) -> tuple[str, ...]:
         *TINY, '--dataset=table', f'--config.dataset.train={train}', '--config.dataset.label=click',
         "--config.dataset.categorical=('user','ad')", "--config.dataset.numeric=('price',)",
     )  # fmt: skip
+
+
+@pytest.fixture(scope='module', autouse=True)
+def forget_compiled_functions():
+    """Compiled functions of hundreds of tests would fill gigabytes."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope='session')

@@ -1,15 +1,16 @@
 """The command, end to end: real processes on small data."""
 
 import json
+import runpy
 
 import numpy as np
 import polars as pl
 import pytest
 
 from dlf_jax import config as configs
-from dlf_jax import main
+from dlf_jax import main, models
 from dlf_jax.errors import UsageError
-from tests.conftest import TINY, command, fail, finish, run, table_flags, write_table
+from tests.conftest import ROOT, TINY, command, fail, finish, run, table_flags, write_table
 
 
 def test_result_line_and_file(trained):
@@ -156,9 +157,17 @@ def test_variant_sets_fields_but_those_given():
     assert config.model != configs.get_config('dlf').model
 
 
-def test_every_default_passes_validation():
-    for model in ('dlf', 'mlp', 'lr'):
-        configs.validate(configs.get_config(model))
+@pytest.mark.parametrize('file', sorted((ROOT / 'configs').glob('*.py')), ids=lambda file: file.stem)
+def test_every_config_file_has_every_model(file):
+    get_config = runpy.run_path(str(file))['get_config']
+    for model in models.MODELS:
+        config = get_config(model)
+        configs.validate(config)
+        assert config.model.name == model
+        assert config.dataset.name == file.stem
+
+
+def test_validation_names_the_key():
     bad = configs.get_config()
     bad.plateau.factor = 0.0
     with pytest.raises(UsageError, match=r'config.plateau.factor=0.0: expected more than 0'):

@@ -16,11 +16,45 @@ from typing import Any
 import flax.linen as nn
 
 from dlf_jax.errors import suggest
+from dlf_jax.models.afm import AFM
+from dlf_jax.models.afn import AFN
+from dlf_jax.models.autoint import AutoInt
+from dlf_jax.models.dcn import DCN
+from dlf_jax.models.dcnv2 import DCNv2
+from dlf_jax.models.deepfm import DeepFM
 from dlf_jax.models.dlf import DLF
+from dlf_jax.models.edcn import EDCN
+from dlf_jax.models.finalmlp import FinalMLP
+from dlf_jax.models.finalnet import FinalNet
+from dlf_jax.models.fm import FM
+from dlf_jax.models.gdcn import GDCN
 from dlf_jax.models.lr import LR
 from dlf_jax.models.mlp import MLP
+from dlf_jax.models.pnn import PNN
+from dlf_jax.models.sam import SAM
+from dlf_jax.models.wukong import Wukong
+from dlf_jax.models.xdeepfm import XDeepFM
 
-MODELS: dict[str, type[nn.Module]] = {'dlf': DLF, 'mlp': MLP, 'lr': LR}
+MODELS: dict[str, type[nn.Module]] = {
+    'afm': AFM,
+    'afn': AFN,
+    'autoint': AutoInt,
+    'dcn': DCN,
+    'dcnv2': DCNv2,
+    'deepfm': DeepFM,
+    'dlf': DLF,
+    'edcn': EDCN,
+    'finalmlp': FinalMLP,
+    'finalnet': FinalNet,
+    'fm': FM,
+    'gdcn': GDCN,
+    'lr': LR,
+    'mlp': MLP,
+    'pnn': PNN,
+    'sam': SAM,
+    'wukong': Wukong,
+    'xdeepfm': XDeepFM,
+}
 
 
 def field_names(name: str) -> tuple[str, ...]:

@@ -16,8 +16,7 @@ from dlf_jax.models import embedding
 from tests.references import dlf, gradient, lr, mlp
 from tests.references import embedding as embedding_reference
 
-# No two sizes that could stand for each other are the same.
-B, F, D = 9, 5, 4
+B, F, D = 11, 5, 4
 SMALL = {
     'embedding_size': D,
     'layers': 2,
@@ -198,7 +197,7 @@ def test_gradient(case):
     for path, array in gradient.leaves(inputs):
         assert np.abs(gradients[path]).max() > 1e-6, f'{path}: nothing to compare'
         # A difference over 1e-5 keeps about ten digits of the sum.
-        gradient.check(reference, inputs, path, array, np.asarray(gradients[path]), draw, 1e-7)
+        gradient.check(reference, inputs, path, array, gradients[path], draw, 1e-7)
 
 
 @pytest.mark.parametrize('case', ['full', 'released with attention', 'mlp'])
@@ -212,28 +211,42 @@ def test_dropout_is_off_in_evaluation(case):
     close(logits, refer(case, jax.tree.map(np.float64, single), mask)[0], 1e-5)
 
 
-SIZES = (3, 1, 7)
-WIDTHS = {'embedding': D, 'linear': 1}
-
-
-def embedding_example(numeric):
-    """Tables of each field, local ids and numbers: with repeated rows, and all rows in use."""
-    draw = np.random.default_rng(2)
-    fields = {name: [draw.normal(size=(size, width)) for size in SIZES] for name, width in WIDTHS.items()}
-    vectors = {name: draw.normal(size=(numeric, width)) for name, width in WIDTHS.items()}
-    ids = np.stack([np.resize(draw.permutation(size), B) for size in SIZES], axis=1)
-    return fields, vectors, ids, draw.normal(size=(B, numeric))
-
-
 @pytest.mark.parametrize('numeric', [0, 2])
 def test_lookup(numeric):
-    fields, vectors, ids, values = embedding_example(numeric)
-    tables = {name: {'categorical': np.concatenate(fields[name]).astype(np.float32)} for name in WIDTHS}
-    if numeric:
-        for name in WIDTHS:
-            tables[name]['numeric'] = vectors[name].astype(np.float32)
-    global_ids = (ids + embedding_reference.offsets(SIZES)).astype(np.int32)
-    rows = embedding.lookup(tables, {'categorical': global_ids, 'numeric': values.astype(np.float32)})
-    assert set(rows) == set(WIDTHS)
-    for name in WIDTHS:
-        close(rows[name], embedding_reference.lookup(fields[name], vectors[name], ids, values), 1e-6)
+    """Rows of all tables and their gradient: some features in many rows, one in none."""
+    sizes, widths = (3, 1, 7, 2), {'embedding': D, 'linear': 1}
+    draw = np.random.default_rng(2)
+    first = embedding_reference.offsets(sizes)
+    tables = {name: {'categorical': draw.normal(size=(sum(sizes), widths[name]))} for name in widths}
+    for name in widths if numeric else ():
+        tables[name]['numeric'] = draw.normal(size=(numeric, widths[name]))
+    ids = np.stack([np.arange(B) % size for size in (3, 1, 7, 1)], axis=1)
+    values = draw.normal(size=(B, numeric))
+    weights = {name: draw.normal(size=(B, len(sizes) + numeric, widths[name])) for name in widths}
+    batch = {'categorical': (ids + first).astype(np.int32), 'numeric': values}
+
+    def model(tables):
+        rows = embedding.lookup(tables, batch)
+        return total(rows), rows
+
+    def reference(tables):
+        rows = {}
+        for name, table in tables.items():
+            fields = np.split(table['categorical'], first[1:])
+            rows[name] = embedding_reference.lookup(fields, table.get('numeric', ()), ids, values)
+        return rows
+
+    def total(rows):
+        return sum((weights[name] * rows[name]).sum() for name in weights)
+
+    single = embedding.lookup(
+        jax.tree.map(np.float32, tables), {**batch, 'numeric': values.astype(np.float32)}
+    )
+    assert set(single) == set(widths)
+    jax.tree.map(functools.partial(close, tolerance=1e-6), single, reference(tables))
+    with jax.enable_x64(True):
+        (_, rows), gradients = jax.value_and_grad(model, has_aux=True)(jax.tree.map(jnp.asarray, tables))
+    jax.tree.map(functools.partial(close, tolerance=1e-15), rows, reference(tables))
+    gradients = dict(gradient.leaves(gradients))
+    for path, array in gradient.leaves(tables):
+        gradient.check(lambda t: total(reference(t)), tables, path, array, gradients[path], draw, 1e-7)

@@ -40,7 +40,7 @@ def check(function, tree, path, array, gradient, draw, tolerance):
     for _ in range(TRIES):
         direction = draw.normal(size=array.shape)
         direction /= np.linalg.norm(direction)
-        actual = (gradient * direction).sum()
+        actual = (np.asarray(gradient) * direction).sum()
         expected = central(function, tree, path, array, direction, STEP)
         bound = tolerance * max(1.0, abs(expected))
         if abs(actual - expected) <= bound:

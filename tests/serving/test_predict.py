@@ -1,19 +1,24 @@
-import os
 import subprocess
+import sys
 
 import numpy as np
 import polars as pl
 
-from tests.conftest import command, write_table
+from tests.conftest import ROOT, write_table
+
+# A process counts the memory of the one that it was forked from as its own; so a small one starts it.
+MEASURE = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
+"""
 
 
 def peak_memory(*arguments):
     """Bytes that a run of the command held at most."""
-    process = command(*arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0
-    return usage.ru_maxrss * 1024
+    line = [sys.executable, '-c', MEASURE, sys.executable, '-m', 'dlf_jax.main', *map(str, arguments)]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
+    return int(done.stdout)
 
 
 def test_memory_does_not_grow_with_the_file(trained, tmp_path):

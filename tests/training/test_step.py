@@ -150,6 +150,23 @@ def test_training_lowers_the_loss():
     assert int(state.step) == 150
 
 
+@pytest.mark.parametrize('model', [name for name in models.MODELS if name not in ('dlf', 'lr')])
+def test_every_model_trains(model):
+    config = config_of(model, optimizer__learning_rate=3e-3)
+    for name, value in config.model.items():
+        if name.startswith('hidden') and value:
+            config.model[name] = (8,)
+    if model == 'finalmlp':
+        config.model.heads = 2
+    state, step, _ = make(config)
+    batch, losses = batch_of(64), []
+    for _ in range(80):
+        state, found = step(state, batch)
+        losses.append(float(found['loss']))
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0] - 0.05
+
+
 @pytest.mark.parametrize('variant', models.MODELS['dlf'].variants)
 def test_every_variant_trains(variant):
     config = config_of('dlf', model__layers=2, model__tokens=3, model__rank=4, model__hidden=(8,))

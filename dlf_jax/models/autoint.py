@@ -1,0 +1,147 @@
+"""AutoInt: self-attention over the fields (Song et al., CIKM 2019)."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dlf_jax.models.fields import check_positive, check_rate, check_widths
+from dlf_jax.models.interactions import linear_terms
+from dlf_jax.models.layers import MLP, Dense, Dropout, LayerNorm, Mode
+
+
+class AutoInt(nn.Module):
+    """Multi-head self-attention over the fields (Song et al. 2019), and AutoInt+ with an MLP.
+
+    An interacting layer takes `e: [B, F, c]` to `[B, F, A]`, each of its `H` heads having `A / H` columns:
+
+        a^h_mk = softmax_k(<W^h_Q e_m, W^h_K e_k>)           [B, H, F, F]    (eq. 5)
+        o_m    = concat_h sum_k a^h_mk W^h_V e_k             [B, F, A]       (eqs. 6, 7)
+        e'_m   = relu(o_m + W_R e_m)                         [B, F, A]       (eq. 8)
+        logit  = w^T [e'_1, ..., e'_F] + b                   [B]             (eq. 9)
+
+    AutoInt+ adds `MLP(flat)` to the logit, `flat: [B, F * d]`.
+
+    Called on `{'embedding': float32 [B, F, d]}`, with `wide` also `'linear': float32 [B, F, 1]`, it
+    returns logits, float32 [B].
+
+    Parameters:
+
+        layer_{l}/{query, key, value, residual}/kernel: [c, A]    eqs. 5, 6, 8
+        layer_{l}/norm/{scale, bias}: [A]                         with `layer_norm`
+        head/{kernel: [F * A, 1], bias}                           eq. 9
+        tower/{hidden_i, norm_i, out}                             with `plus`
+
+    Attributes:
+      embedding_size: `d`, width of an embedding.
+      attention_size: `A`, width of all heads of a layer together.
+      heads: `H`; must divide `attention_size`.
+      layers: number of interacting layers.
+      scale: whether the products of eq. 5 are divided by `sqrt(A / H)`; not in the paper, a switch of
+        the field's usual library.
+      layer_norm: whether a LayerNorm goes before the ReLU of eq. 8; likewise.
+      project_residual: whether each layer has a `W_R`, as in eq. 8; without, only those layers whose
+        input is not `A` wide, as in the field's usual library.
+      wide: whether the linear terms `sum_i w_i` are added to the logit; likewise.
+      plus: whether the MLP is there, AutoInt+.
+      hidden: width of each hidden layer of the MLP.
+      batch_norm: whether each hidden layer has a BatchNorm.
+      dropout: rate on the attention weights and after each hidden layer.
+    """
+
+    embedding_size: int = 10
+    attention_size: int = 128
+    heads: int = 4
+    layers: int = 3
+    scale: bool = False
+    layer_norm: bool = False
+    project_residual: bool = True
+    wide: bool = False
+    plus: bool = False
+    hidden: tuple[int, ...] = (400, 400, 400)
+    batch_norm: bool = True
+    dropout: float = 0.0
+
+    variants: ClassVar[dict[str, dict]] = {'full': {}, '+': {'plus': True}}
+
+    def __post_init__(self):
+        check_positive(
+            embedding_size=self.embedding_size,
+            attention_size=self.attention_size,
+            heads=self.heads,
+            layers=self.layers,
+        )
+        check_widths(hidden=self.hidden)
+        check_rate(dropout=self.dropout)
+        if self.attention_size % self.heads:
+            raise ValueError(
+                f'model.heads={self.heads}: must divide model.attention_size={self.attention_size}'
+            )
+        super().__post_init__()
+
+    @property
+    def tables(self) -> dict[str, int]:
+        """Width of each table that the model reads."""
+        linear = {'linear': 1} if self.wide else {}
+        return {'embedding': self.embedding_size, **linear}
+
+    @nn.compact
+    def __call__(
+        self,
+        rows: Mapping[str, jax.Array],
+        *,
+        train: bool = False,
+        mask: jax.Array | None = None,
+        axis_name: str | None = None,
+    ) -> jax.Array:
+        mode = Mode(train, mask, axis_name)
+        embedding = rows['embedding']
+        chex.assert_shape(embedding, (None, None, self.embedding_size))
+        batch = embedding.shape[0]
+        x = embedding
+        for i in range(self.layers):
+            x = _InteractingLayer(
+                attention_size=self.attention_size,
+                heads=self.heads,
+                scale=self.scale,
+                layer_norm=self.layer_norm,
+                project_residual=self.project_residual or x.shape[-1] != self.attention_size,
+                dropout=self.dropout,
+                name=f'layer_{i}',
+            )(x, mode)
+        logits = Dense(1, name='head')(x.reshape(batch, -1))[:, 0]
+        if self.plus:
+            tower = MLP(self.hidden, 1, self.batch_norm, self.dropout, name='tower')
+            logits += tower(embedding.reshape(batch, -1), mode)[:, 0]
+        return logits + linear_terms(rows) if self.wide else logits
+
+
+class _InteractingLayer(nn.Module):
+    """Eqs. 5-8: `[B, F, c] -> [B, F, A]`. The attributes are those of `AutoInt`."""
+
+    attention_size: int
+    heads: int
+    scale: bool
+    layer_norm: bool
+    project_residual: bool
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
+        def project(name):
+            return Dense(self.attention_size, use_bias=False, name=name)(x)
+
+        def split(projected):
+            return projected.reshape(*x.shape[:2], self.heads, -1)
+
+        query, key, value = (split(project(name)) for name in ('query', 'key', 'value'))
+        if self.scale:
+            query *= (self.attention_size // self.heads) ** -0.5
+        weights = nn.softmax(jnp.einsum('bmhc,bkhc->bhmk', query, key))
+        weights = Dropout(self.dropout, name='dropout_0')(weights, mode)
+        attended = jnp.einsum('bhmk,bkhc->bmhc', weights, value).reshape(*x.shape[:2], -1)
+        attended += project('residual') if self.project_residual else x
+        return nn.relu(LayerNorm(name='norm')(attended) if self.layer_norm else attended)

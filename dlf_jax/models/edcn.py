@@ -1,0 +1,182 @@
+"""EDCN: a cross and a deep stream that exchange what they have after every layer."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dlf_jax.models.fields import check_choice, check_positive, check_rate
+from dlf_jax.models.layers import MLP, BatchNorm, Dense, Mode, kernel_init
+
+BRIDGES = ('hadamard', 'add', 'concat', 'attention')
+
+
+class Regulation(nn.Module):
+    """Regulation: the fields of `[B, F d]` weighed for both streams, `softmax(g / tau)_f x_f` each.
+
+    Parameters: `cross_gate: [F]`, `deep_gate: [F]`, from ones, and with `norm` `cross_norm: [F d]`,
+    `deep_norm: [F d]`.
+
+    Attributes:
+      fields: `F`.
+      tau: temperature.
+      norm: whether a BatchNorm follows.
+    """
+
+    fields: int
+    tau: float
+    norm: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mode: Mode) -> list[jax.Array]:
+        outputs = []
+        for stream in ('cross', 'deep'):
+            gate = self.param(f'{stream}_gate', nn.initializers.ones, (self.fields,))
+            weights = jnp.repeat(nn.softmax(gate / self.tau), x.shape[1] // self.fields)
+            output = x * weights
+            outputs.append(BatchNorm(name=f'{stream}_norm')(output, mode) if self.norm else output)
+        return outputs
+
+
+class Cross(nn.Module):
+    """A layer of DCN's cross network: `x_{l+1} = x_0 (w^T x_l) + b + x_l`, all `[B, D]`.
+
+    Parameters: `kernel: [D, 1]`, `bias: [D]`.
+
+    Attributes:
+      residual: whether `x_l` is added.
+    """
+
+    residual: bool
+
+    @nn.compact
+    def __call__(self, first: jax.Array, state: jax.Array) -> jax.Array:
+        width = state.shape[-1]
+        kernel = self.param('kernel', kernel_init, (width, 1))
+        bias = self.param('bias', nn.initializers.zeros, (width,))
+        crossed = first * (state @ kernel) + bias
+        return crossed + state if self.residual else crossed
+
+
+class Bridge(nn.Module):
+    """What the streams `x`, `h: [B, D]` have in common, `[B, D]`.
+
+    - 'hadamard': `x * h`; 'add': `x + h`; 'concat': `relu(W [x ; h] + b)`;
+    - 'attention': `a_x x + a_h h`, `(a_x, a_h) = softmax(s(x), s(h))` of scores
+      `s(z) = p^T relu(W z + b)`. With `channel_attention` `p` is a matrix, and each of `a_x` and
+      `a_h`, `[B, D]`, a softmax over the channels of its own stream.
+
+    Parameters: 'concat' `dense/{kernel: [2 D, D], bias: [D]}`; 'attention'
+    `dense/{kernel: [D, D], bias: [D]}` and `score/kernel: [D, 1]`, or `[D, D]`.
+
+    Attributes:
+      bridge, channel_attention: see `EDCN`.
+    """
+
+    bridge: str
+    channel_attention: bool
+
+    @nn.compact
+    def __call__(self, cross: jax.Array, deep: jax.Array) -> jax.Array:
+        if self.bridge == 'hadamard':
+            return cross * deep
+        if self.bridge == 'add':
+            return cross + deep
+        dense = Dense(cross.shape[1], name='dense')
+        if self.bridge == 'concat':
+            return nn.relu(dense(jnp.concatenate([cross, deep], axis=1)))
+        streams = jnp.stack([cross, deep], axis=1)
+        width = cross.shape[1] if self.channel_attention else 1
+        scores = Dense(width, use_bias=False, name='score')(nn.relu(dense(streams)))
+        weights = nn.softmax(scores, axis=2 if self.channel_attention else 1)
+        return jnp.sum(weights * streams, axis=1)
+
+
+class EDCN(nn.Module):
+    """Enhanced deep & cross network (Chen et al., DLP-KDD and CIKM 2021).
+
+    Called on `{'embedding': float32 [B, F, d]}` it returns logits, float32 [B]. All states are
+    `[B, D]`, `D = F d`. From `b_0 = flat`, for each of `L` layers:
+
+    - regulation: `(x_l, h_l) = (softmax(g / tau) * b_l, softmax(g' / tau) * b_l)`, by field;
+    - streams: `x' = x_0 (w^T x_l) + c + x_l`, `h' = MLP(h_l)` of one hidden layer;
+    - bridge: `b_{l+1}` of `x'` and `h'`.
+
+    `logit = w^T [x' ; h' ; b_L] + b` of the last layer.
+
+    FuxiCTR's form: `residual=False`, `batch_norm=False`, `gate_norm=True`, and, with the
+    'attention' bridge, `channel_attention=True`.
+
+    Parameters: `layer_{l}_{regulation, cross, deep, bridge}/...`, `out/{kernel: [3 D, 1], bias: [1]}`.
+
+    Attributes:
+      embedding_size: `d`, width of an embedding.
+      layers: `L`.
+      bridge: 'hadamard', 'add', 'concat' or 'attention'.
+      channel_attention: whether the 'attention' bridge weighs channels instead of the two streams.
+      tau: temperature of the regulation; the higher, the more alike the fields' weights.
+      residual: whether cross layers add their input.
+      gate_norm: whether a BatchNorm follows each regulation gate.
+      batch_norm: whether each deep layer has a BatchNorm.
+      dropout: rate after each deep layer.
+    """
+
+    embedding_size: int = 10
+    layers: int = 3
+    bridge: str = 'hadamard'
+    channel_attention: bool = False
+    tau: float = 1.0
+    residual: bool = True
+    gate_norm: bool = False
+    batch_norm: bool = True
+    dropout: float = 0.0
+
+    variants: ClassVar[dict[str, dict]] = {
+        'full': {},
+        **{f'bridge={bridge}': {'bridge': bridge} for bridge in BRIDGES},
+    }
+
+    def __post_init__(self):
+        check_positive(embedding_size=self.embedding_size, layers=self.layers)
+        check_choice('bridge', self.bridge, BRIDGES)
+        check_rate(dropout=self.dropout)
+        if not self.tau > 0:
+            raise ValueError(f'model.tau={self.tau}: expected a number above 0')
+        if self.channel_attention and self.bridge != 'attention':
+            raise ValueError("model.channel_attention=True: needs model.bridge='attention'")
+        super().__post_init__()
+
+    @property
+    def tables(self) -> dict[str, int]:
+        """Width of each table that the model reads."""
+        return {'embedding': self.embedding_size}
+
+    @nn.compact
+    def __call__(
+        self,
+        rows: Mapping[str, jax.Array],
+        *,
+        train: bool = False,
+        mask: jax.Array | None = None,
+        axis_name: str | None = None,
+    ) -> jax.Array:
+        mode = Mode(train, mask, axis_name)
+        chex.assert_shape(rows['embedding'], (None, None, self.embedding_size))
+        batch, fields, _ = rows['embedding'].shape
+        bridged = rows['embedding'].reshape(batch, -1)
+        for i in range(self.layers):
+            name = f'layer_{i}'
+            regulation = Regulation(fields, self.tau, self.gate_norm, name=f'{name}_regulation')
+            cross, deep = regulation(bridged, mode)
+            if i == 0:
+                first = cross
+            cross = Cross(self.residual, name=f'{name}_cross')(first, cross)
+            hidden = (bridged.shape[1],)
+            deep = MLP(hidden, None, self.batch_norm, self.dropout, name=f'{name}_deep')(deep, mode)
+            bridge = Bridge(self.bridge, self.channel_attention, name=f'{name}_bridge')
+            bridged = bridge(cross, deep)
+        final = jnp.concatenate([cross, deep, bridged], axis=1)
+        return Dense(1, name='out')(final)[:, 0]

@@ -1,0 +1,146 @@
+"""FinalNet: layers that multiply one half of what they make by the other; two blocks, distilled."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from dlf_jax.models.fields import check_choice, check_positive, check_rate, check_widths
+from dlf_jax.models.layers import BatchNorm, Dense, Dropout, Mode, masked_moments
+
+
+class FieldGate(nn.Module):
+    """`[E ; E * G]` with `G_i = sum_j w_ji e_j + b_i`: `[B, F, d]` to `[B, 2 F, d]`.
+
+    Parameters: `kernel: [F, F]`, `bias: [F]`; the gate starts open, `w = 0` and `b = 1`.
+    """
+
+    @nn.compact
+    def __call__(self, first: jax.Array) -> jax.Array:
+        fields = first.shape[1]
+        kernel = self.param('kernel', nn.initializers.zeros, (fields, fields))
+        bias = self.param('bias', nn.initializers.ones, (fields,))
+        gate = jnp.einsum('bjd,ji->bid', first, kernel) + bias[:, None]
+        return jnp.concatenate([first, first * gate], axis=1)
+
+
+class FactorizedBlock(nn.Module):
+    """Factorised interaction layers and an output: `[B, C]` to logits `[B]`.
+
+    A layer is `h = W x + b`, split in halves `[h_2 ; h_1]` and made `[h_2 ; h_1 * h_2]`, or their
+    sum, then BatchNorm, ReLU (both optional) and dropout. The degree doubles with each layer.
+
+    Parameters: `hidden_{i}/{kernel, bias}`, `norm_{i}/{scale, bias}`, `out/{kernel, bias}`.
+
+    Attributes:
+      hidden: width of each layer.
+      residual, relu, batch_norm, dropout: see `FinalNet`.
+    """
+
+    hidden: tuple[int, ...]
+    residual: str
+    relu: bool
+    batch_norm: bool
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
+        for i, width in enumerate(self.hidden):
+            summed = self.residual == 'sum'
+            h2, h1 = jnp.split(Dense(width * (1 + summed), name=f'hidden_{i}')(x), 2, axis=1)
+            x = h2 + h1 * h2 if summed else jnp.concatenate([h2, h1 * h2], axis=1)
+            if self.batch_norm:
+                x = BatchNorm(name=f'norm_{i}')(x, mode)
+            x = Dropout(self.dropout, name=f'dropout_{i}')(nn.relu(x) if self.relu else x, mode)
+        return Dense(1, name='out')(x)[:, 0]
+
+
+class FinalNet(nn.Module):
+    """FINAL (Zhu et al., SIGIR 2023): one or two blocks of factorised interaction layers.
+
+    Called on `{'embedding': float32 [B, F, d]}` it returns logits, float32 [B]. With
+    `flat: [B, F d]` and the gated fields `[B, 2 F d]`:
+
+    - `y_1 = block_1(gated)`, `y_2 = block_2(flat)`, `logit = (y_1 + y_2) / 2`;
+    - in training each block is distilled from the mean: the loss gains
+      `sum_k BCE(y_k, stop_gradient(sigmoid(logit)))`, a mean over the rows that are not padding,
+      sown as `losses/distillation`. It needs no labels.
+
+    One block is `logit = y_1`, without distillation.
+
+    Parameters: `gate/{kernel, bias}`, `block_{1, 2}/{hidden_i, norm_i, out}`.
+
+    Attributes:
+      embedding_size: `d`, width of an embedding.
+      blocks: 1 or 2.
+      hidden_1: width of each layer of the first block.
+      hidden_2: width of each layer of the second block.
+      gate: whether the first block reads gated fields besides the plain ones.
+      residual: how a layer ends; 'concat', `[h_2 ; h_1 * h_2]`, which needs even widths, or 'sum',
+        `h_2 + h_1 * h_2`, of a `W` twice as wide; FuxiCTR has both.
+      relu: whether a ReLU follows each layer, an option of FuxiCTR.
+      batch_norm: whether each layer has a BatchNorm.
+      dropout: rate after each layer.
+    """
+
+    embedding_size: int = 10
+    blocks: int = 2
+    hidden_1: tuple[int, ...] = (400, 400, 400)
+    hidden_2: tuple[int, ...] = (400, 400, 400)
+    gate: bool = True
+    residual: str = 'concat'
+    relu: bool = False
+    batch_norm: bool = True
+    dropout: float = 0.0
+
+    variants: ClassVar[dict[str, dict]] = {'full': {}, '1b': {'blocks': 1}, '2b': {'blocks': 2}}
+
+    def __post_init__(self):
+        check_positive(embedding_size=self.embedding_size)
+        check_choice('blocks', self.blocks, (1, 2))
+        check_choice('residual', self.residual, ('concat', 'sum'))
+        hidden = {'hidden_1': self.hidden_1, 'hidden_2': self.hidden_2}
+        check_widths(**hidden)
+        check_rate(dropout=self.dropout)
+        for key, widths in hidden.items():
+            if self.residual == 'concat' and any(width % 2 for width in widths):
+                raise ValueError(f"model.{key}={widths}: model.residual='concat' needs even widths")
+        super().__post_init__()
+
+    @property
+    def tables(self) -> dict[str, int]:
+        """Width of each table that the model reads."""
+        return {'embedding': self.embedding_size}
+
+    @nn.compact
+    def __call__(
+        self,
+        rows: Mapping[str, jax.Array],
+        *,
+        train: bool = False,
+        mask: jax.Array | None = None,
+        axis_name: str | None = None,
+    ) -> jax.Array:
+        mode = Mode(train, mask, axis_name)
+        first = rows['embedding']
+        chex.assert_shape(first, (None, None, self.embedding_size))
+        inputs = [(self.hidden_1, FieldGate(name='gate')(first) if self.gate else first)]
+        if self.blocks == 2:
+            inputs.append((self.hidden_2, first))
+        outputs = []
+        for i, (hidden, features) in enumerate(inputs, 1):
+            fields = (self.residual, self.relu, self.batch_norm, self.dropout)
+            block = FactorizedBlock(hidden, *fields, name=f'block_{i}')
+            outputs.append(block(features.reshape(features.shape[0], -1), mode))
+        logits = sum(outputs) / self.blocks
+        if train and self.blocks == 2:
+            target = lax.stop_gradient(nn.sigmoid(logits))
+            losses = sum(optax.sigmoid_binary_cross_entropy(output, target) for output in outputs)
+            mean, _ = masked_moments(losses[:, None], mode)
+            self.sow('losses', 'distillation', mean[0])
+        return logits

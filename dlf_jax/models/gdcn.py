@@ -1,0 +1,98 @@
+"""GDCN: a cross network whose every layer passes through an information gate."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import chex
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from dlf_jax.models.fields import check_choice, check_positive, check_rate, check_widths
+from dlf_jax.models.layers import MLP, Dense, Mode, kernel_init
+
+
+class GatedCross(nn.Module):
+    """Gated cross layer: `x_{l+1} = x_0 * (W_c x_l + b) * sigmoid(W_g x_l) + x_l`, all `[B, D]`.
+
+    Parameters: `kernel: [D, D]`, `bias: [D]`, `gate_kernel: [D, D]`.
+    """
+
+    @nn.compact
+    def __call__(self, first: jax.Array, state: jax.Array) -> jax.Array:
+        width = state.shape[-1]
+        kernel = self.param('kernel', kernel_init, (width, width))
+        bias = self.param('bias', nn.initializers.zeros, (width,))
+        gate_kernel = self.param('gate_kernel', kernel_init, (width, width))
+        return first * (state @ kernel + bias) * nn.sigmoid(state @ gate_kernel) + state
+
+
+class GDCN(nn.Module):
+    """Gated deep & cross network (Wang et al., CIKM 2023), stacked (GDCN-S) or parallel (GDCN-P).
+
+    Called on `{'embedding': float32 [B, F, d]}` it returns logits, float32 [B]. With
+    `x_0 = flat: [B, F d]` and `x_L` after `L` gated cross layers,
+
+    - stacked: `logit = w^T MLP(x_L) + b`;
+    - parallel: `logit = w^T [x_L ; MLP(x_0)] + b`.
+
+    The paper's embeddings of a width per field are left out.
+
+    Parameters: `cross_{l}/{kernel, bias, gate_kernel}`, `tower/{hidden_i, norm_i}`,
+    `out/{kernel, bias}`.
+
+    Attributes:
+      embedding_size: `d`, width of an embedding.
+      cross_layers: `L`, gated cross layers.
+      structure: 'stacked' or 'parallel'.
+      hidden: width of each hidden layer of the MLP.
+      batch_norm: whether each hidden layer has a BatchNorm.
+      dropout: rate after each hidden layer.
+    """
+
+    embedding_size: int = 10
+    cross_layers: int = 3
+    structure: str = 'stacked'
+    hidden: tuple[int, ...] = (400, 400, 400)
+    batch_norm: bool = True
+    dropout: float = 0.0
+
+    variants: ClassVar[dict[str, dict]] = {
+        'full': {},
+        's': {'structure': 'stacked'},
+        'p': {'structure': 'parallel'},
+    }
+
+    def __post_init__(self):
+        check_positive(embedding_size=self.embedding_size, cross_layers=self.cross_layers)
+        check_choice('structure', self.structure, ('stacked', 'parallel'))
+        check_widths(hidden=self.hidden)
+        check_rate(dropout=self.dropout)
+        super().__post_init__()
+
+    @property
+    def tables(self) -> dict[str, int]:
+        """Width of each table that the model reads."""
+        return {'embedding': self.embedding_size}
+
+    @nn.compact
+    def __call__(
+        self,
+        rows: Mapping[str, jax.Array],
+        *,
+        train: bool = False,
+        mask: jax.Array | None = None,
+        axis_name: str | None = None,
+    ) -> jax.Array:
+        mode = Mode(train, mask, axis_name)
+        chex.assert_shape(rows['embedding'], (None, None, self.embedding_size))
+        flat = rows['embedding'].reshape(rows['embedding'].shape[0], -1)
+        crossed = flat
+        for i in range(self.cross_layers):
+            crossed = GatedCross(name=f'cross_{i}')(flat, crossed)
+        tower = MLP(self.hidden, None, self.batch_norm, self.dropout, name='tower')
+        if self.structure == 'stacked':
+            final = tower(crossed, mode)
+        else:
+            final = jnp.concatenate([crossed, tower(flat, mode)], axis=1)
+        return Dense(1, name='out')(final)[:, 0]

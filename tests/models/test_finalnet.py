@@ -1,0 +1,99 @@
+"""FinalNet: blocks, gate and distillation."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dlf_jax.models.finalnet import FieldGate, FinalNet
+from tests.models import checks
+from tests.references import finalnet as reference
+
+SMALL = {'embedding_size': 3, 'hidden_1': (6, 4), 'hidden_2': (8,)}
+CASES = {
+    'two blocks': {},
+    'one block': {'blocks': 1},
+    'sum': {'residual': 'sum', 'hidden_1': (5, 3)},
+    'no gate': {'gate': False, 'batch_norm': False},
+    'relu': {'relu': True, 'hidden_2': ()},
+}
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_reference(case):
+    model = FinalNet(**{**SMALL, **CASES[case]})
+
+    def hold(params, stats, rows):
+        # The target of the distillation, which has no gradient.
+        return {'target': reference.logits(params, stats, rows, True, **checks.config(model))[0]}
+
+    checks.compare(model, reference.logits, hold=hold)
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_parameter_count(case):
+    model = FinalNet(**{**SMALL, **CASES[case]})
+    f, d = checks.FIELDS, 3
+    expected = model.gate * checks.dense(f, f)
+    inputs = [(model.hidden_1, f * d * (1 + model.gate)), (model.hidden_2, f * d)]
+    for hidden, before in inputs[: model.blocks]:
+        for width in hidden:
+            expected += checks.dense(before, width * (1 + (model.residual == 'sum')))
+            expected += 2 * width * model.batch_norm
+            before = width
+        expected += checks.dense(before, 1)
+    assert checks.count(model) == expected
+
+
+def test_contract():
+    checks.check_variants(FinalNet)
+    assert FinalNet().tables == {'embedding': 10}
+
+
+@pytest.mark.parametrize(('blocks', 'train', 'sown'), [(2, True, True), (2, False, False), (1, True, False)])
+def test_losses_are_sown_in_training_with_two_blocks(blocks, train, sown):
+    model = FinalNet(**SMALL, blocks=blocks)
+    variables, rows = checks.random_inputs(model)
+    options = {'train': train, 'mask': checks.MASK, 'mutable': ['batch_stats', 'losses']}
+    _, changed = jax.eval_shape(functools.partial(model.apply, **options), variables, rows)
+    losses = jax.tree.leaves(changed.get('losses', {}))
+    assert [loss.shape for loss in losses] == [()] * sown
+
+
+def test_losses_over_a_mapped_axis():
+    model = FinalNet(**SMALL, batch_norm=False)
+    variables, _ = jax.tree.map(jnp.float32, checks.random_inputs(model))
+    embedding = jax.random.normal(jax.random.key(0), (8, 4, 3))
+    mask = jnp.arange(8) < 5
+
+    def loss(embedding, mask, axis_name=None):
+        rows = {'embedding': embedding}
+        options = {'train': True, 'mask': mask, 'axis_name': axis_name, 'mutable': ['losses']}
+        _, changed = model.apply(variables, rows, **options)
+        return changed['losses']['distillation'][0]
+
+    # vmap gives the axis a name on a single device.
+    split = jax.vmap(lambda x, m: loss(x, m, 'devices'), axis_name='devices')
+    losses = jax.jit(split)(embedding.reshape(2, 4, 4, 3), mask.reshape(2, 4))
+    np.testing.assert_allclose(losses, np.full(2, jax.jit(loss)(embedding, mask)), rtol=1e-5)
+
+
+def test_gate_starts_open():
+    first = jax.random.normal(jax.random.key(0), (2, 4, 3))
+    gated, _ = FieldGate().init_with_output(jax.random.key(1), first)
+    np.testing.assert_array_equal(gated, jnp.concatenate([first, first], axis=1))
+
+
+def test_dropout():
+    checks.check_dropout(FinalNet(**SMALL, dropout=0.5), 'dropout')
+
+
+@pytest.mark.parametrize(
+    ('field', 'value'),
+    [('blocks', 3), ('residual', 'max'), ('hidden_1', (5,)), ('hidden_2', [8]), ('dropout', 1.0)],
+)
+def test_error_names_the_field(field, value):
+    with pytest.raises(ValueError, match=rf'model.{field}='):
+        FinalNet(**{field: value})
