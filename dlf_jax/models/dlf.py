@@ -53,7 +53,8 @@ class DLF(nn.Module):
       implicit: the implicit block; 'mlp' (eq. 7) or 'token', a linear map over the tokens.
       implicit_hidden: hidden layers of the 'mlp' block before `W_D`; none is eq. 7 as printed.
       block_relu: whether the blocks end in a ReLU, as in eqs. 5-7; 'token' never does.
-      project_first: whether the low-rank block first takes `E^(1)` to the `N` tokens of its state.
+      project_first: whether the low-rank block of a layer after the first takes `E^(1)` to the `N`
+        tokens of its state before it multiplies them.
       fusion: how the blocks meet (eq. 8): 'naf', the network-aware attention fusion (eqs. 10-15);
         Figure 3's 'concat', 'mlp', 'gate' and 'attention' (cross-attention only); 'none', each
         block keeps its own state through all layers, concatenated before the head; 'released',
@@ -163,10 +164,9 @@ class DLF(nn.Module):
         mode = Mode(train, mask, axis_name)
         first = rows['embedding']
         chex.assert_shape(first, (None, None, self.embedding_size))
-        blocks = self._blocks()
-        states = dict.fromkeys(blocks, first)
+        states = dict.fromkeys(self._blocks(0), first)
         for i in range(self.layers):
-            layer = _Layer(blocks, self._fusion(), self._residual(), name=f'layer_{i}')
+            layer = _Layer(self._blocks(i), self._fusion(), self._residual(), name=f'layer_{i}')
             states = layer(first, states, mode)
         final = list(states.values())
         # Fused blocks share one state.
@@ -184,12 +184,12 @@ class DLF(nn.Module):
             'block_dropout': self.block_dropout,
         }
 
-    def _blocks(self) -> dict[str, Callable[..., nn.Module]]:
-        """The layer's blocks by name, in the order of their tokens."""
+    def _blocks(self, layer: int) -> dict[str, Callable[..., nn.Module]]:
+        """The blocks of a layer (counted from 0) by name, in the order of their tokens."""
         fields = self._block_fields(self.hidden)
         rank = functools.partial(dlf_blocks.RankBlock, rank=self.rank, **fields)
         blocks = {
-            'low_rank': functools.partial(rank, low=True, project_first=self.project_first),
+            'low_rank': functools.partial(rank, low=True, project_first=self.project_first and layer > 0),
             'high_rank': functools.partial(rank, low=False),
             'implicit': functools.partial(
                 dlf_blocks.ImplicitBlock if self.implicit == 'mlp' else dlf_blocks.TokenBlock,

@@ -58,7 +58,7 @@ class RankBlock(Block):
     Attributes:
       rank: `R`.
       low: whether `X` is `E^(1)`.
-      project_first: whether `E^(1)` is first taken to `N` tokens where it has another number.
+      project_first: whether `E^(1)` is first taken to `N` tokens.
     """
 
     rank: int
@@ -69,7 +69,7 @@ class RankBlock(Block):
     def __call__(self, first: jax.Array, state: jax.Array, mode: Mode) -> jax.Array:
         batch, count, width = state.shape
         left = first if self.low else state
-        if self.project_first and left.shape[1] != count:
+        if self.project_first:
             shape = (left.shape[1], count)
             left = map_tokens(left, self.param('first_kernel', kernel_init, shape))
         kernel = self.param('in_kernel', kernel_init, (count, self.rank))

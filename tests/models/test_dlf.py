@@ -147,10 +147,10 @@ def expected_parameters(
         return state * R + 2 * flat + mlp(flat, hidden, N * D, batch_norm)
 
     total, state = 0, F
-    for _ in range(layers):
+    for layer in range(layers):
         total += rank_block(state, state)
         if low_rank:
-            projects = project_first and state != F
+            projects = project_first and layer > 0
             total += rank_block(state if projects else F, state) + projects * F * state
         total += mlp(state * D, implicit_hidden, N * D, batch_norm) if implicit == 'mlp' else state * N
         if fusion in ('naf', 'attention'):

@@ -63,6 +63,7 @@ DEEP = {
     'no layer norm, separate': {'layer_norm': False, 'fusion': 'none'},
     'project first': {'project_first': True, 'fusion': 'concat'},
     'project first, separate': {'project_first': True, 'fusion': 'none'},
+    'project first, as many tokens as fields': {'project_first': True, 'fusion': 'none', 'tokens': F},
     'no token map': {'tokens': F, 'fusion': 'none'},
     'released with attention': RELEASED,
     'released with two blocks': {**RELEASED, 'low_rank': False},
@@ -77,6 +78,7 @@ CASES = {
     'mlp without hidden layers': ('mlp', {'embedding_size': D, 'hidden': ()}),
     'lr': ('lr', {}),
 }
+every_case = pytest.mark.parametrize('case', CASES)
 
 
 @pytest.fixture(autouse=True)
@@ -84,9 +86,6 @@ def full_precision():
     """Products in float32 proper on devices that would round their factors."""
     with jax.default_matmul_precision('highest'):
         yield
-
-
-every_case = pytest.mark.parametrize('case', CASES)
 
 
 def build(case):

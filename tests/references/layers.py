@@ -26,8 +26,8 @@ def softmax(x):
 
 
 def dense(params, x):
-    """`x W + b`: [..., I] to [..., O]; without a bias where there is none."""
-    return x @ params['kernel'] + params.get('bias', 0)
+    """`x W + b`: [..., I] to [..., O]."""
+    return x @ params['kernel'] + params['bias']
 
 
 def layer_norm(params, x):
