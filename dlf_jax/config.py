@@ -12,6 +12,7 @@ import flax.linen as nn
 from ml_collections import ConfigDict
 
 from dlf_jax import models
+from dlf_jax.data import splits
 from dlf_jax.data.builders import BUILDERS
 from dlf_jax.data.schema import TREATMENTS
 from dlf_jax.errors import UsageError, suggest
@@ -52,20 +53,43 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.dataset.test = ''
     # Of text files; '': a comma for .csv, a tab for .tsv and .txt.
     config.dataset.separator = ''
-    # For `table`: the label column and the features.
+    # Fetch the published files where none are given.
+    config.dataset.download = False
+    # Go on although the files are not the published ones.
+    config.dataset.allow_modified = False
+    # For `table`: a schema file (TOML), such as `--mode=prepare` with `infer` proposes; or the columns
+    # here: the label, perhaps a weight and a group that AUC is also averaged over, the features.
+    config.dataset.schema = ''
+    config.dataset.infer = False
     config.dataset.label = ''
+    config.dataset.weight = ''
+    config.dataset.group = ''
     config.dataset.categorical = ()
     config.dataset.numeric = ()
-    # Of number columns: none, standard, minmax, log2 (categories); auto: the dataset's own.
+    # Of number columns: none, standard, minmax, and log2 and bucket, which make categories; auto: the
+    # dataset's own.
     config.dataset.treatment = 'auto'
+    # Ranges of `bucket`, with about as many training rows each.
+    config.dataset.buckets = 50
     # Values seen less often in the training part share the out-of-vocabulary id.
     config.dataset.min_count = 1
     # The most values per field with ids of their own; 0: no limit.
     config.dataset.max_vocabulary = 0
-    # How one table is split: chronological (file order) or random; shares of train, valid, test.
+    # Above 0: no vocabularies; a value's id is a hash of it, one of so many per field.
+    config.dataset.hash_buckets = 0
+    # Avazu's raw `hour`: category, or parts (hour of the day, weekday, whether it is a weekend).
+    config.dataset.hour = 'category'
+    # How one table is split: chronological (file order), time (by the column `time`) or random;
+    # shares of train, valid, test.
     config.dataset.split = 'chronological'
+    config.dataset.time = ''
     config.dataset.fractions = (7.0, 2.0, 1.0)
     config.dataset.split_seed = 0
+    # Count the rows of valid and test that are also in train.
+    config.dataset.check_overlap = False
+    # An Apache Beam runner that prepares on several machines, and its flags; '': this machine alone.
+    config.dataset.beam_runner = ''
+    config.dataset.beam_options = ()
     # Rows per record.
     config.dataset.block_rows = 8192
     # For `synthetic`: how many rows, from which seed.
@@ -189,7 +213,14 @@ def validate(config: ConfigDict) -> None:
 
     one_of('dataset.name', config.dataset.name, BUILDERS)
     one_of('dataset.treatment', config.dataset.treatment, ('auto', *TREATMENTS))
-    one_of('dataset.split', config.dataset.split, ('chronological', 'random'))
+    one_of('dataset.split', config.dataset.split, splits.KINDS)
+    one_of('dataset.hour', config.dataset.hour, ('category', 'parts'))
+    check('dataset.buckets', config.dataset.buckets >= 2, 'at least 2')
+    check(
+        'dataset.time',
+        bool(config.dataset.time) == (config.dataset.split == 'time'),
+        "the time column, with config.dataset.split='time' and only then",
+    )
     one_of('training.monitor', config.training.monitor, MONITORS)
     one_of('optimizer.schedule', config.optimizer.schedule, ('constant', 'cosine'))
     fractions = config.dataset.fractions
@@ -212,8 +243,8 @@ def validate(config: ConfigDict) -> None:
         section, name = key.split('.')
         check(key, config[section][name] >= 1, 'at least 1')
     for key in (
-        'dataset.max_vocabulary', 'embedding.std', 'embedding.penalty', 'optimizer.clip_norm',
-        'optimizer.warmup_steps', 'plateau.patience', 'plateau.min_learning_rate',
+        'dataset.max_vocabulary', 'dataset.hash_buckets', 'embedding.std', 'embedding.penalty',
+        'optimizer.clip_norm', 'optimizer.warmup_steps', 'plateau.patience', 'plateau.min_learning_rate',
         'training.evaluate_every', 'predict.batch_size', 'seed',
     ):  # fmt: skip
         *section, name = key.split('.')

@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from dlf_jax import config as configs
-from dlf_jax.data import builders
+from dlf_jax.data import builders, schema_files, sources
 from dlf_jax.errors import UsageError, UserError, suggest
 from dlf_jax.lock import locked
 from dlf_jax.serving.predict import Predictor
@@ -41,7 +42,9 @@ _WORKDIR = flags.DEFINE_string('workdir', '', 'Folder of the run: checkpoints, m
 _DATASET = flags.DEFINE_string('dataset', '', 'Sets config.dataset.name.')
 _VARIANT = flags.DEFINE_string('variant', '', 'Sets config.variant, such as wo_gate.')
 _INPUT = flags.DEFINE_string('input', '', 'Files to evaluate or predict: path, glob, or by commas.')
-_OUTPUT = flags.DEFINE_string('output', '', 'Where predict writes: a .csv or .parquet file.')
+_OUTPUT = flags.DEFINE_string(
+    'output', '', 'Where predict writes (.csv or .parquet), or prepare a proposed schema (.toml).'
+)
 _DATA_DIR = flags.DEFINE_string('data_dir', '~/.cache/dlf_jax', 'Where prepared data is kept, for all runs.')
 
 
@@ -71,17 +74,31 @@ def train() -> dict[str, Any]:
 
 
 def prepare() -> dict[str, Any]:
-    """Writes the records and tells what they hold."""
+    """Writes the records and tells what they hold; or proposes a schema for files not seen before."""
     config = _config()
+    if config.dataset.infer:
+        return _propose_schema(config)
+    start = time.monotonic()
     builder = _prepared(config)
-    schema = builder.encoder().schema
+    seconds = time.monotonic() - start
+    schema, rows = builder.encoder().schema, dict(builder.info.metadata['rows'])
     return {
         'dataset': config.dataset.name,
         'folder': str(builder.data_dir),
-        'rows': dict(builder.info.metadata['rows']),
+        'rows': rows,
+        'seconds': round(seconds, 2),
+        'rows_per_second': round(sum(rows.values()) / seconds),
         'vocabulary': schema.vocabulary,
-        'fields': {f.name: f.size if f.size else f.treatment for f in schema.fields},
+        'fields': {f.name: f.size if f.size else f.treatment or f.owner for f in schema.fields},
     }
+
+
+def _propose_schema(config: ConfigDict) -> dict[str, Any]:
+    if config.dataset.name != 'table':
+        raise UsageError(f'config.dataset.infer: for --dataset=table; {config.dataset.name} has its schema')
+    paths = sources.expand(config.dataset.train, 'config.dataset.train')
+    table = sources.open_table(paths, separator=config.dataset.separator)
+    return schema_files.propose(table, _OUTPUT.value or 'schema.toml')
 
 
 def evaluate() -> dict[str, Any]:
@@ -96,7 +113,7 @@ def predict() -> dict[str, Any]:
     spec, output = _required(_INPUT), _required(_OUTPUT)
     predictor = _predictor()
     rows = predictor.predict(predictor.open(spec, labelled=False), output)
-    return {'rows': rows, 'output': output}
+    return {'rows': rows, 'output': output, 'out_of_vocabulary': predictor.out_of_vocabulary()}
 
 
 def _required(flag: flags.FlagHolder) -> str:

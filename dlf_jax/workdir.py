@@ -27,7 +27,8 @@ from dlf_jax.errors import UserError, writing
 # Keys that may differ between the runs of one workdir: they change nothing of what was trained.
 FREE = (
     'predict.', 'training.checkpoint_every', 'training.log_every', 'dataset.train',
-    'dataset.valid', 'dataset.test',
+    'dataset.valid', 'dataset.test', 'dataset.schema', 'dataset.download', 'dataset.allow_modified',
+    'dataset.beam_runner', 'dataset.beam_options', 'dataset.check_overlap',
 )  # fmt: skip
 # Keys that may differ, and make a finished run go on.
 LONGER = {'training.epochs', 'plateau.patience'}

@@ -59,6 +59,8 @@ def test_evaluate_gives_what_training_found(trained, data_dir, tmp_path):
     table = pl.read_csv(trained.parent / 'train.csv')
     table[1400:1800].write_csv(tmp_path / 'valid.csv')
     found = run('--mode=evaluate', f'--workdir={trained}', f'--input={tmp_path / "valid.csv"}')
+    shares = found.pop('out_of_vocabulary')
+    assert set(shares) == {'user', 'ad'}
     assert found == json.loads((trained / 'result.json').read_text())['valid']
 
 
@@ -73,6 +75,7 @@ def test_predict_keeps_order_with_and_without_label(trained, tmp_path, output):
             '--mode=predict', f'--workdir={trained}', f'--input={tmp_path / name}',
             f'--output={tmp_path / output}', "--config.predict.keep=('row','user')",
         )  # fmt: skip
+        assert told.pop('out_of_vocabulary') == pytest.approx({'user': 0, 'ad': 0}, abs=0.1)
         assert told == {'rows': 2000, 'output': str(tmp_path / output)}
         read = pl.read_csv if output.endswith('csv') else pl.read_parquet
         scores = read(tmp_path / output)

@@ -2,105 +2,217 @@
 
 Saved in an open form: `encoder.json` (version, schema, statistics of numbers) and
 `vocabulary.parquet` (field, value, count; in the order of the ids).
+
+A chunk becomes features in two steps. `Reader` makes integers and float64s of the columns (`Raw`),
+which can be kept on disk until the vocabulary is known; `Encoder.encode` makes ids and float32s of
+those.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import math
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from dlf_jax.data.schema import CATEGORICAL, MISSING, OUT_OF_VOCABULARY, RESERVED, Field, Schema
+from dlf_jax.data import statistics
+from dlf_jax.data.columns import categories, elements, numbers
+from dlf_jax.data.records import Rows
+from dlf_jax.data.schema import MISSING, OUT_OF_VOCABULARY, RESERVED, Field, Schema
 from dlf_jax.data.sources import Chunk
+from dlf_jax.data.statistics import Moments, Statistics
+from dlf_jax.data.vocabulary import NULL, PAD, UNKNOWN, Dictionary, id_table, stable_hash
 from dlf_jax.errors import UserError
 
-VERSION = 1
-# Partial counts of a column are merged when they hold more rows than this.
-_MERGE_ROWS = 4_000_000
+VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Moments:
-    """Statistics of a numeric column over the training part; missing values left out."""
+class Raw:
+    """Rows between the file and the features.
 
-    count: int = 0
-    mean: float = 0.0
-    deviation: float = 0.0  # population standard deviation
-    low: float = math.inf
-    high: float = -math.inf
+    Attributes:
+      codes: int32 [rows, columns]; the categorical fields that are not ranges, then the multi-valued
+        ones, `length` columns each. Codes of a dictionary, or hash buckets; `NULL`, `UNKNOWN`, `PAD`.
+      numbers: float64 [rows, columns]; the numeric fields, then those that become ranges; NaN where
+        missing.
+    """
 
-    def merge(self, other: Moments) -> Moments:
-        """The statistics of both parts together (Chan et al. 1979)."""
-        if not self.count or not other.count:
-            return other if other.count else self
-        count = self.count + other.count
-        delta = other.mean - self.mean
-        squares = (
-            self.deviation**2 * self.count
-            + other.deviation**2 * other.count
-            + delta**2 * self.count * other.count / count
-        )
-        return Moments(
-            count,
-            self.mean + delta * other.count / count,
-            math.sqrt(squares / count),
-            min(self.low, other.low),
-            max(self.high, other.high),
-        )
+    codes: np.ndarray
+    numbers: np.ndarray
+
+
+class Reader:
+    """Columns to `Raw`, with one dictionary for each field that owns a counted vocabulary."""
+
+    def __init__(self, schema: Schema, dictionaries: dict[str, Dictionary] | None = None):
+        """Args:
+        schema: fields, perhaps without sizes.
+        dictionaries: of finished vocabularies, by owner; without them every value that comes gets
+          a code.
+        """
+        self.schema = schema
+        self.growing = dictionaries is None
+        self.dictionaries = dictionaries if dictionaries is not None else self._empty()
+        self.coded = [f for f in schema.categorical if f.treatment != 'bucket']
+        self.measured = [*schema.numeric, *(f for f in schema.categorical if f.treatment == 'bucket')]
+
+    def _empty(self) -> dict[str, Dictionary]:
+        return {
+            f.name: Dictionary(pl.Series([], dtype=pl.Int64 if f.number else pl.String))
+            for f in self.schema.owners
+            if f.counted
+        }
+
+    def read(self, chunk: Chunk) -> Raw:
+        """Reads the features' columns of a chunk. Raises UserError on an infinite number."""
+        rows = chunk.frame.height
+        # A column at a time is written and read until the features are put together.
+        codes = np.empty((rows, len(self.coded) + self.schema.bag_columns), np.int32, order='F')
+        for i, field in enumerate(self.coded):
+            codes[:, i] = self._codes(field, categories(chunk, field))
+        at = len(self.coded)
+        for field in self.schema.bags:
+            codes[:, at : at + field.length] = self._bag(field, chunk)
+            at += field.length
+        values = np.empty((rows, len(self.measured)), order='F')
+        for i, field in enumerate(self.measured):
+            values[:, i] = numbers(chunk, field.name)
+        return Raw(codes, values)
+
+    def _codes(self, field: Field, values: pl.Series) -> np.ndarray:
+        if field.hash_buckets:
+            codes = (stable_hash(values) % np.uint64(field.hash_buckets)).astype(np.int32)
+            if values.null_count():
+                codes[values.is_null().to_numpy()] = NULL
+            return codes
+        dictionary = self.dictionaries[field.owner]
+        return dictionary.add(values) if self.growing else dictionary.find(values)
+
+    def _bag(self, field: Field, chunk: Chunk) -> np.ndarray:
+        values, lengths = elements(chunk, field)
+        padded = np.full((len(lengths), field.length), PAD, np.int32)
+        padded[np.arange(field.length) < lengths[:, None]] = self._codes(field, values)
+        padded[lengths == 0, 0] = NULL
+        return padded
 
 
 class Encoder:
     """Values to ids and numbers.
 
-    A categorical field's ids: 0 out of vocabulary, 1 missing, then its values by falling count (ties
-    by value), all offset into the one fused table. A numeric field: missing takes the training mean
-    (0 under `none`), then the treatment.
+    The ids of a field with a vocabulary: 0 out of vocabulary, 1 missing, then its values by falling
+    count (ties by value); of a field without one: 0 unused, 1 missing, then the hash buckets or
+    ranges. All are offset into the fused table. A numeric field: missing takes the training mean (0
+    under `none`), then the treatment. A multi-valued field without a value holds the id of missing.
     """
 
-    def __init__(self, schema: Schema, vocabularies: dict[str, pl.DataFrame], moments: dict[str, Moments]):
+    def __init__(
+        self,
+        schema: Schema,
+        vocabularies: dict[str, pl.DataFrame],
+        moments: dict[str, Moments],
+        boundaries: dict[str, np.ndarray],
+    ):
         """Args:
         schema: with the fields' sizes filled in.
-        vocabularies: per categorical field its `value` (String) and `count`, in id order.
+        vocabularies: by owning field, `value` (String) and `count`, in id order.
         moments: per numeric field.
+        boundaries: per `bucket` field, where its second and later ranges begin, float64, rising.
         """
         self.schema = schema
         self.vocabularies = vocabularies
         self.moments = moments
-        self._enums = {name: pl.Enum(v['value']) for name, v in vocabularies.items()}
+        self.boundaries = boundaries
+        self._reader: Reader | None = None
+        self._tables: dict[str, np.ndarray] = {}
 
-    def transform(self, chunk: Chunk) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    def transform(self, chunk: Chunk) -> tuple[Rows, dict[str, np.ndarray]]:
         """Encodes the rows of a chunk that holds the schema's columns.
 
         Returns:
-          The features, `categorical` int32 [rows, Fc] and `numeric` float32 [rows, Fn], and the
-          number of out-of-vocabulary values per categorical field, int64 [Fc].
+          The features, as `encode` returns them, and for each field with a vocabulary the number of
+          values outside it and the number of values, int64 [2].
 
         Raises:
           UserError: an infinite number.
         """
-        rows = chunk.frame.height
-        categorical = np.empty((rows, len(self.schema.categorical)), np.int32)
-        unknown = np.zeros(len(self.schema.categorical), np.int64)
-        offsets = self.schema.offsets
-        for i, field in enumerate(self.schema.categorical):
-            values = categories(chunk, field)
-            codes = values.cast(self._enums[field.name], strict=False).to_physical()
-            ids = codes.cast(pl.Int32) + RESERVED
-            # What is null now was missing, unless the value was there: then it is unknown.
-            found = ids.fill_null(OUT_OF_VOCABULARY).to_numpy()
-            if values.null_count():
-                found = np.where(values.is_null().to_numpy(), np.int32(MISSING), found)
-            unknown[i] = np.count_nonzero(found == OUT_OF_VOCABULARY)
-            categorical[:, i] = found + np.int32(offsets[i])
-        numeric = np.empty((rows, len(self.schema.numeric)), np.float32)
-        for i, field in enumerate(self.schema.numeric):
-            numeric[:, i] = self._treat(numbers(chunk, field.name), field)
-        return {'categorical': categorical, 'numeric': numeric}, unknown
+        if self._reader is None:
+            dictionaries = {name: Dictionary(self.typed_values(name)) for name in self.vocabularies}
+            self._reader = Reader(self.schema, dictionaries)
+            self._tables = self.id_tables(
+                {name: np.arange(len(d), dtype=np.int32) + RESERVED for name, d in dictionaries.items()}
+            )
+        raw = self._reader.read(chunk)
+        return self.encode(raw, self._tables), self._unknown(raw)
+
+    def typed_values(self, owner: str) -> pl.Series:
+        """The vocabulary of a field as a dictionary holds it, in id order."""
+        values = self.vocabularies[owner]['value']
+        number = next(f for f in self.schema.owners if f.name == owner).number
+        return values.cast(pl.Int64) if number else values
+
+    def _unknown(self, raw: Raw) -> dict[str, np.ndarray]:
+        counts, at = {}, len(self._reader.coded)
+        for i, field in enumerate(self._reader.coded):
+            if field.counted:
+                outside = np.count_nonzero(raw.codes[:, i] == UNKNOWN)
+                counts[field.name] = np.array([outside, len(raw.codes)])
+        for field in self.schema.bags:
+            codes = raw.codes[:, at : at + field.length]
+            at += field.length
+            if field.counted:
+                counts[field.name] = np.array(
+                    [np.count_nonzero(codes == UNKNOWN), np.count_nonzero(codes != PAD)]
+                )
+        return counts
+
+    def id_tables(self, known: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Tables from the codes of `Raw` to ids, by owning field.
+
+        Args:
+          known: by field with a vocabulary, the id of every code, without the offset, int32.
+        """
+        tables, offsets = {}, self.schema.offsets
+        for field in self.schema.owners:
+            ids = known.get(field.name)
+            if ids is None:
+                ids = np.arange(field.size - RESERVED, dtype=np.int32) + RESERVED
+            tables[field.name] = id_table(len(ids), offsets[field.name], ids, OUT_OF_VOCABULARY, MISSING)
+        return tables
+
+    def encode(self, raw: Raw, tables: dict[str, np.ndarray]) -> Rows:
+        """The features: `categorical` int32 [rows, Fc], `numeric` float32 [rows, Fn] and `bags` int32
+        [rows, bag_columns] (`PADDING` after the last value), each only where there is such a field."""
+        schema, rows = self.schema, len(raw.codes)
+        features: Rows = {}
+        if schema.categorical:
+            features['categorical'] = ids = np.empty((rows, len(schema.categorical)), np.int32)
+            coded, ranged = 0, len(schema.numeric)
+            for i, field in enumerate(schema.categorical):
+                if field.treatment == 'bucket':
+                    ids[:, i] = tables[field.name][self._ranges(raw.numbers[:, ranged], field)]
+                    ranged += 1
+                else:
+                    ids[:, i] = tables[field.owner][raw.codes[:, coded]]
+                    coded += 1
+        if schema.numeric:
+            features['numeric'] = numeric = np.empty((rows, len(schema.numeric)), np.float32)
+            for i, field in enumerate(schema.numeric):
+                numeric[:, i] = self._treat(raw.numbers[:, i], field)
+        if schema.bags:
+            features['bags'] = bags = np.empty((rows, schema.bag_columns), np.int32)
+            at, first = 0, raw.codes.shape[1] - schema.bag_columns
+            for field in schema.bags:
+                codes = raw.codes[:, first + at : first + at + field.length]
+                bags[:, at : at + field.length] = tables[field.owner][codes]
+                at += field.length
+        return features
+
+    def _ranges(self, values: np.ndarray, field: Field) -> np.ndarray:
+        codes = np.searchsorted(self.boundaries[field.name], values, side='right')
+        return np.where(np.isnan(values), NULL, codes)
 
     def _treat(self, values: np.ndarray, field: Field) -> np.ndarray:
         moments = self.moments[field.name]
@@ -116,8 +228,8 @@ class Encoder:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         frames = [
-            self.vocabularies[f.name].select(pl.lit(f.name).alias('field'), 'value', 'count')
-            for f in self.schema.categorical
+            frame.select(pl.lit(name).alias('field'), 'value', 'count')
+            for name, frame in self.vocabularies.items()
         ]
         empty = pl.DataFrame(schema={'field': pl.String, 'value': pl.String, 'count': pl.Int64})
         pl.concat([empty, *frames]).write_parquet(folder / 'vocabulary.parquet')
@@ -125,12 +237,17 @@ class Encoder:
             'version': VERSION,
             'schema': self.schema.to_json(),
             'moments': {name: dataclasses.asdict(m) for name, m in self.moments.items()},
+            'boundaries': {name: list(map(float, b)) for name, b in self.boundaries.items()},
         }
         (folder / 'encoder.json').write_text(json.dumps(saved, indent=1) + '\n')
 
     @classmethod
     def load(cls, folder: str | Path) -> Encoder:
-        """Reads what `save` wrote. Raises UserError where it is missing, damaged or newer."""
+        """Reads what `save` wrote, now or in an older version of dlf_jax.
+
+        Raises:
+          UserError: missing, damaged, or written by a newer version.
+        """
         folder = Path(folder)
         path = folder / 'encoder.json'
         try:
@@ -145,8 +262,9 @@ class Encoder:
             path = folder / 'vocabulary.parquet'
             values = pl.read_parquet(path).partition_by('field', as_dict=True, include_key=False)
             empty = pl.DataFrame(schema={'value': pl.String, 'count': pl.Int64})
-            vocabularies = {f.name: values.get((f.name,), empty) for f in schema.categorical}
-            for field in schema.categorical:
+            counted = [f for f in schema.owners if f.counted]
+            vocabularies = {f.name: values.get((f.name,), empty) for f in counted}
+            for field in counted:
                 found = vocabularies[field.name].height + RESERVED
                 if found != field.size:
                     raise UserError(
@@ -154,98 +272,71 @@ class Encoder:
                         f'{field.size}; prepare the data again'
                     )
             moments = {name: Moments(**m) for name, m in saved['moments'].items()}
+            # Version 1 knew no ranges.
+            boundaries = {name: np.array(b) for name, b in saved.get('boundaries', {}).items()}
         except FileNotFoundError as error:
             raise UserError(f'{path}: missing; prepare the data again') from error
-        except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, pl.exceptions.PolarsError) as error:
             raise UserError(f'{path}: cannot be read ({error}); prepare the data again') from error
-        return cls(schema, vocabularies, moments)
+        return cls(schema, vocabularies, moments, boundaries)
 
 
-def fit(schema: Schema, chunks: Iterable[Chunk]) -> Encoder:
-    """Counts the values and measures the numbers of the training part, a chunk at a time.
+def measure(schema: Schema, number: int, chunk: Chunk, rows: np.ndarray, first: int) -> Statistics:
+    """Counts and measures some rows of one chunk, by itself.
+
+    Args:
+      schema: fields without sizes.
+      number: of the chunk in the training table.
+      chunk: holds the schema's columns.
+      rows: positions in the chunk of those rows that are for training, int64.
+      first: number of the chunk's first row in the table.
+    """
+    reader = Reader(schema)
+    raw = reader.read(chunk)
+    counts = {name: np.zeros(len(d), np.int64) for name, d in reader.dictionaries.items()}
+    statistics.count_codes(schema, raw.codes[rows], counts)
+    moments, samples = statistics.measured(schema, number, raw.numbers[rows], rows + first)
+    values = {
+        name: statistics.value_counts(reader.dictionaries[name].values, count)
+        for name, count in counts.items()
+    }
+    return Statistics(len(rows), values, (moments,), samples)
+
+
+def fit(schema: Schema, found: Statistics) -> Encoder:
+    """The encoder for what was counted and measured in the training part.
 
     Args:
       schema: fields with size 0.
-      chunks: the training part; memory grows with the vocabularies, not with the rows.
 
     Raises:
-      UserError: no rows, an infinite number, or a number column without a number.
+      UserError: no rows.
     """
-    counts: dict[str, list[pl.DataFrame]] = {f.name: [] for f in schema.categorical}
-    moments = {f.name: Moments() for f in schema.numeric}
-    rows = 0
-    for chunk in chunks:
-        rows += chunk.frame.height
-        for field in schema.categorical:
-            parts = counts[field.name]
-            values = categories(chunk, field).drop_nulls().rename('value')
-            parts.append(values.value_counts(name='count').cast({'count': pl.Int64}))
-            if sum(p.height for p in parts[1:]) > max(_MERGE_ROWS, parts[0].height):
-                counts[field.name] = [_merge(parts)]
-        for field in schema.numeric:
-            values = numbers(chunk, field.name)
-            values = values[~np.isnan(values)]
-            if values.size:
-                part = Moments(
-                    values.size,
-                    float(values.mean()),
-                    float(values.std()),
-                    float(values.min()),
-                    float(values.max()),
-                )
-                moments[field.name] = moments[field.name].merge(part)
-    if not rows:
+    if not found.rows:
         raise UserError('the training part has no rows')
-    vocabularies, fields = {}, []
-    for field in schema.fields:
-        if field.kind == CATEGORICAL:
-            values = _vocabulary(counts.pop(field.name), field)
-            vocabularies[field.name] = values
-            field = dataclasses.replace(field, size=values.height + RESERVED)
-        fields.append(field)
-    return Encoder(Schema(tuple(fields), schema.label), vocabularies, moments)
+    by_name = {f.name: f for f in schema.owners}
+    vocabularies = {name: _vocabulary(counts, by_name[name]) for name, counts in found.counts.items()}
+    boundaries = {
+        f.name: found.samples[f.name].boundaries(f.buckets)
+        for f in schema.categorical
+        if f.treatment == 'bucket'
+    }
+
+    def size(field: Field) -> int:
+        if field.name not in by_name:
+            return 0
+        if field.hash_buckets:
+            return field.hash_buckets + RESERVED
+        if field.name in boundaries:
+            return len(boundaries[field.name]) + 1 + RESERVED
+        return vocabularies[field.name].height + RESERVED
+
+    fields = tuple(dataclasses.replace(f, size=size(f)) for f in schema.fields)
+    schema = dataclasses.replace(schema, fields=fields)
+    return Encoder(schema, vocabularies, found.merged_moments(), boundaries)
 
 
-def _merge(parts: list[pl.DataFrame]) -> pl.DataFrame:
-    return pl.concat(parts).group_by('value').agg(pl.col('count').sum())
-
-
-def _vocabulary(parts: list[pl.DataFrame], field: Field) -> pl.DataFrame:
-    values = _merge(parts).filter(pl.col('count') >= field.min_count)
+def _vocabulary(counts: pl.DataFrame, field: Field) -> pl.DataFrame:
+    values = counts.filter(pl.col('count') >= field.min_count).cast({'value': pl.String})
     values = values.sort(['count', 'value'], descending=[True, False])
     return values.head(field.max_size) if field.max_size else values
-
-
-def categories(chunk: Chunk, field: Field) -> pl.Series:
-    """The column as categories (String, null where missing)."""
-    if not field.number:
-        return chunk.frame[field.name]
-    values = pl.Series(field.name, numbers(chunk, field.name), nan_to_null=True)
-    large = pl.col(field.name).log().pow(2).floor()
-    category = pl.when(pl.col(field.name) > 2).then(large).otherwise(pl.col(field.name).floor())
-    return values.to_frame().select(category.cast(pl.Int64).cast(pl.String)).to_series()
-
-
-def numbers(chunk: Chunk, name: str) -> np.ndarray:
-    """The column as float64, NaN where missing. Raises UserError on an infinite number."""
-    values = chunk.frame[name].to_numpy()
-    infinite = np.flatnonzero(np.isinf(values))
-    if infinite.size:
-        raise UserError(
-            f'{chunk.where(int(infinite[0]))}: column {name!r}: expected a finite number or an empty '
-            f'field, found {values[infinite[0]]}'
-        )
-    return values
-
-
-def labels(chunk: Chunk, name: str) -> np.ndarray:
-    """The label column as float32. Raises UserError, with the line, where one is not 0 or 1."""
-    values = chunk.frame[name].to_numpy()
-    wrong = np.flatnonzero(~((values == 0) | (values == 1)))
-    if wrong.size:
-        found = values[wrong[0]]
-        raise UserError(
-            f'{chunk.where(int(wrong[0]))}: label {name!r}: expected 0 or 1, '
-            f'found {"an empty field" if np.isnan(found) else found}'
-        )
-    return values.astype(np.float32)

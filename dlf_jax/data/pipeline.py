@@ -245,8 +245,8 @@ class EvaluationBatches:
 
 
 def weighted(rows: Rows) -> Batch:
-    """The rows with a weight of 1 each."""
-    return {**rows, 'weight': np.ones(len(rows['label']), np.float32)}
+    """The rows with a weight of 1 each where they have none."""
+    return {'weight': np.ones(len(rows['label']), np.float32), **rows}
 
 
 def pad(batch: Batch, rows: int) -> Batch:

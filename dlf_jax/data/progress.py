@@ -1,12 +1,19 @@
-"""One progress bar for everything that takes long."""
+"""What long work needs: one kind of progress bar, and reading ahead in a thread."""
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import sys
+import threading
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import tqdm
 
 _LOG_SECONDS = 10.0
+
+T = TypeVar('T')
 
 
 class Progress(tqdm.tqdm):
@@ -46,3 +53,44 @@ class Progress(tqdm.tqdm):
     def clear(self, nolock: bool = False) -> None:
         if self._terminal:
             super().clear(nolock)
+
+
+@contextlib.contextmanager
+def ahead(items: Iterable[T], depth: int = 2) -> Iterator[Iterator[T]]:
+    """Iterates in a thread, up to `depth` items ahead; errors come out where the item would."""
+    ready: queue.Queue = queue.Queue(depth)
+    stop = threading.Event()
+    end = object()
+
+    def put(item: tuple) -> bool:
+        while not stop.is_set():
+            with contextlib.suppress(queue.Full):
+                ready.put(item, timeout=0.1)
+                return True
+        return False
+
+    def run() -> None:
+        try:
+            for item in items:
+                if not put((item, None)):
+                    return
+            put((end, None))
+        except BaseException as error:
+            put((end, error))
+
+    def taken() -> Iterator[T]:
+        while True:
+            item, error = ready.get()
+            if error is not None:
+                raise error
+            if item is end:
+                return
+            yield item
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield taken()
+    finally:
+        stop.set()
+        thread.join()

@@ -21,8 +21,9 @@ Rows = dict[str, np.ndarray]
 
 
 def features(schema: Schema) -> tfds.features.FeaturesDict:
-    """The features of a block: `categorical` int32 [rows, Fc], `numeric` float32 [rows, Fn], `label`
-    float32 [rows]."""
+    """The features of a block: `categorical` int32 [rows, Fc], `numeric` float32 [rows, Fn], `bags` int32
+    [rows, bag_columns], `label` and `weight` float32 [rows], `group` int64 [rows]; `label` always, the
+    others where the schema has them."""
 
     def raw(shape: tuple[int | None, ...], dtype: type) -> tfds.features.Tensor:
         return tfds.features.Tensor(shape=shape, dtype=dtype, encoding=tfds.features.Encoding.BYTES)
@@ -32,6 +33,12 @@ def features(schema: Schema) -> tfds.features.FeaturesDict:
         spec['categorical'] = raw((None, len(schema.categorical)), np.int32)
     if schema.numeric:
         spec['numeric'] = raw((None, len(schema.numeric)), np.float32)
+    if schema.bags:
+        spec['bags'] = raw((None, schema.bag_columns), np.int32)
+    if schema.weight:
+        spec['weight'] = raw((None,), np.float32)
+    if schema.group:
+        spec['group'] = raw((None,), np.int64)
     return tfds.features.FeaturesDict(spec)
 
 

@@ -12,13 +12,13 @@ import dataclasses
 import glob
 import gzip
 import io
+import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -45,23 +45,20 @@ class Chunk:
       path: the file.
       first: line number (text) or row number (Parquet) of the first row, counted from 1.
       raw: the text that the rows were parsed from; None for other forms.
-      kept: positions of the frame's rows among those of `raw`, where some were left out.
     """
 
     frame: pl.DataFrame
     path: str
     first: int
     raw: bytes | None = None
-    kept: np.ndarray | None = None
 
-    def keep(self, rows: np.ndarray) -> Chunk:
-        """The chunk with only the rows at these positions, int64 [n]."""
-        return dataclasses.replace(self, frame=self.frame[rows], kept=rows)
+    @property
+    def size(self) -> int:
+        """Its share of the table's `size`."""
+        return self.frame.height if self.raw is None else len(self.raw)
 
     def where(self, row: int) -> str:
         """Names a row of the frame for a person: `file, line N`."""
-        if self.kept is not None:
-            row = int(self.kept[row])
         if self.raw is None:
             return f'{self.path}, row {self.first + row}'
         if b'"' not in self.raw:
@@ -87,11 +84,19 @@ class Table(Protocol):
     def columns(self) -> tuple[str, ...]:
         """The columns' names, in file order."""
 
-    def chunks(self, text: Sequence[str], numbers: Sequence[str]) -> Iterator[Chunk]:
-        """Yields the rows in order, only the columns asked for. Raises UserError on bad rows."""
+    @property
+    def size(self) -> int:
+        """Bytes or rows that the chunks' sizes add up to, for the time left; 0 where not known."""
 
-    def count(self) -> int:
-        """Number of rows; text files are read through for it."""
+    def chunks(self, text: Sequence[str], numbers: Sequence[str]) -> Iterator[Chunk]:
+        """Yields the rows in order, only the columns asked for; those of text as String (or lists of
+        it, from Parquet), those of numbers as Float64. Raises UserError on bad rows."""
+
+    def pieces(self, file: int) -> Iterator[tuple[tuple, int]]:
+        """Yields (place, rows) of every chunk of `paths[file]`, for workers to read one each."""
+
+    def piece(self, place: tuple, text: Sequence[str], numbers: Sequence[str]) -> Chunk:
+        """Reads the chunk at a place."""
 
 
 def expand(spec: str | Sequence[str], key: str) -> tuple[str, ...]:
@@ -138,10 +143,10 @@ def open_table(
     return TextTable(tuple(paths), separator, tuple(columns), quote)
 
 
-def count_fields(path: str, separator: str) -> int:
-    """Fields of the first line of a text file without quotes."""
+def read_first_line(path: str) -> str:
+    """The first line of a text file, without its end."""
     with _open_binary(path) as file:
-        return _guard(path, file.readline, MAX_LINE_BYTES).count(separator.encode()) + 1
+        return _decode(_guard(path, file.readline, MAX_LINE_BYTES), path, 1).rstrip('\r\n')
 
 
 def check_columns(table: Table, wanted: Sequence[str], why: str) -> None:
@@ -169,8 +174,17 @@ class TextTable:
         separator: str,
         columns: tuple[str, ...] = (),
         quote: bool = True,
+        strip: bool = False,
     ):
+        """Args:
+        paths: read one after the other.
+        separator: one character.
+        columns: names, for files without a header line.
+        quote: whether double quotes group characters.
+        strip: whether separators at the ends of lines are left out.
+        """
         self.paths = paths
+        self.strip = strip
         self.separator = separator
         self.header = not columns
         self.quote = quote
@@ -202,22 +216,41 @@ class TextTable:
         return next(csv.reader([line], delimiter=self.separator), [''])
 
     def chunks(self, text: Sequence[str], numbers: Sequence[str]) -> Iterator[Chunk]:
-        wanted = [*text, *numbers]
         empty = True
         for path in self.paths:
             for data, line in _line_blocks(path, self.header, self.quote):
                 empty = False
-                self._check_fields(data, path, line)
-                yield Chunk(self._parse(data, path, line, wanted, set(numbers)), path, line, data)
+                yield self._chunk(data, path, line, text, numbers)
         if empty:
             raise UserError(f'{self.name}: no rows')
 
-    def count(self) -> int:
-        return sum(
-            _rows(data, self.quote)
-            for path in self.paths
-            for data, _ in _line_blocks(path, self.header, self.quote)
-        )
+    def _chunk(self, data: bytes, path: str, line: int, text: Sequence[str], numbers: Sequence[str]) -> Chunk:
+        if self.strip:
+            data = re.sub(rb'[' + re.escape(self.separator.encode()) + rb']+(?=\r?\n|$)', b'', data)
+        self._check_fields(data, path, line)
+        return Chunk(self._parse(data, path, line, [*text, *numbers], set(numbers)), path, line, data)
+
+    def pieces(self, file: int) -> Iterator[tuple[tuple, int]]:
+        path = self.paths[file]
+        if path.lower().endswith('.gz'):
+            raise UserError(f'{path}: workers cannot begin in the midst of a .gz file; unpack it first')
+        with _open_binary(path) as opened:
+            offset = len(_guard(path, opened.readline, MAX_LINE_BYTES)) if self.header else 0
+        for data, line in _line_blocks(path, self.header, self.quote):
+            yield (path, offset, len(data), line), _rows(data, self.quote)
+            offset += len(data)
+
+    def piece(self, place: tuple, text: Sequence[str], numbers: Sequence[str]) -> Chunk:
+        path, offset, size, line = place
+        with _open_binary(path) as opened:
+            opened.seek(offset)
+            data = _guard(path, opened.read, size)
+        return self._chunk(data, path, line, text, numbers)
+
+    @property
+    def size(self) -> int:
+        packed = any(path.lower().endswith('.gz') for path in self.paths)
+        return 0 if packed else sum(os.path.getsize(path) for path in self.paths)
 
     def _check_fields(self, data: bytes, path: str, line: int) -> None:
         plain = _unquoted(data, self.quote)
@@ -297,23 +330,46 @@ class ParquetTable:
             raise UserError(f'{path}: not a readable Parquet file: {error}') from error
 
     def chunks(self, text: Sequence[str], numbers: Sequence[str]) -> Iterator[Chunk]:
-        wanted = [*text, *numbers]
         empty = True
         for path in self.paths:
             row = 1
-            try:
-                with pq.ParquetFile(path) as file:
-                    for batch in file.iter_batches(PARQUET_ROWS, columns=wanted):
-                        frame = pl.DataFrame(pl.from_arrow(batch)).select(wanted)
-                        empty = False
-                        yield Chunk(self._cast(frame, text, numbers, path, row), path, row)
-                        row += frame.height
-            except (pa.ArrowInvalid, OSError) as error:
-                raise UserError(f'{path}, from row {row}: cannot be read: {error}') from error
+            for group in range(pq.read_metadata(path).num_row_groups):
+                for chunk in self._group(path, group, row, text, numbers):
+                    empty = False
+                    yield chunk
+                    row += chunk.frame.height
         if empty:
             raise UserError(f'{self.name}: no rows')
 
-    def count(self) -> int:
+    def _group(
+        self, path: str, group: int, row: int, text: Sequence[str], numbers: Sequence[str]
+    ) -> Iterator[Chunk]:
+        """The chunks of a row group, whose first row is row `row` of the file."""
+        wanted = [*text, *numbers]
+        try:
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(PARQUET_ROWS, row_groups=[group], columns=wanted):
+                    frame = pl.DataFrame(pl.from_arrow(batch)).select(wanted)
+                    yield Chunk(self._cast(frame, text, numbers, path, row), path, row)
+                    row += frame.height
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f'{path}, from row {row}: cannot be read: {error}') from error
+
+    def pieces(self, file: int) -> Iterator[tuple[tuple, int]]:
+        path, row = self.paths[file], 1
+        metadata = pq.read_metadata(path)
+        for group in range(metadata.num_row_groups):
+            rows = metadata.row_group(group).num_rows
+            for i, start in enumerate(range(0, rows, PARQUET_ROWS)):
+                yield (path, group, i, row), min(PARQUET_ROWS, rows - start)
+            row += rows
+
+    def piece(self, place: tuple, text: Sequence[str], numbers: Sequence[str]) -> Chunk:
+        path, group, number, row = place
+        return next(itertools.islice(self._group(path, group, row, text, numbers), number, None))
+
+    @property
+    def size(self) -> int:
         return sum(pq.read_metadata(path).num_rows for path in self.paths)
 
     @staticmethod
@@ -325,9 +381,13 @@ class ParquetTable:
                 raise UserError(
                     f'{path}, from row {row}: column {name!r}: expected numbers, found {frame[name].dtype}'
                 )
-        return frame.with_columns(pl.col(*text).cast(pl.String) if text else []).with_columns(
-            pl.col(*numbers).cast(pl.Float64) if numbers else []
-        )
+        lists = {n: pl.List(pl.String) for n in text if isinstance(frame[n].dtype, pl.List | pl.Array)}
+        types = {n: pl.String() for n in text} | lists | {n: pl.Float64() for n in numbers}
+        try:
+            return frame.cast(types)
+        except pl.exceptions.PolarsError as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f'{path}, from row {row}: not a column of values: {reason}') from error
 
 
 def _unquoted(data: bytes, quote: bool) -> bytes:

@@ -3,86 +3,103 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from dlf_jax.data.sources import Chunk, Table
+from dlf_jax.data.vocabulary import mix
 
-_MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+PARTS = ('train', 'valid', 'test')
+KINDS = ('chronological', 'random', 'time')
+_STEP = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
-    """The rows of a table whose position falls into [low, high) of the whole; itself a table.
+class Split:
+    """How one table is cut.
 
     Attributes:
-      table: the whole.
-      low, high: bounds of the part, fractions of 1.
-      rows: rows of the whole for a chronological split; 0 for a random one.
+      kind: 'chronological' (file order), 'random' (each row by a hash of its number) or 'time' (by a
+        column; rows of the same time stay together).
+      fractions: of train, valid and perhaps test, in any unit; 0 leaves a part out.
       seed: of the random split.
     """
 
-    table: Table
-    low: float
-    high: float
-    rows: int
-    seed: int
+    kind: str
+    fractions: Sequence[float]
+    seed: int = 0
 
     @property
-    def name(self) -> str:
-        return self.table.name
+    def bounds(self) -> np.ndarray:
+        """Where each part begins and the last one ends, fractions of 1."""
+        bounds = np.cumsum([0.0, *self.fractions]) / sum(self.fractions)
+        bounds[-1] = 1.0
+        return bounds
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        return self.table.columns
+    def parts(self) -> tuple[str, ...]:
+        """The parts that are not left out."""
+        return tuple(p for p, share in zip(PARTS, self.fractions, strict=False) if share > 0)
 
-    @property
-    def paths(self) -> tuple[str, ...]:
-        return self.table.paths
+    def assign(
+        self, first: int, count: int, rows: int, times: np.ndarray | None = None, cuts: Sequence[float] = ()
+    ) -> np.ndarray:
+        """The part of each of `count` rows from row `first` on, as an index into `PARTS`, int64.
 
-    def count(self) -> int:
-        return sum(chunk.frame.height for chunk in self.chunks(self.columns[:1], ()))
+        Args:
+          rows: of the whole table; read by 'chronological'.
+          times, cuts: the rows' times and what `time_cuts` returned; read by 'time'.
+        """
+        if self.kind == 'time':
+            return np.searchsorted(np.asarray(cuts), times, side='right')
+        at = np.arange(first, first + count)
+        place = at / rows if self.kind == 'chronological' else _uniform(at, self.seed)
+        return np.searchsorted(self.bounds[1:-1], place, side='right')
 
-    def chunks(self, text: Sequence[str], numbers: Sequence[str]) -> Iterator[Chunk]:
-        position = 0
-        for chunk in self.table.chunks(text, numbers):
-            at = np.arange(position, position + chunk.frame.height)
-            position += chunk.frame.height
-            place = at / self.rows if self.rows else _uniform(at, self.seed)
-            kept = np.flatnonzero((self.low <= place) & (place < self.high))
-            if kept.size == len(at):
-                yield chunk
-            elif kept.size:
-                yield chunk.keep(kept)
+    def time_cuts(self, times: Callable[[], Iterable[np.ndarray]], rows: int) -> list[float]:
+        """The times at which the second and third part begin.
+
+        Args:
+          times: gives all times, float64, in pieces; called several times over.
+          rows: how many there are.
+        """
+        ranks = [min(int(np.ceil(bound * rows)), rows - 1) for bound in self.bounds[1:-1]]
+        return [_select(times, rank) for rank in ranks]
 
 
-def split(table: Table, kind: str, fractions: Sequence[float], seed: int) -> dict[str, Table]:
-    """Cuts a table into train, valid and test.
-
-    Args:
-      table: the whole.
-      kind: 'chronological' (file order) or 'random' (each row by a hash of its number, so that no
-        pass over the file is needed).
-      fractions: of train, valid and test, in any unit; a fraction of 0 leaves the part out.
-      seed: of the random split.
-    """
-    bounds = np.cumsum([0.0, *fractions]) / sum(fractions)
-    bounds[-1] = 1.0
-    rows = table.count() if kind == 'chronological' else 0
-    return {
-        name: Part(table, float(low), float(high), rows, seed)
-        for name, low, high in zip(('train', 'valid', 'test'), bounds, bounds[1:], strict=False)
-        if high > low
-    }
+def row_hash(index: np.ndarray, seed: int) -> np.ndarray:
+    """A fixed hash per row number (splitmix64), uint64."""
+    with np.errstate(over='ignore'):
+        return mix(index.astype(np.uint64) + np.uint64(seed % (1 << 32) + 1) * _STEP)
 
 
 def _uniform(index: np.ndarray, seed: int) -> np.ndarray:
-    """A fixed number in [0, 1) per row number (splitmix64), float64."""
-    with np.errstate(over='ignore'):
-        x = index.astype(np.uint64) + np.uint64(seed % (1 << 32)) * np.uint64(0x9E3779B97F4A7C15)
-        x += np.uint64(0x9E3779B97F4A7C15)
-        x = (x ^ (x >> np.uint64(30))) * _MIX[0]
-        x = (x ^ (x >> np.uint64(27))) * _MIX[1]
-        x ^= x >> np.uint64(31)
-    return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    """A fixed number in [0, 1) per row number, float64."""
+    return (row_hash(index, seed) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _select(values: Callable[[], Iterable[np.ndarray]], rank: int) -> float:
+    """The value of a rank among all, counted from 0, in passes that each settle 16 bits of it."""
+    prefix = np.uint64(0)
+    for level in range(4):
+        shift = np.uint64(48 - 16 * level)
+        counts = np.zeros(1 << 16, np.int64)
+        for part in values():
+            keys = _sortable(part)
+            if level:
+                keys = keys[keys >> (shift + np.uint64(16)) == prefix]
+            counts += np.bincount(((keys >> shift) & np.uint64(0xFFFF)).astype(np.int64), minlength=1 << 16)
+        ends = np.cumsum(counts)
+        found = int(np.searchsorted(ends, rank, side='right'))
+        rank -= int(ends[found] - counts[found])
+        prefix = (prefix << np.uint64(16)) | np.uint64(found)
+    bits = prefix ^ (np.uint64(1) << np.uint64(63)) if prefix >> np.uint64(63) else ~prefix
+    return float(np.asarray(bits).view(np.float64))
+
+
+def _sortable(values: np.ndarray) -> np.ndarray:
+    """Floats as unsigned integers of the same order, uint64."""
+    # -0.0 and 0.0 are one time.
+    bits = (values + 0.0).view(np.uint64)
+    negative = bits >> np.uint64(63) == 1
+    return np.where(negative, ~bits, bits | np.uint64(1) << np.uint64(63))

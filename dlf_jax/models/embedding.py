@@ -1,78 +1,169 @@
 """The embedding tables: pure functions from ids and numbers to the rows that a model reads.
 
 A *table* is `{'categorical': float32 [vocabulary, width], 'numeric': float32 [numeric, width]}`:
-the rows of all categorical fields, each field owning a range, and one vector per numeric field.
-Models declare their tables as `{name: width}` and are called on `{name: float32 [B, F, width]}`,
-the categorical fields first, then the numeric ones.
+the rows of all fields of ids, each owning a range, and one vector per numeric field. Fields with an
+`embedding_size` k of their own have a fused table of their own, `categorical_k: [vocabulary_k, k]`, and
+where k is less than the width a `projection_k: [k, width]` (Ginart et al. 2019, "Mixed dimension
+embeddings").
+
+Models declare their tables as `{name: width}` and are called on `{name: float32 [B, F, width]}`:
+the categorical fields first, then the numeric ones, then the multi-valued ones, pooled.
 
 `lookup` composes two steps so that an optimizer can differentiate between them: `gather` reads the
 few rows that a batch touches, `assemble` makes the model's input of them.
 """
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dlf_jax.data.schema import Field, Schema
+
 Tables = dict[str, dict[str, jax.Array]]
 
+ROWS, NUMERIC, PROJECTION = 'categorical', 'numeric', 'projection'
 
-def init(key: jax.Array, widths: Mapping[str, int], vocabulary: int, numeric: int, std: float) -> Tables:
-    """Draws the tables, every entry from N(0, std^2).
+
+def _part(kind: str, embedding_size: int) -> str:
+    return f'{kind}_{embedding_size}' if embedding_size else kind
+
+
+def init(key: jax.Array, widths: Mapping[str, int], schema: Schema, std: float) -> Tables:
+    """Draws the tables, every entry from N(0, std^2); projections are Xavier normal.
 
     Args:
-      key: a random key; each table folds its own name into it, so that adding or removing a table
-        leaves the others as they were.
+      key: a random key; each part of each table folds its own name into it, so that adding or removing
+        one leaves the others as they were.
       widths: width of each table, by name.
-      vocabulary: rows in all categorical fields together; 0 leaves 'categorical' out.
-      numeric: number of numeric fields; 0 leaves 'numeric' out.
+      schema: with the fields' sizes; decides which parts there are.
       std: standard deviation.
     """
-    counts = {'categorical': vocabulary, 'numeric': numeric}
 
-    def draw(table, part):
-        # crc32 because Python's hash of a string differs from one process to the next.
-        part_key = jax.random.fold_in(key, zlib.crc32(f'{table}/{part}'.encode()))
-        shape = (counts[part], widths[table])
-        return std * jax.random.normal(part_key, shape, jnp.float32)
+    def draw(table: str, width: int) -> Iterator[tuple[str, jax.Array]]:
+        shapes = {
+            _part(ROWS, size): (schema.vocabulary_of(size), min(size or width, width))
+            for size in schema.embedding_sizes
+        }
+        if schema.numeric:
+            shapes[NUMERIC] = (len(schema.numeric), width)
+        shapes |= {
+            _part(PROJECTION, size): (size, width) for size in schema.embedding_sizes if 0 < size < width
+        }
+        for part, shape in shapes.items():
+            # crc32 because Python's hash of a string differs from one process to the next.
+            part_key = jax.random.fold_in(key, zlib.crc32(f'{table}/{part}'.encode()))
+            if part.startswith(PROJECTION):
+                yield part, nn.initializers.xavier_normal()(part_key, shape, jnp.float32)
+            else:
+                yield part, std * jax.random.normal(part_key, shape, jnp.float32)
 
-    return {table: {part: draw(table, part) for part, count in counts.items() if count} for table in widths}
+    return {table: dict(draw(table, width)) for table, width in widths.items()}
 
 
-def gather(tables: Tables, batch: Mapping[str, jax.Array]) -> Tables:
-    """Replaces each `categorical: [vocabulary, width]` by the batch's rows, `[B, Fc, width]`.
+def penalised(tables: Tables) -> list[jax.Array]:
+    """The parts that an embedding penalty is on: all but the projections."""
+    return [
+        values
+        for parts in tables.values()
+        for part, values in parts.items()
+        if not part.startswith(PROJECTION)
+    ]
 
-    `numeric` stays as it is: a batch touches all of it. `batch['categorical']` is int32 [B, Fc],
-    ids into the fused table; an id past its end gives a row of NaN rather than another id's.
+
+def ids_of(batch: Mapping[str, jax.Array], schema: Schema, embedding_size: int) -> jax.Array:
+    """The ids of a batch into the fused table of one embedding size, int32 [B, columns]: the
+    categorical fields, then the multi-valued ones with `PADDING` after their last value."""
+    columns = []
+    kept = [i for i, f in enumerate(schema.categorical) if f.embedding_size == embedding_size]
+    if kept:
+        ids = batch['categorical']
+        columns.append(ids if len(kept) == ids.shape[1] else ids[:, jnp.array(kept)])
+    columns += [ids for field, ids in _bags(batch, schema) if field.embedding_size == embedding_size]
+    return columns[0] if len(columns) == 1 else jnp.concatenate(columns, 1)
+
+
+def _bags(batch: Mapping[str, jax.Array], schema: Schema) -> Iterator[tuple[Field, jax.Array]]:
+    at = 0
+    for field in schema.bags:
+        yield field, batch['bags'][:, at : at + field.length]
+        at += field.length
+
+
+def gather(tables: Tables, batch: Mapping[str, jax.Array], schema: Schema) -> Tables:
+    """Replaces each fused table `[vocabulary, k]` by the batch's rows, `[B, columns, k]`.
+
+    The other parts stay as they are: a batch touches all of them. An id past a table's end gives a row
+    of NaN rather than another id's; one of `PADDING` gives row 0, which `assemble` leaves out.
     """
+    ids = {_part(ROWS, size): ids_of(batch, schema, size) for size in schema.embedding_sizes}
+    if schema.bags:
+        ids = {part: jnp.maximum(found, 0) for part, found in ids.items()}
     return {
         table: {
-            part: jnp.take(values, batch['categorical'], axis=0, mode='fill')
-            if part == 'categorical'
-            else values
+            part: jnp.take(values, ids[part], axis=0, mode='fill') if part in ids else values
             for part, values in parts.items()
         }
         for table, parts in tables.items()
     }
 
 
-def assemble(gathered: Tables, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """Makes `{table: float32 [B, F, width]}` of gathered rows: categorical fields, then numeric.
+def assemble(gathered: Tables, batch: Mapping[str, jax.Array], schema: Schema) -> dict[str, jax.Array]:
+    """Makes `{table: float32 [B, F, width]}` of gathered rows: categorical fields, then numeric ones,
+    then multi-valued ones.
 
-    A numeric field `f` with value `x` is embedded as `v_f * x` (DLF section 4.1);
-    `batch['numeric']` is float32 [B, Fn] and is read only where a table has numeric fields.
+    A numeric field `f` with value `x` is embedded as `v_f * x` (DLF section 4.1); a multi-valued field
+    as the sum, mean or maximum over its values.
     """
-
-    def fields(parts):
-        if 'categorical' in parts:
-            yield parts['categorical']
-        if 'numeric' in parts:
-            yield parts['numeric'] * batch['numeric'][..., None]
-
-    return {table: jnp.concatenate(list(fields(parts)), 1) for table, parts in gathered.items()}
+    return {table: _assemble(parts, batch, schema) for table, parts in gathered.items()}
 
 
-def lookup(tables: Tables, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+def _assemble(parts: dict[str, jax.Array], batch: Mapping[str, jax.Array], schema: Schema) -> jax.Array:
+    rows = {}
+    for size in schema.embedding_sizes:
+        rows[size] = parts[_part(ROWS, size)]
+        if (projection := parts.get(_part(PROJECTION, size))) is not None:
+            rows[size] = rows[size] @ projection
+    # Fields of one size lie side by side; runs of them stay whole.
+    taken = dict.fromkeys(rows, 0)
+    fields = []
+    for size, count in _runs(schema):
+        fields.append(rows[size][:, taken[size] : taken[size] + count])
+        taken[size] += count
+    if schema.numeric:
+        fields.append(parts[NUMERIC] * batch['numeric'][..., None])
+    for field, ids in _bags(batch, schema):
+        start = taken[field.embedding_size]
+        fields.append(_pool(rows[field.embedding_size][:, start : start + field.length], ids, field.pooling))
+        taken[field.embedding_size] += field.length
+    return jnp.concatenate(fields, 1)
+
+
+def _runs(schema: Schema) -> Iterator[tuple[int, int]]:
+    """Yields (embedding size, number of categorical fields that follow each other with it)."""
+    sizes = [field.embedding_size for field in schema.categorical]
+    start = 0
+    for i in range(1, len(sizes) + 1):
+        if i == len(sizes) or sizes[i] != sizes[start]:
+            yield sizes[start], i - start
+            start = i
+
+
+def _pool(rows: jax.Array, ids: jax.Array, pooling: str) -> jax.Array:
+    """One vector of `rows` [B, L, width] where `ids` [B, L] are not `PADDING`, [B, 1, width]; 0 where
+    there is none."""
+    there = (ids >= 0)[..., None]
+    if pooling == 'max':
+        highest = jnp.max(jnp.where(there, rows, -jnp.inf), 1, keepdims=True)
+        return jnp.where(jnp.any(there, 1, keepdims=True), highest, 0.0)
+    total = jnp.sum(jnp.where(there, rows, 0.0), 1, keepdims=True)
+    if pooling == 'sum':
+        return total
+    return total / jnp.maximum(jnp.sum(there, 1, keepdims=True), 1)
+
+
+def lookup(tables: Tables, batch: Mapping[str, jax.Array], schema: Schema) -> dict[str, jax.Array]:
     """From a batch to a model's rows, [B, F, width] each: `assemble(gather(...), batch)`."""
-    return assemble(gather(tables, batch), batch)
+    return assemble(gather(tables, batch, schema), batch, schema)

@@ -18,8 +18,7 @@ import pyarrow.parquet as pq
 from ml_collections import ConfigDict
 
 from dlf_jax.config import build_model
-from dlf_jax.data import encoder as encoders
-from dlf_jax.data import pipeline, records, sources
+from dlf_jax.data import columns, pipeline, records, sources
 from dlf_jax.data.builders import BUILDERS
 from dlf_jax.data.progress import Progress
 from dlf_jax.errors import UserError, writing
@@ -53,9 +52,10 @@ class Predictor:
         self.batch_size = config.predict.batch_size or config.training.batch_size
         self._partitioner = Partitioner(self.batch_size)
         model = build_model(config)
-        self._predict = self._partitioner.predict(steps.make_predict_step(model))
+        step = steps.make_predict_step(model, self.encoder.schema)
+        self._predict = self._partitioner.predict(step)
         self._state = self._restore(workdir, model)
-        self.unknown = np.zeros(len(self.encoder.schema.categorical), np.int64)
+        self._unknown: dict[str, np.ndarray] = {}
         self.rows = 0
 
     def _restore(self, workdir: Workdir, model: Any) -> states.TrainState:
@@ -92,22 +92,26 @@ class Predictor:
         schema = self.encoder.schema
         if labelled:
             sources.check_columns(table, [schema.label], 'the label')
+            if schema.weight:
+                sources.check_columns(table, [schema.weight], 'the weight')
+            if schema.group:
+                sources.check_columns(table, [schema.group], 'the group')
         names = [field.name for field in schema.fields]
         sources.check_columns(table, names, 'a feature that the model was trained with')
         return table
 
     def evaluate(self, table: sources.Table) -> dict[str, Any]:
-        """`auc`, `logloss`, `rows` of a labelled table."""
+        """`auc`, `logloss`, `rows` of a labelled table, `gauc` where the schema has a group, and
+        `out_of_vocabulary`: by field, the share of values that the training part did not have."""
         found = evaluation.summary(
-            *evaluation.score(
+            evaluation.score(
                 self._predict,
                 self._partitioner,
                 self._state,
                 (batch for batch, _ in self._batches(table, labelled=True)),
             )
         )
-        self._report_unknown()
-        return found
+        return {**found, 'out_of_vocabulary': self.out_of_vocabulary()}
 
     def predict(self, table: sources.Table, output: str) -> int:
         """Writes the probability of every row, in file order.
@@ -131,7 +135,6 @@ class Predictor:
                 progress.advance(kept.height)
             for item in waiting:
                 self._write(writer, *item)
-        self._report_unknown()
         return self.rows
 
     @staticmethod
@@ -144,35 +147,38 @@ class Predictor:
     ) -> Iterator[tuple[pipeline.Batch, pl.DataFrame]]:
         """Yields padded batches, each with the kept columns of its rows (and a row number '')."""
         schema = self.encoder.schema
-        text = [f.name for f in schema.fields if not f.number]
-        numbers = [f.name for f in schema.fields if f.number] + [schema.label] * labelled
+        text, numbers = schema.text_columns(), schema.number_columns()
+        if labelled:
+            text += [name for name in [schema.group] if name and name not in text]
+            numbers += [name for name in (schema.label, schema.weight) if name and name not in numbers]
+        numbers = [name for name in numbers if name not in text]
         text += [name for name in keep if name not in text and name not in numbers]
         kept: list[pl.DataFrame] = []
 
         def encoded() -> Iterator[records.Rows]:
             for chunk in table.chunks(text, numbers):
                 rows, unknown = self.encoder.transform(chunk)
-                self.unknown += unknown
+                for name, counts in unknown.items():
+                    self._unknown[name] = self._unknown.get(name, 0) + counts
                 self.rows += chunk.frame.height
                 kept.append(chunk.frame.select(*keep, pl.int_range(pl.len()).alias('')))
-                empty = np.zeros(chunk.frame.height, np.float32)
-                label = encoders.labels(chunk, schema.label) if labelled else empty
-                yield {'label': label, **rows}
+                extras = {'label': np.zeros(chunk.frame.height, np.float32)}
+                yield {**rows, **(columns.extras(chunk, schema) if labelled else extras)}
 
         for rows in records.reblock(encoded(), self.batch_size):
             count = len(rows['label'])
-            columns = pl.concat(kept) if len(kept) > 1 else kept[0]
-            kept[:] = [columns[count:]]
-            yield pipeline.pad(pipeline.weighted(rows), self.batch_size), columns[:count]
+            taken = pl.concat(kept) if len(kept) > 1 else kept[0]
+            kept[:] = [taken[count:]]
+            yield pipeline.pad(pipeline.weighted(rows), self.batch_size), taken[:count]
 
-    def _report_unknown(self) -> None:
-        for field, count in zip(self.encoder.schema.categorical, self.unknown, strict=True):
-            if count:
-                _log.info(
-                    'field %s: %.2f %% of the values were not in the training data',
-                    field.name,
-                    100 * count / self.rows,
-                )
+    def out_of_vocabulary(self) -> dict[str, float]:
+        """By field, the share of the values read so far that the training part did not have (or had
+        too seldom); said in the log as well."""
+        shares = {name: float(outside / max(read, 1)) for name, (outside, read) in self._unknown.items()}
+        for name, share in shares.items():
+            if share:
+                _log.info('field %s: %.2f %% of the values are out of vocabulary', name, 100 * share)
+        return shares
 
 
 @dataclasses.dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,6 +14,9 @@ from dlf_jax.training import metrics
 from dlf_jax.training.partition import Partitioner
 from dlf_jax.training.state import TrainState
 
+# What a score comes with, of its batch.
+COLUMNS = ('label', 'weight', 'group')
+
 
 def score(
     predict: Callable,
@@ -20,8 +24,8 @@ def score(
     state: TrainState,
     batches: Iterable[dict[str, np.ndarray]],
     total: int | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and logits of the rows of weight above 0, float32 [rows] each.
+) -> dict[str, np.ndarray]:
+    """`logit`, `label`, `weight` and where there is one `group` of the rows of weight above 0, [rows].
 
     Args:
       predict: the compiled forward pass.
@@ -30,15 +34,15 @@ def score(
       batches: padded.
       total: rows, for the progress bar.
     """
-    labels: list[np.ndarray] = []
-    logits: list[np.ndarray] = []
+    found: dict[str, list[np.ndarray]] = collections.defaultdict(list)
     waiting: list[tuple[dict[str, np.ndarray], jax.Array]] = []
 
     def take() -> None:
         batch, output = waiting.pop(0)
         kept = batch['weight'] > 0
-        labels.append(batch['label'][kept])
-        logits.append(np.asarray(output)[kept])
+        columns = {'logit': np.asarray(output), **{n: batch[n] for n in COLUMNS if n in batch}}
+        for name, values in columns.items():
+            found[name].append(values[kept])
         progress.advance(int(kept.sum()))
 
     with Progress('evaluating', 'samples', total) as progress:
@@ -49,14 +53,15 @@ def score(
                 take()
         while waiting:
             take()
-    return np.concatenate(labels), np.concatenate(logits)
+    return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def summary(labels: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
-    """`auc` (null where all labels are the same), `logloss` and `rows` of a part."""
-    found = metrics.auc(labels, logits)
-    return {
-        'auc': None if np.isnan(found) else found,
-        'logloss': metrics.logloss(labels, logits),
-        'rows': len(labels),
-    }
+def summary(scores: dict[str, np.ndarray]) -> dict[str, Any]:
+    """`auc` (null where all labels are the same), `logloss` and `rows` of what `score` returned, the
+    rows' weights counted in; where there are groups, `gauc`, the AUC averaged over them."""
+    labels, logits, weights = scores['label'], scores['logit'], scores['weight']
+    found = {'auc': metrics.auc(labels, logits, weights)}
+    if 'group' in scores:
+        found['gauc'] = metrics.grouped_auc(scores['group'], labels, logits, weights)
+    found = {name: None if np.isnan(value) else value for name, value in found.items()}
+    return {**found, 'logloss': metrics.logloss(labels, logits, weights), 'rows': len(labels)}

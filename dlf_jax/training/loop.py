@@ -75,9 +75,9 @@ class _Run:
             std=config.embedding.std,
         )
         self.train_step = self.partitioner.train(
-            steps.make_train_step(self.model, optimizer, schedule, config.embedding.penalty)
+            steps.make_train_step(self.model, schema, optimizer, schedule, config.embedding.penalty)
         )
-        self.predict_step = self.partitioner.predict(steps.make_predict_step(self.model))
+        self.predict_step = self.partitioner.predict(steps.make_predict_step(self.model, schema))
         self.seed = np.int32(config.seed)
 
     def run(self) -> dict[str, Any]:
@@ -185,11 +185,11 @@ class _Run:
         blocks = self.builder.blocks(part)
         size = self.config.predict.batch_size or self.config.training.batch_size
         with iterate(EvaluationBatches(blocks, size)) as batches:
-            labels, logits = score(self.predict_step, self.partitioner, state, batches, blocks.rows)
-        found = summary(labels, logits)
+            scores = score(self.predict_step, self.partitioner, state, batches, blocks.rows)
+        found = summary(scores)
         truth = read_truth(self.builder.data_dir, part)
         if truth is not None:
-            found['best_possible_auc'] = metrics.auc(labels, truth)
+            found['best_possible_auc'] = metrics.auc(scores['label'], truth)
         return found
 
     def _result(

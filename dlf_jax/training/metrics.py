@@ -38,6 +38,43 @@ def auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = Non
     return float((positive * (below + 0.5 * negative)).sum() / total) if total else float('nan')
 
 
+def grouped_auc(
+    groups: np.ndarray, labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None
+) -> float:
+    """The mean of the groups' AUCs, each weighted by its rows' weight (GAUC; Zhou et al. 2018, "Deep
+    Interest Network", section 6.2). Groups with labels of one kind are left out.
+
+    Args:
+      groups: any sortable values, [rows].
+      labels, scores, weights: as in `auc`.
+
+    Returns:
+      A number in [0, 1]; nan where every group has labels of one kind.
+    """
+    weights = np.ones(len(labels)) if weights is None else np.asarray(weights, np.float64)
+    order = np.lexsort([scores, groups])
+    group, score, weight = np.asarray(groups)[order], np.asarray(scores)[order], weights[order]
+    positive = np.where(np.asarray(labels)[order] > 0.5, weight, 0.0)
+    negative = weight - positive
+    if not len(order):
+        return float('nan')
+    # One entry per distinct score of a group, and where its group begins among them.
+    fresh = np.concatenate([[True], group[1:] != group[:-1]])
+    starts = np.flatnonzero(fresh | np.concatenate([[True], score[1:] != score[:-1]]))
+    positive, negative = np.add.reduceat(positive, starts), np.add.reduceat(negative, starts)
+    firsts = np.flatnonzero(fresh[starts])
+    sizes = np.diff([*firsts, len(starts)])
+    below = np.cumsum(negative) - negative
+    below -= np.repeat(below[firsts], sizes)
+    pairs = np.add.reduceat(positive * (below + 0.5 * negative), firsts)
+    positives, negatives = np.add.reduceat(positive, firsts), np.add.reduceat(negative, firsts)
+    both = positives * negatives > 0
+    if not both.any():
+        return float('nan')
+    found = pairs[both] / (positives * negatives)[both]
+    return float(np.average(found, weights=(positives + negatives)[both]))
+
+
 def logloss(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None = None) -> float:
     """Mean binary cross-entropy of the logits' sigmoids, clipped to [1e-7, 1 - 1e-7].
 

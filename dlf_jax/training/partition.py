@@ -12,6 +12,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from dlf_jax.errors import UserError
 
 AXIS = 'data'
+# Arrays of a batch that devices have no use for.
+HOST_ONLY = ('group',)
 
 
 class Partitioner:
@@ -33,7 +35,8 @@ class Partitioner:
 
     def put(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
         """Host rows to the devices."""
-        return jax.device_put(batch, self.by_row)
+        shipped = {name: values for name, values in batch.items() if name not in HOST_ONLY}
+        return jax.device_put(shipped, self.by_row)
 
     def init(self, function: Callable[..., Any], *args: Any) -> Any:
         """Runs an initialiser so that its result is made where it will live."""

@@ -57,8 +57,7 @@ def create(
     tables = embedding.init(
         jax.random.fold_in(key, _TABLES),
         model.tables,
-        schema.vocabulary,
-        len(schema.numeric),
+        schema,
         std,
     )
     fields = len(schema.fields)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dlf_jax.data.schema import Schema
 from dlf_jax.models import embedding
 from dlf_jax.training.state import TrainState
 
@@ -30,11 +31,12 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> j
 
 def table_penalty(tables: embedding.Tables, strength: float) -> jax.Array:
     """lambda / 2 * sum E^2 over every row of every table, seen in the batch or not."""
-    return 0.5 * strength * sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tables))
+    return 0.5 * strength * sum(jnp.sum(jnp.square(part)) for part in embedding.penalised(tables))
 
 
 def make_train_step(
     model: nn.Module,
+    schema: Schema,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
     penalty: float,
@@ -48,7 +50,7 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.key(state.seed), state.step)
 
         def loss_of(params):
-            rows = embedding.lookup(params['tables'], batch)
+            rows = embedding.lookup(params['tables'], batch, schema)
             logits, changed = model.apply(
                 {'params': params['model'], 'batch_stats': state.batch_stats},
                 rows,
@@ -81,11 +83,11 @@ def make_train_step(
     return train_step
 
 
-def make_predict_step(model: nn.Module) -> Callable[[TrainState, Batch], jax.Array]:
+def make_predict_step(model: nn.Module, schema: Schema) -> Callable[[TrainState, Batch], jax.Array]:
     """The forward pass: `(state, batch) -> logits`, float32 [B]; running statistics, no dropout."""
 
     def predict_step(state: TrainState, batch: Batch) -> jax.Array:
-        rows = embedding.lookup(state.params['tables'], batch)
+        rows = embedding.lookup(state.params['tables'], batch, schema)
         variables = {'params': state.params['model'], 'batch_stats': state.batch_stats}
         return model.apply(variables, rows)
 

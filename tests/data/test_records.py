@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,6 +7,7 @@ from hypothesis import strategies as st
 
 from dlf_jax.config import get_config
 from dlf_jax.data import builders, records
+from dlf_jax.data import encoder as encoders
 from dlf_jax.data.builders.base import read_truth
 from dlf_jax.errors import UserError
 from tests.conftest import write_table
@@ -38,7 +41,10 @@ def test_records_hold_the_encoded_rows(builder):
     for part in builder.parts():
         blocks = builder.blocks(part)
         found = [blocks.read(i) for i in range(len(blocks))]
-        (chunk,) = builder.tables[part].chunks(['user', 'ad'], ['price', 'click'])
+        rows = {'train': slice(0, 700), 'valid': slice(700, 900), 'test': slice(900, 1000)}[part]
+        (whole,) = builder.task.tables['all'].chunks(['user', 'ad'], ['price', 'click'])
+        chunk = dataclasses.replace(whole, frame=whole.frame[rows])
+        # Served one by one, the rows are what was prepared in one pass with all others.
         expected, _ = encoder.transform(chunk)
         for name in ('categorical', 'numeric'):
             joined = np.concatenate([b[name] for b in found])
@@ -69,7 +75,7 @@ def test_killed_preparation_leaves_nothing_that_looks_finished(tmp_path, monkeyp
     config = get_config('mlp').dataset
     config.rows, config.block_rows = 500, 64
     made = builders.build(config, str(tmp_path))
-    monkeypatch.setattr(type(made), '_generate_examples', lambda *_: 1 / 0)
+    monkeypatch.setattr(encoders.Encoder, 'encode', lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         made.prepare()
     monkeypatch.undo()
@@ -87,11 +93,15 @@ def test_random_split_is_disjoint_and_whole(tmp_path):
     rows = ''.join(f'{i % 2},v{i}\n' for i in range(3000))
     (tmp_path / 't.csv').write_text('y,a\n' + rows)
     made = builders.build(config, str(tmp_path / 'data'))
-    parts = {p: [v for c in t.chunks(['a'], []) for v in c.frame['a']] for p, t in made.tables.items()}
-    together = [value for part in parts.values() for value in part]
-    assert sorted(together) == sorted(f'v{i}' for i in range(3000))
-    assert len(parts['train']) == pytest.approx(2100, abs=100)
-    assert len(parts['test']) == pytest.approx(300, abs=60)
+    made.prepare()
+    rows = made.info.metadata['rows']
+    assert sum(rows.values()) == 3000
+    assert rows['train'] == pytest.approx(2100, abs=100)
+    assert rows['test'] == pytest.approx(300, abs=60)
+    # All values differ, so those of the training part are its rows; no other part has any of them.
+    assert made.encoder().schema.vocabulary == rows['train'] + 2
+    for part in ('valid', 'test'):
+        assert not made.blocks(part).read(0)['categorical'].any()
 
 
 def test_synthetic_truth_is_of_the_same_rows(tmp_path):

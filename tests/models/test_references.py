@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from dlf_jax import models
+from dlf_jax.data.schema import Field, Schema, number_field
 from dlf_jax.models import embedding
 from tests.references import dlf, gradient, lr, mlp
 from tests.references import embedding as embedding_reference
@@ -223,9 +224,11 @@ def test_lookup(numeric):
     values = draw.normal(size=(B, numeric))
     weights = {name: draw.normal(size=(B, len(sizes) + numeric, widths[name])) for name in widths}
     batch = {'categorical': (ids + first).astype(np.int32), 'numeric': values}
+    categorical = [Field(f'c{i}', 'categorical', size=size) for i, size in enumerate(sizes)]
+    schema = Schema((*categorical, *(number_field(f'n{i}', 'none') for i in range(numeric))), 'label')
 
     def model(tables):
-        rows = embedding.lookup(tables, batch)
+        rows = embedding.lookup(tables, batch, schema)
         return total(rows), rows
 
     def reference(tables):
@@ -239,7 +242,7 @@ def test_lookup(numeric):
         return sum((weights[name] * rows[name]).sum() for name in weights)
 
     single = embedding.lookup(
-        jax.tree.map(np.float32, tables), {**batch, 'numeric': values.astype(np.float32)}
+        jax.tree.map(np.float32, tables), {**batch, 'numeric': values.astype(np.float32)}, schema
     )
     assert set(single) == set(widths)
     jax.tree.map(functools.partial(close, tolerance=1e-6), single, reference(tables))
@@ -249,3 +252,87 @@ def test_lookup(numeric):
     gradients = dict(gradient.leaves(gradients))
     for path, array in gradient.leaves(tables):
         gradient.check(lambda t: total(reference(t)), tables, path, array, gradients[path], draw, 1e-7)
+
+
+@pytest.mark.parametrize('pooling', ['sum', 'mean', 'max'])
+def test_lookup_of_bags_and_of_narrow_fields(pooling):
+    """A bag that shares a vocabulary, one of its own, both beside fields with 2 numbers a row."""
+    schema = Schema(
+        (
+            Field('item', 'categorical', size=6),
+            Field('history', 'multi-valued', pooling=pooling, length=3, shares='item'),
+            Field('site', 'categorical', size=4, embedding_size=2),
+            number_field('price', 'none'),
+            Field('user', 'categorical', size=3),
+            Field('tags', 'multi-valued', pooling=pooling, length=2, size=5, embedding_size=2),
+        ),
+        'label',
+    )
+    assert schema.offsets == {'item': 0, 'user': 6, 'site': 0, 'tags': 4}
+    draw = np.random.default_rng(3)
+    tables = {
+        'embedding': {
+            'categorical': draw.normal(size=(9, D)),
+            'categorical_2': draw.normal(size=(9, 2)),
+            'projection_2': draw.normal(size=(2, D)),
+            'numeric': draw.normal(size=(1, D)),
+        },
+        'linear': {
+            'categorical': draw.normal(size=(9, 1)),
+            'categorical_2': draw.normal(size=(9, 1)),
+            'numeric': draw.normal(size=(1, 1)),
+        },
+    }
+    made = jax.eval_shape(
+        lambda: embedding.init(jax.random.key(0), {'embedding': D, 'linear': 1}, schema, 0.1)
+    )
+    assert jax.tree.map(np.shape, tables) == jax.tree.map(lambda leaf: leaf.shape, made)
+    item, site, user = (draw.integers(0, n, B) for n in (6, 4, 3))
+    histories = [draw.choice(6, draw.integers(1, 4), replace=False) for _ in range(B)]
+    tags = [draw.choice(5, draw.integers(1, 3), replace=False) for _ in range(B)]
+
+    def padded(bags, length, offset):
+        return [[*(bag + offset), *[-1] * (length - len(bag))] for bag in bags]
+
+    price = draw.normal(size=(B, 1))
+    batch = {
+        'categorical': np.stack([item, site, user + 6], 1).astype(np.int32),
+        'numeric': price,
+        'bags': np.concatenate([padded(histories, 3, 0), padded(tags, 2, 4)], 1).astype(np.int32),
+    }
+    weights = {'embedding': draw.normal(size=(B, 6, D)), 'linear': draw.normal(size=(B, 6, 1))}
+
+    def reference(tables):
+        rows = {}
+        for name, parts in tables.items():
+            narrow = parts['categorical_2'] @ parts.get('projection_2', np.eye(1))
+            one_by_one = [
+                [
+                    parts['categorical'][item[b]],
+                    narrow[site[b]],
+                    parts['categorical'][6 + user[b]],
+                    parts['numeric'][0] * price[b, 0],
+                    embedding_reference.pool(parts['categorical'][histories[b]], pooling),
+                    embedding_reference.pool(narrow[4 + tags[b]], pooling),
+                ]
+                for b in range(B)
+            ]
+            rows[name] = np.array(one_by_one)
+        return rows
+
+    def total(rows):
+        return sum((weights[name] * rows[name]).sum() for name in weights)
+
+    def model(tables):
+        rows = embedding.lookup(tables, batch, schema)
+        return total(rows), rows
+
+    with jax.enable_x64(True):
+        (_, rows), gradients = jax.value_and_grad(model, has_aux=True)(jax.tree.map(jnp.asarray, tables))
+    jax.tree.map(functools.partial(close, tolerance=1e-14), rows, reference(tables))
+    gradients = dict(gradient.leaves(gradients))
+    for path, array in gradient.leaves(tables):
+        gradient.check(lambda t: total(reference(t)), tables, path, array, gradients[path], draw, 1e-7)
+    batch['bags'] = np.full_like(batch['bags'], -1)
+    empty = embedding.lookup(jax.tree.map(np.float32, tables), batch, schema)['embedding']
+    assert not empty[:, 4:].any()

@@ -23,3 +23,8 @@ def lookup(fields, vectors, ids, values):
         row += [v * x for v, x in zip(vectors, row_values, strict=True)]
         rows.append(np.stack(row))
     return np.stack(rows)
+
+
+def pool(vectors, pooling):
+    """One vector [w] of the vectors of a bag, [n, w]."""
+    return {'sum': np.sum, 'mean': np.mean, 'max': np.max}[pooling](vectors, axis=0)

@@ -63,7 +63,7 @@ def make(config):
     create = functools.partial(
         states.create, model=model, schema=SCHEMA, optimizer=optimizer, std=config.embedding.std
     )
-    step = steps.make_train_step(model, optimizer, schedule, config.embedding.penalty)
+    step = steps.make_train_step(model, SCHEMA, optimizer, schedule, config.embedding.penalty)
     return create(np.int32(config.seed)), jax.jit(step), model
 
 
@@ -108,7 +108,7 @@ def test_loss_is_of_the_clicks_alone_and_penalty_is_half_the_squares():
     state, step, model = make(config_of(embedding__penalty=10.0))
     batch = batch_of()
     _, found = step(state, batch)
-    rows = models.embedding.lookup(state.params['tables'], batch)
+    rows = models.embedding.lookup(state.params['tables'], batch, SCHEMA)
     variables = {'params': state.params['model'], 'batch_stats': state.batch_stats}
     logits, _ = model.apply(variables, rows, train=True, mutable=['batch_stats'])
     expected = optax.sigmoid_binary_cross_entropy(logits, batch['label']).mean()
@@ -182,7 +182,7 @@ def test_every_variant_trains(variant):
 
 def test_prediction_uses_running_statistics():
     state, step, model = make(config_of())
-    predict = jax.jit(steps.make_predict_step(model))
+    predict = jax.jit(steps.make_predict_step(model, SCHEMA))
     batch = batch_of()
     one = {k: v[:1] for k, v in batch.items()}
     state, _ = step(state, batch)

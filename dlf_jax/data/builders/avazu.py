@@ -1,8 +1,10 @@
-"""Avazu: ten days of mobile ad clicks; 22 or 23 categorical fields."""
+"""Avazu: ten days of mobile ad clicks; 22 categorical fields, or 24."""
 
 from __future__ import annotations
 
 from dlf_jax.data.builders.base import Builder
+from dlf_jax.data.forms import HOUR_PARTS, HourTable
+from dlf_jax.data.published import AVAZU_RAW, AVAZU_X1
 from dlf_jax.data.schema import Schema
 
 X1_FIELDS = tuple(f'feat_{i}' for i in range(1, 23))
@@ -15,16 +17,28 @@ RAW_FIELDS = (
 
 class Avazu(Builder):
     """Avazu_x1 (28,300,276 / 4,042,897 / 8,085,794 rows), or Kaggle's raw train.csv, whose `id` is
-    no feature and whose `hour` is taken as a category."""
+    no feature and whose `hour` is a category, or with `dataset.hour='parts'` three: the hour of the day,
+    the weekday and whether it is a weekend."""
 
+    PUBLISHED = AVAZU_X1
     INSTRUCTIONS = (
-        'Download train.csv, valid.csv and test.csv of the dataset reczoo/Avazu_x1 from the Hugging '
-        'Face hub and give their paths (--config.dataset.train=..., .valid=..., .test=...), or '
+        'Set --config.dataset.download=True, or download train.csv, valid.csv and test.csv of '
+        'reczoo/Avazu_x1 from the Hugging Face hub and give their '
+        'paths (--config.dataset.train=..., .valid=..., .test=...), or '
         "Kaggle's train.csv (competition avazu-ctr-prediction), plain or .gz, as "
         '--config.dataset.train=.../train.csv: it is then split 7:2:1'
     )
 
+    @classmethod
+    def open_files(cls, config, paths):
+        table = super().open_files(config, paths)
+        return HourTable(table) if 'hour' in table.columns and config.hour == 'parts' else table
+
+    def published(self, table):
+        return AVAZU_RAW if 'click' in table.columns else AVAZU_X1
+
     def make_schema(self, table):
-        raw = 'click' in table.columns
-        names, label = (RAW_FIELDS, 'click') if raw else (X1_FIELDS, 'label')
-        return Schema(tuple(self.categorical(name) for name in names), label)
+        if 'click' not in table.columns:
+            return Schema(tuple(self.categorical(name) for name in X1_FIELDS), 'label')
+        names = (*HOUR_PARTS, *RAW_FIELDS[1:]) if self.dataset.hour == 'parts' else RAW_FIELDS
+        return Schema(tuple(self.categorical(name) for name in names), 'click')

@@ -1,4 +1,4 @@
-"""What the builders share: fit the encoder, encode a pass per part, write block records."""
+"""What the builders share: which files, which features, and block records made of them."""
 
 from __future__ import annotations
 
@@ -7,28 +7,32 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
+from dlf_jax.data import beam, preparation, records, sources
 from dlf_jax.data import encoder as encoders
-from dlf_jax.data import records, sources, splits
 from dlf_jax.data.digests import md5_sums
-from dlf_jax.data.progress import Progress
+from dlf_jax.data.downloads import fetch
+from dlf_jax.data.published import Published, check_rows, recognise
 from dlf_jax.data.schema import Field, Schema, number_field, text_field
+from dlf_jax.data.splits import PARTS, Split
 from dlf_jax.errors import UserError, writing
 from dlf_jax.lock import locked
 
-PARTS = ('train', 'valid', 'test')
-
 _log = logging.getLogger(__name__)
 
+# Keys of `config.dataset` that say where the input is or how the work is done, not what comes out.
+PATHS = (*PARTS, 'schema', 'allow_modified', 'download', 'beam_runner', 'beam_options', 'infer')
 
-class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+
+class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
     """A TFDS builder whose examples are blocks of encoded rows.
 
     Prepared data lies in `data_dir/NAME/FINGERPRINT/VERSION/`: the shards, TFDS's description, and
@@ -39,6 +43,8 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     VERSION = tfds.core.Version('1.0.0')
     # What to put where, for the error when no files are given.
     INSTRUCTIONS = ''
+    # What `dataset.download` fetches.
+    PUBLISHED: Published | None = None
 
     def __init__(self, config: ConfigDict, data_dir: str):
         """Looks at the files (exists, header, columns); reads no rows.
@@ -47,12 +53,18 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
           config: `config.dataset`.
           data_dir: where prepared data is kept.
         """
-        self.dataset = config
-        self.tables = self.open_tables()
-        self.schema = self.make_schema(self.tables['train'])
-        for table in self.tables.values():
-            self.check(table, label=True)
-        self._written: dict[str, int] = {}
+        self.dataset = config = config.copy_and_resolve_references()
+        if config.download and not config.train and self.PUBLISHED:
+            folder = Path(data_dir) / 'downloads' / self.PUBLISHED.name
+            config.update(fetch(self.PUBLISHED, folder, accept=True, data_dir=data_dir))
+        self.task = self._task()
+        for table in self.task.tables.values():
+            self.check(table)
+        self._claim = self.published(next(iter(self.task.tables.values())))
+        if self._claim:
+            given = {part if config.valid else 'train': t.paths for part, t in self.task.tables.items()}
+            recognise(self._claim, given, data_dir, config.allow_modified)
+        self._beam = beam.options(config.beam_runner, config.beam_options) if config.beam_runner else {}
         fingerprint = tfds.core.BuilderConfig(name=self._fingerprint(data_dir))
         with writing(f'prepared data in {data_dir}'):
             super().__init__(data_dir=data_dir, config=fingerprint, file_format='array_record')
@@ -64,12 +76,17 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Opens files of the dataset's form, for training (labelled) or prediction (perhaps not)."""
         return sources.open_table(paths, separator=config.separator)
 
+    def published(self, table: sources.Table) -> Published | None:
+        """What the opened training files claim to be by their form."""
+        del table
+        return self.PUBLISHED
+
     def make_schema(self, table: sources.Table) -> Schema:
         """The features, given the opened training files."""
         raise TypeError(f'{type(self).__name__} declares no schema')
 
     def open_tables(self) -> dict[str, sources.Table]:
-        """The parts: given as files, or cut from one table by `dataset.split`."""
+        """The tables by part, or the one of all rows under `preparation.WHOLE`."""
         config = self.dataset
         if not config.train:
             raise UserError(f'dataset {self.name}: no files given. {self.INSTRUCTIONS}')
@@ -82,27 +99,50 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             return tables
         if 'test' in tables:
             raise UserError('config.dataset.valid: not given, but config.dataset.test is')
-        return splits.split(tables['train'], config.split, config.fractions, config.split_seed)
+        return {preparation.WHOLE: tables['train']}
 
     # What they share.
 
     def categorical(self, name: str) -> Field:
-        return text_field(name, self.dataset.min_count, self.dataset.max_vocabulary)
+        options = self.dataset
+        if options.hash_buckets:
+            return text_field(name, hash_buckets=options.hash_buckets)
+        return text_field(name, min_count=options.min_count, max_size=options.max_vocabulary)
 
     def number(self, name: str, treatment: str) -> Field:
-        return number_field(name, treatment, self.dataset.min_count, self.dataset.max_vocabulary)
+        options = self.dataset
+        counting = {'min_count': options.min_count, 'max_size': options.max_vocabulary}
+        return number_field(name, treatment, options.buckets, **counting)
 
-    def check(self, table: sources.Table, label: bool) -> None:
-        """Raises UserError where the table lacks a column that the schema needs."""
-        if label:
-            sources.check_columns(table, [self.schema.label], 'the label')
-        sources.check_columns(table, [f.name for f in self.schema.fields], 'a feature')
+    def _task(self) -> preparation.Task:
+        config = self.dataset
+        tables = self.open_tables()
+        whole = preparation.WHOLE in tables
+        split = Split(config.split, tuple(config.fractions), config.split_seed) if whole else None
+        return preparation.Task(
+            name=self.name,
+            schema=self.make_schema(next(iter(tables.values()))),
+            tables=tables,
+            split=split,
+            time=config.time if whole and config.split == 'time' else '',
+            block_rows=config.block_rows,
+        )
+
+    def check(self, table: sources.Table) -> None:
+        """Raises UserError where the table lacks a column that the task needs."""
+        schema = self.task.schema
+        sources.check_columns(table, [schema.label], 'the label')
+        sources.check_columns(table, [f.name for f in schema.fields], 'a feature')
+        others = {'the weight': schema.weight, 'the group': schema.group, 'the time': self.task.time}
+        for why, name in others.items():
+            sources.check_columns(table, [name] if name else [], why)
 
     def _fingerprint(self, data_dir: str) -> str:
         config = self.dataset.to_dict()
         told = {
-            'dataset': {key: value for key, value in config.items() if key not in PARTS},
-            'files': {p: md5_sums(t.paths, data_dir) for p, t in self.tables.items()},
+            'dataset': {key: value for key, value in config.items() if key not in PATHS},
+            'schema': self.task.schema.to_json(),
+            'files': {part: md5_sums(t.paths, data_dir) for part, t in self.task.tables.items()},
             'encoder': encoders.VERSION,
         }
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
@@ -122,7 +162,8 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                     shutil.rmtree(left)
                 _log.info('preparing %s in %s', self.name, folder)
                 tfds.disable_progress_bar()
-                self.download_and_prepare()
+                with beam.explained():
+                    self.download_and_prepare(download_config=tfds.download.DownloadConfig(**self._beam))
 
     def encoder(self) -> encoders.Encoder:
         """The fitted encoder of prepared data."""
@@ -137,47 +178,42 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         rows = self.info.metadata['rows'][part]
         return records.RecordBlocks(self, part, rows, self.info.metadata['block_rows'])
 
+    def _check_rows(self, rows: dict[str, int]) -> None:
+        """Compares the rows of every table, once they are read, with the published numbers."""
+        if self._claim:
+            by_part = {part if self.dataset.valid else 'train': count for part, count in rows.items()}
+            check_rows(self._claim, by_part, self.dataset.allow_modified)
+
     # What TFDS asks for.
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
             builder=self,
             description=type(self).__doc__,
-            features=records.features(self.schema),
+            features=records.features(self.task.schema),
             disable_shuffling=True,
             metadata=tfds.core.MetadataDict(),
         )
 
-    def _split_generators(self, dl_manager):
+    def _shard_iterators_per_split(self, dl_manager: Any) -> dict[str, list[Callable[[], Iterator]]]:
         del dl_manager
-        chunks = self._read('train', 'counting values', label=False)
-        self._encoder = encoders.fit(self.schema, chunks)
         # Inside download_and_prepare, data_dir is the unfinished folder that is renamed at the end.
-        self._encoder.save(Path(self.data_dir) / 'encoder')
-        return {part: self._generate_examples(part) for part in self.tables}
-
-    def _generate_examples(self, part: str):
-        def encoded() -> Iterator[records.Rows]:
-            for chunk in self._read(part, f'encoding {part}', label=True):
-                label = encoders.labels(chunk, self.schema.label)
-                rows, _ = self._encoder.transform(chunk)
-                self._written[part] = self._written.get(part, 0) + len(label)
-                yield {'label': label, **{k: v for k, v in rows.items() if v.shape[1]}}
-
-        yield from enumerate(records.reblock(encoded(), self.dataset.block_rows))
-        if not self._written.get(part):
-            raise UserError(f'the {part} part of {self.tables[part].name} has no rows')
-        self.info.metadata['rows'] = dict(self._written)
+        folder = Path(self.data_dir)
+        if self._beam:
+            plan = beam.prepare(self.task, folder, self._check_rows, self._beam)
+        else:
+            plan = preparation.prepare(self.task, folder, self._check_rows)
+        self.info.metadata['rows'] = plan.rows
         self.info.metadata['block_rows'] = self.dataset.block_rows
+        return plan.shards
 
-    def _read(self, part: str, doing: str, label: bool) -> Iterator[sources.Chunk]:
-        table = self.tables[part]
-        text = [f.name for f in self.schema.fields if not f.number]
-        numbers = [f.name for f in self.schema.fields if f.number]
-        with Progress(f'{self.name}: {doing}', 'rows') as progress:
-            for chunk in table.chunks(text, numbers + [self.schema.label] * label):
-                yield chunk
-                progress.advance(chunk.frame.height)
+    def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        super()._download_and_prepare(*args, **kwargs)
+        folder = Path(self.data_dir)
+        shutil.rmtree(folder / 'staging', ignore_errors=True)
+        # TFDS leaves what its Beam workers told each other.
+        for left in folder.glob('*.shard_infos.json'):
+            left.unlink()
 
 
 def truth_path(folder: str | os.PathLike, part: str) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dlf_jax.data import sources
 from dlf_jax.data.builders.base import Builder
+from dlf_jax.data.published import CRITEO_RAW, CRITEO_X1
 from dlf_jax.data.schema import Schema
 
 NUMBERS = tuple(f'I{i}' for i in range(1, 14))
@@ -17,9 +18,11 @@ class Criteo(Builder):
     `log2` (the competition winners' categories) for the raw form.
     """
 
+    PUBLISHED = CRITEO_X1
     INSTRUCTIONS = (
-        'Download train.csv, valid.csv and test.csv of the dataset reczoo/Criteo_x1 from the Hugging '
-        'Face hub and give their paths (--config.dataset.train=..., .valid=..., .test=...), or '
+        'Set --config.dataset.download=True, or download train.csv, valid.csv and test.csv of '
+        'reczoo/Criteo_x1 from the Hugging Face hub and give their '
+        'paths (--config.dataset.train=..., .valid=..., .test=...), or '
         "Kaggle's train.txt (45,840,617 tab-separated lines without a header), plain or .gz, as "
         '--config.dataset.train=.../train.txt: it is then split 7:2:1. '
         'Without the files, --dataset=synthetic trains on embedded data of the same shape'
@@ -31,14 +34,21 @@ class Criteo(Builder):
             return super().open_files(config, paths)
         # Kaggle's files have no header; its test.txt has no label either.
         columns = ('label', *NUMBERS, *CATEGORIES)
-        if sources.count_fields(paths[0], '\t') == len(columns) - 1:
+        if sources.read_first_line(paths[0]).count('\t') == len(columns) - 2:
             columns = columns[1:]
         return sources.open_table(paths, separator='\t', columns=columns, quote=False)
+
+    def published(self, table):
+        return CRITEO_RAW if _raw(table) else CRITEO_X1
 
     def make_schema(self, table):
         treatment = self.dataset.treatment
         if treatment == 'auto':
-            raw = not table.paths[0].lower().removesuffix('.gz').endswith('.csv')
-            treatment = 'log2' if raw else 'none'
+            treatment = 'log2' if _raw(table) else 'none'
         numbers = (self.number(name, treatment) for name in NUMBERS)
         return Schema((*numbers, *(self.categorical(name) for name in CATEGORIES)), 'label')
+
+
+def _raw(table: sources.Table) -> bool:
+    """Whether the files are of Kaggle's form."""
+    return not table.paths[0].lower().removesuffix('.gz').endswith('.csv')

@@ -16,9 +16,10 @@ import polars as pl
 
 from dlf_jax.data.builders.base import Builder, truth_path
 from dlf_jax.data.builders.criteo import CATEGORIES, NUMBERS
+from dlf_jax.data.preparation import WHOLE
 from dlf_jax.data.schema import Schema
 from dlf_jax.data.sources import Chunk
-from dlf_jax.data.splits import split
+from dlf_jax.data.splits import PARTS
 
 CHUNK_ROWS = 65_536
 SIZES = (
@@ -49,13 +50,22 @@ class SyntheticTable:
     def name(self) -> str:
         return 'the synthetic data'
 
-    def count(self) -> int:
+    @property
+    def size(self) -> int:
         return self.rows
 
     def chunks(self, text: Sequence[str], numbers: Sequence[str]) -> Iterator[Chunk]:
+        for place, _ in self.pieces(0):
+            yield self.piece(place, text, numbers)
+
+    def pieces(self, file: int) -> Iterator[tuple[tuple, int]]:
+        del file
         for start in range(0, self.rows, CHUNK_ROWS):
-            frame = self.frame(start).drop('probability')
-            yield Chunk(frame.select(*text, *numbers), self.name, start + 1)
+            yield (start,), min(CHUNK_ROWS, self.rows - start)
+
+    def piece(self, place: tuple, text: Sequence[str], numbers: Sequence[str]) -> Chunk:
+        (start,) = place
+        return Chunk(self.frame(start).select(*text, *numbers), self.name, start + 1)
 
     @functools.cached_property
     def _law(self) -> dict[str, list[np.ndarray] | np.ndarray]:
@@ -114,9 +124,7 @@ class Synthetic(Builder):
     """Embedded data of Criteo's shape, made from `dataset.seed`: `dataset.rows` rows, split 7:2:1."""
 
     def open_tables(self):
-        config = self.dataset
-        self._whole = SyntheticTable(config.rows, config.seed)
-        return split(self._whole, 'chronological', config.fractions, 0)
+        return {WHOLE: SyntheticTable(self.dataset.rows, self.dataset.seed)}
 
     def make_schema(self, table):
         del table
@@ -124,18 +132,19 @@ class Synthetic(Builder):
         numbers = (self.number(name, treatment) for name in NUMBERS)
         return Schema((*numbers, *(self.categorical(name) for name in CATEGORIES)), 'label')
 
-    def _split_generators(self, dl_manager):
-        for part in ('valid', 'test'):
-            if part in self.tables:
-                self._save_truth(part)
-        return super()._split_generators(dl_manager)
+    def _shard_iterators_per_split(self, dl_manager):
+        self._save_truth()
+        return super()._shard_iterators_per_split(dl_manager)
 
-    def _save_truth(self, part: str) -> None:
+    def _save_truth(self) -> None:
         """Keeps the true probabilities beside the records, so that the best AUC can be told."""
-        table = self.tables[part]
-        low, high = (int(np.ceil(bound * self._whole.rows)) for bound in (table.low, table.high))
-        starts = range(low // CHUNK_ROWS * CHUNK_ROWS, high, CHUNK_ROWS)
-        whole = pl.concat([self._whole.frame(start).select('probability') for start in starts])
-        truth = whole.slice(low - starts[0], high - low)
+        table, split = self.task.tables[WHOLE], self.task.split
+        found = []
+        for start in range(0, table.rows, CHUNK_ROWS):
+            truth = table.frame(start)['probability']
+            part = pl.Series('part', split.assign(start, len(truth), table.rows))
+            found.append(pl.DataFrame([truth, part]).filter(pl.col('part') > 0))
+        by_part = pl.concat(found).partition_by('part', as_dict=True, include_key=False)
         Path(self.data_dir).mkdir(parents=True, exist_ok=True)
-        truth.write_parquet(truth_path(self.data_dir, part))
+        for (part,), truth in by_part.items():
+            truth.write_parquet(truth_path(self.data_dir, PARTS[part]))

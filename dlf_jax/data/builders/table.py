@@ -2,34 +2,49 @@
 
 from __future__ import annotations
 
+from dlf_jax.data import schema_files
 from dlf_jax.data.builders.base import Builder
 from dlf_jax.data.schema import Schema
 from dlf_jax.errors import UserError
 
 
 class Table(Builder):
-    """Rows of your own: `dataset.label` names the label column, `dataset.categorical` and
-    `dataset.numeric` the features; other columns are left alone."""
+    """Rows of your own: `dataset.schema` is a file that describes the columns, or `dataset.label` names
+    the label column, `dataset.categorical` and `dataset.numeric` the features, and other columns are
+    left alone."""
 
     INSTRUCTIONS = (
         'Give CSV, TSV or Parquet files: --config.dataset.train=day1.parquet (a glob or several by '
-        'commas, split 7:2:1 unless --config.dataset.valid is given too), '
-        "--config.dataset.label=click --config.dataset.categorical=\"('user','ad')\" "
+        'commas, split 7:2:1 unless --config.dataset.valid is given too), and '
+        '--config.dataset.schema=schema.toml (--mode=prepare --config.dataset.infer=True proposes one), '
+        "or --config.dataset.label=click --config.dataset.categorical=\"('user','ad')\" "
         '--config.dataset.numeric="(\'price\',)"'
     )
 
     def make_schema(self, table):
         config = self.dataset
+        treatment = 'standard' if config.treatment == 'auto' else config.treatment
+        if config.schema:
+            for key in ('label', 'weight', 'group', 'categorical', 'numeric'):
+                if config[key]:
+                    raise UserError(f'config.dataset.{key}: not beside config.dataset.schema, which says it')
+            defaults = {
+                'min_count': config.min_count,
+                'max_size': config.max_vocabulary,
+                'hash_buckets': config.hash_buckets,
+                'buckets': config.buckets,
+                'treatment': treatment,
+            }
+            return schema_files.load(config.schema, defaults)
         if not config.categorical and not config.numeric:
             raise UserError(
-                'config.dataset.categorical and config.dataset.numeric are empty; name the features '
-                f'among the columns of {table.name}: {", ".join(table.columns)}'
+                'config.dataset.schema, .categorical and .numeric are empty; name the features among '
+                f'the columns of {table.name}: {", ".join(table.columns)}'
             )
-        treatment = 'standard' if config.treatment == 'auto' else config.treatment
         categorical = (self.categorical(name) for name in config.categorical)
         numeric = (self.number(name, treatment) for name in config.numeric)
-        schema = Schema((*categorical, *numeric), config.label or 'label')
-        names = [*(f.name for f in schema.fields), schema.label]
+        schema = Schema((*categorical, *numeric), config.label or 'label', config.weight, config.group)
+        names = [*(f.name for f in schema.fields), schema.label, *filter(None, [schema.weight])]
         for name in names:
             if names.count(name) > 1:
                 raise UserError(f'config.dataset: column {name!r} is named {names.count(name)} times')

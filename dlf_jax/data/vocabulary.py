@@ -1,0 +1,182 @@
+"""Values to consecutive codes, a column at a time: open addressing, vectorised.
+
+Polars and Arrow build a hash table per call or take a lock per value; preparing and serving need one
+that stays, for vocabularies of many millions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from dlf_jax.data.schema import PADDING
+
+# Codes of what is no value.
+UNKNOWN, NULL, PAD = -1, -2, -3
+
+_EMPTY = np.uint64(0)
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)
+_FIRST_BITS = 10
+
+# Odd, so that it has an inverse modulo 2^64.
+_BASE = 0xD6E8FEB86659FD93
+_MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
+
+
+class Dictionary:
+    """Values with codes 0, 1, ... in the order in which they came; nulls have none.
+
+    Values are told apart by 64-bit hashes: with 10^8 different values in one column the chance that
+    any two are taken for one is below 3 in 10,000.
+    """
+
+    def __init__(self, values: pl.Series):
+        """Takes the first values, all different; their dtype, String or Int64, is that of all."""
+        self._dtype = values.dtype
+        self._parts: list[pl.Series] = []
+        self._size = 0
+        self._allocate(_FIRST_BITS)
+        if len(values):
+            self.add(values)
+
+    def __len__(self) -> int:
+        return self._size
+
+    @property
+    def values(self) -> pl.Series:
+        """The values in the order of their codes."""
+        if len(self._parts) != 1:
+            empty = pl.Series('value', [], self._dtype)
+            self._parts = [pl.concat([empty, *self._parts])]
+        return self._parts[0]
+
+    def find(self, values: pl.Series) -> np.ndarray:
+        """Codes, int32 [n]; `NULL` and `UNKNOWN` where there is none."""
+        codes = self._find(_keys(values))
+        if values.null_count():
+            codes[values.is_null().to_numpy()] = NULL
+        return codes
+
+    def add(self, values: pl.Series) -> np.ndarray:
+        """Codes, int32 [n], after values not seen before have been given one; `NULL` for nulls."""
+        keys = _keys(values)
+        codes = self._find(keys)
+        nulls = values.is_null().to_numpy() if values.null_count() else None
+        if nulls is not None:
+            codes[nulls] = NULL
+        missed = np.flatnonzero(codes == UNKNOWN)
+        if missed.size:
+            self._reserve(self._size + missed.size)
+            slots = self._claim(keys[missed])
+            # A value that comes several times has one slot; in reverse, its first row is left there.
+            rows = np.arange(missed.size, dtype=np.int32)
+            self._codes[slots[::-1]] = rows[::-1]
+            fresh = np.flatnonzero(self._codes[slots] == rows)
+            self._codes[slots[fresh]] = np.arange(self._size, self._size + fresh.size)
+            self._size += fresh.size
+            self._parts.append(values.gather(missed[fresh]).rename('value'))
+            codes[missed] = self._codes[slots]
+        return codes
+
+    def _allocate(self, bits: int) -> None:
+        self._shift, self._mask = np.uint64(64 - bits), (1 << bits) - 1
+        self._keys = np.zeros(1 << bits, np.uint64)
+        self._codes = np.empty(1 << bits, np.int32)
+
+    def _reserve(self, size: int) -> None:
+        """Makes room for so many values, at most half of the slots taken."""
+        if 2 * size <= len(self._keys):
+            return
+        used = np.flatnonzero(self._keys)
+        keys, codes = self._keys[used], self._codes[used]
+        self._allocate((2 * size - 1).bit_length())
+        self._codes[self._claim(keys)] = codes
+
+    def _slots(self, keys: np.ndarray) -> np.ndarray:
+        return ((keys * _SPREAD) >> self._shift).astype(np.int64)
+
+    def _find(self, keys: np.ndarray) -> np.ndarray:
+        slots = self._slots(keys)
+        found = self._keys[slots]
+        codes = self._codes[slots]
+        wrong = np.flatnonzero(found != keys)
+        codes[wrong] = UNKNOWN
+        # A slot that is taken by another key sends the search on; an empty one ends it.
+        going = wrong[found[wrong] != _EMPTY]
+        while going.size:
+            slots[going] = (slots[going] + 1) & self._mask
+            at = slots[going]
+            found = self._keys[at]
+            hit = found == keys[going]
+            codes[going[hit]] = self._codes[at[hit]]
+            going = going[~hit & (found != _EMPTY)]
+        return codes
+
+    def _claim(self, keys: np.ndarray) -> np.ndarray:
+        """A slot for each key that is not there yet, int64 [n]; the same one for the same key."""
+        slots = self._slots(keys)
+        going = np.arange(keys.size)
+        while going.size:
+            at = slots[going]
+            free = self._keys[at] == _EMPTY
+            # Of several that want one slot the last written has it; the others go on.
+            self._keys[at[free]] = keys[going[free]]
+            going = going[self._keys[at] != keys[going]]
+            slots[going] = (slots[going] + 1) & self._mask
+        return slots
+
+
+def _keys(values: pl.Series) -> np.ndarray:
+    """64-bit hashes, never 0; the same within one version of Polars, so they are not kept."""
+    keys = values.hash(1).to_numpy()
+    return np.maximum(keys, np.uint64(1))
+
+
+def stable_hash(values: pl.Series) -> np.ndarray:
+    """Hashes of strings that are the same for ever and everywhere, uint64 [n]; nulls like ''.
+
+    A polynomial in the bytes modulo 2^64 (Karp & Rabin 1987), mixed: the sums of all strings come
+    from one running sum over the column's bytes.
+    """
+    array = values.to_arrow(compat_level=pl.CompatLevel.oldest())
+    _, offsets, data = array.buffers()
+    ends = np.frombuffer(offsets, np.int64)[array.offset : array.offset + len(array) + 1]
+    first, last = int(ends[0]), int(ends[-1])
+    ends = ends - first
+    text = np.frombuffer(data, np.uint8)[first:last] if last > first else np.empty(0, np.uint8)
+    terms = (text.astype(np.uint64) + np.uint64(1)) * _powers(_BASE, text.size)
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(terms, dtype=np.uint64)])
+    inverse = _powers(pow(_BASE, -1, 1 << 64), text.size + 1)
+    hashes = (sums[ends[1:]] - sums[ends[:-1]]) * inverse[ends[:-1]]
+    return mix(hashes + np.diff(ends).astype(np.uint64))
+
+
+def _powers(base: int, count: int) -> np.ndarray:
+    """base^0 ... base^(count - 1) modulo 2^64."""
+    powers = np.full(count, base, np.uint64)
+    powers[:1] = 1
+    return np.cumprod(powers, dtype=np.uint64)
+
+
+def mix(x: np.ndarray) -> np.ndarray:
+    """The last step of splitmix64 (Steele et al. 2014): every bit depends on every bit; uint64 [n]."""
+    x = (x ^ (x >> np.uint64(30))) * _MIX[0]
+    x = (x ^ (x >> np.uint64(27))) * _MIX[1]
+    return x ^ (x >> np.uint64(31))
+
+
+def id_table(size: int, offset: int, known: np.ndarray, out_of_vocabulary: int, missing: int) -> np.ndarray:
+    """A table from codes to ids, int32 [size + 3], to be indexed with the negative codes too.
+
+    Args:
+      size: number of codes.
+      offset: of the field in the fused table.
+      known: id of each code, without the offset, int [size].
+      out_of_vocabulary, missing: ids of `UNKNOWN` and `NULL`, without the offset.
+    """
+    table = np.empty(size + 3, np.int32)
+    table[:size] = known
+    table[UNKNOWN], table[NULL] = out_of_vocabulary, missing
+    table += offset
+    table[PAD] = PADDING
+    return table
