@@ -148,6 +148,9 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             metadata=tfds.core.MetadataDict(),
         )
 
+    def _example_writer(self):
+        return records.BlockWriter()
+
     def _split_generators(self, dl_manager):
         del dl_manager
         chunks = self._read('train', 'counting values', label=False)
