@@ -145,6 +145,9 @@ class _Turns:
         # New memory for every turn costs the pages being cleared, a tenth of the time.
         self._slots: dict[int, Rows] = {}
         self._readers = futures.ThreadPoolExecutor(READERS, 'read')
+        # glibc returns every record's memory to the system, and clears it again for the next, until it
+        # has seen a block as large as this one freed; untouched, it costs nothing.
+        np.empty(30 << 20, np.uint8)
 
     def read(self, slot: int, epoch: int, turn: int) -> Rows:
         """The host's blocks of a turn, their rows in the epoch's order: [lanes, block_rows, ...] each.
