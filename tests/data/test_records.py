@@ -2,6 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from array_record.python import array_record_module
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,6 +51,41 @@ def test_records_hold_the_encoded_rows(builder):
             joined = np.concatenate([b[name] for b in found])
             assert np.array_equal(joined, expected[name])
         assert np.array_equal(np.concatenate([b['label'] for b in found]), chunk.frame['click'])
+
+
+def test_rows_are_those_that_tfds_reads(builder):
+    blocks, source = builder.blocks('train'), builder.as_data_source('train')
+    assert len(blocks) == len(source) == 11
+    for block in range(len(blocks)):
+        found, expected = blocks.read(block), source[block]
+        assert found.keys() == expected.keys()
+        for name, values in expected.items():
+            assert found[name].dtype == values.dtype
+            assert np.array_equal(found[name], values)
+
+
+def test_records_are_stored_as_they_are(builder):
+    (shard,) = builder.info.splits['train'].filepaths
+    reader = array_record_module.ArrayRecordReader(str(shard))
+    assert 'uncompressed' in reader.writer_options_string()
+    reader.close()
+
+
+def test_flipped_byte_in_a_record_is_noticed(builder):
+    (shard,) = builder.info.splits['test'].filepaths
+    blocks = builder.blocks('test')
+    data = bytearray(shard.read_bytes())
+    position = bytes(data).index(blocks.read(0)['categorical'].tobytes()) + 17
+    data[position] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(UserError, match='block 0 cannot be read'):
+        builder.blocks('test').read(0)
+
+
+@pytest.mark.parametrize('cut', [0, 1, 40])
+def test_bytes_that_are_no_block_are_refused(cut):
+    with pytest.raises((ValueError, IndexError)):
+        list(records._byte_features(bytes([10, 50, 10, 48] + [8] * cut)))
 
 
 def test_prepared_once_and_anew_when_the_file_changes(builder, tmp_path):

@@ -195,6 +195,9 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
             metadata=tfds.core.MetadataDict(),
         )
 
+    def _example_writer(self) -> records.BlockWriter:
+        return records.BlockWriter()
+
     def _shard_iterators_per_split(self, dl_manager: Any) -> dict[str, list[Callable[[], Iterator]]]:
         del dl_manager
         # Inside download_and_prepare, data_dir is the unfinished folder that is renamed at the end.
