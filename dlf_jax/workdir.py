@@ -92,26 +92,38 @@ class Workdir:
         Raises:
           UserError: the folder holds a run of another config; the message shows the difference.
         """
-        path = self.path / 'config.json'
-        wanted = json.loads(config.to_json())
-        result = self.result()
+        result = self.finished(config)
+        if result is not None:
+            return result
         if self._trained:
-            differing = self._differences(self._read_json(path), wanted)
-            fixed = [line for key, line in differing.items() if not _free(key, wanted)]
-            if fixed:
-                raise UserError(
-                    f'{self.path} holds a run of another config ({"; ".join(fixed)}); take another '
-                    '--workdir, or the same config to go on'
-                )
-            if result is not None and not LONGER.intersection(differing):
-                return result
             (self.path / 'result.json').unlink(missing_ok=True)
         else:
             versions = {name: _version(name) for name in _PACKAGES}
             versions['python'] = platform.python_version()
             write_atomically(self.path / 'versions.json', json.dumps(versions, indent=1) + '\n')
-        write_atomically(path, json.dumps(wanted, indent=1) + '\n')
+        wanted = json.loads(config.to_json())
+        write_atomically(self.path / 'config.json', json.dumps(wanted, indent=1) + '\n')
         return None
+
+    def finished(self, config: ConfigDict) -> dict[str, Any] | None:
+        """The result, if the folder holds a finished run and this config asks for nothing more.
+
+        Changes nothing.
+
+        Raises:
+          UserError: as `begin` does.
+        """
+        if not self._trained:
+            return None
+        wanted = json.loads(config.to_json())
+        differing = self._differences(self._read_json(self.path / 'config.json'), wanted)
+        fixed = [line for key, line in differing.items() if not _free(key, wanted)]
+        if fixed:
+            raise UserError(
+                f'{self.path} holds a run of another config ({"; ".join(fixed)}); take another '
+                '--workdir, or the same config to go on'
+            )
+        return None if LONGER.intersection(differing) else self.result()
 
     @staticmethod
     def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, str]:

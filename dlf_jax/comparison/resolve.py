@@ -1,0 +1,94 @@
+"""The config that a run's flags come to, found without starting the run."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from dlf_jax import config as configs
+from dlf_jax.comparison.settings import Setting
+from dlf_jax.errors import UsageError, suggest
+
+# Keys that have flags of their own here.
+TAKEN = {
+    'seed': '--seeds',
+    'variant': '--models=MODEL:VARIANT',
+    'model.name': '--models',
+    'dataset.name': '--dataset',
+}
+
+
+def config_file(folder: str, dataset: str) -> Path:
+    """The config file of a dataset. Raises UsageError with the nearest name."""
+    directory = Path(folder).expanduser()
+    known = {path.stem for path in directory.glob('*.py')}
+    if not known:
+        raise UsageError(f'{directory}: no config files there; --configs=FOLDER says where they are')
+    if dataset not in known:
+        raise UsageError(f'--dataset={dataset}: {directory} has no {dataset}.py{suggest(dataset, known)}')
+    return directory / f'{dataset}.py'
+
+
+def parse_overrides(arguments: Iterable[str]) -> dict[str, str]:
+    """Keys and values of `--config.KEY=VALUE` flags. Raises UsageError for what cannot be shared."""
+    found = {}
+    for argument in arguments:
+        key, equals, value = argument.removeprefix('--config.').partition('=')
+        if not equals:
+            raise UsageError(f'{argument}: expected --config.KEY=VALUE')
+        if key in TAKEN:
+            raise UsageError(f'{argument}: differs between the runs; use {TAKEN[key]}')
+        found[key] = value
+    return found
+
+
+@functools.cache
+def keys(file: Path, model: str) -> dict[str, object]:
+    """Every dotted key of a config file for a model, with its value."""
+    return dict(configs.flatten(_load([f'--config={file}:{model}'])))
+
+
+def resolve(file: Path, setting: Setting, overrides: Mapping[str, str]) -> ConfigDict:
+    """The validated config, with seed 0.
+
+    Args:
+      file: the config file.
+      setting: its swept keys win over `overrides`.
+      overrides: values as text, by dotted key.
+
+    Raises:
+      UsageError: names the setting and the key.
+    """
+    values = {**overrides, **dict(setting.swept)}
+    known = keys(file, setting.model)
+    for key in values:
+        if key not in known:
+            section = [name for name in known if name.split('.')[0] == key.split('.')[0]]
+            raise UsageError(f'{setting.name}: there is no key config.{key}{suggest(key, section or known)}')
+        if key in TAKEN:
+            raise UsageError(f'{setting.name}: config.{key} cannot be swept; use {TAKEN[key]}')
+    try:
+        config = _load([f'--config={file}:{setting.model}', *flags_of(values)])
+        config.variant = setting.variant
+        configs.apply_variant(config, values)
+        configs.validate(config)
+    except (UsageError, flags.Error, TypeError, ValueError) as error:
+        raise UsageError(f'{setting.name}: {" ".join(str(error).split())}') from error
+    return config
+
+
+def flags_of(values: Mapping[str, str]) -> list[str]:
+    """`--config.KEY=VALUE` for each."""
+    return [f'--config.{key}={value}' for key, value in values.items()]
+
+
+def _load(arguments: list[str]) -> ConfigDict:
+    # Flags of their own: the command's flags are global, and are parsed once.
+    values, argv = flags.FlagValues(), ['compare', *arguments]
+    holder = config_flags.DEFINE_config_file('config', flag_values=values, sys_argv=argv)
+    values(argv)
+    return holder.value

@@ -1,0 +1,67 @@
+"""Folders that another process works in, children without a parent, times in words."""
+
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from dlf_jax.comparison import runner
+from dlf_jax.errors import UserError
+from dlf_jax.lock import locked
+from dlf_jax.workdir import write_atomically
+from tests.comparison.conftest import make, result
+from tests.conftest import ROOT
+
+
+def as_finished(run, saved):
+    """What a finished run leaves that tells its result."""
+    (run.workdir.checkpoints / '5').mkdir(parents=True)
+    write_atomically(run.workdir.path / 'config.json', run.config.to_json())
+    run.workdir.finish(saved)
+
+
+def test_a_run_that_another_process_carries_out_is_waited_for(tmp_path, monkeypatch):
+    [run] = make(tmp_path, 'dlf', seeds='1').runs
+    run.workdir.create()
+    monkeypatch.setattr(runner, '_Process', lambda run, slot: pytest.fail('started beside the other'))
+    taken, told = threading.Event(), []
+
+    def other():
+        with locked(run.workdir.lock, wait=False):
+            taken.set()
+            time.sleep(0.3)
+            as_finished(run, result(0.75))
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    taken.wait()
+    outcome = runner.Outcome()
+    runner.carry_out([run], outcome, [{}], lambda: told.append(1))
+    thread.join()
+    assert outcome.results[run]['valid']['auc'] == 0.75
+    assert told == [1]
+
+
+def test_standing(tmp_path):
+    first, second = make(tmp_path, 'mlp', seeds='2').runs
+    as_finished(first, result(0.7))
+    assert list(runner.standing([first, second])) == [first]
+    with pytest.raises(UserError, match=r'holds a run of another config .*embedding\.std'):
+        runner.standing(make(tmp_path, 'mlp', seeds='2', overrides={'embedding.std': '0.3'}).runs)
+
+
+def test_a_child_whose_parent_has_gone_does_not_start():
+    # Process 1 is never the parent here.
+    line = [sys.executable, '-m', 'dlf_jax.comparison.child', '1', '--nonsense']
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == (1 if sys.platform == 'linux' else 2)
+    assert done.stdout == ''
+
+
+@pytest.mark.parametrize(
+    ('seconds', 'words'), [(12.4, '12 s'), (600, '10 min'), (7800, '2 h 10 min'), (3599, '1 h 0 min')]
+)
+def test_duration(seconds, words):
+    assert runner.duration(seconds) == words
