@@ -21,12 +21,12 @@ def score(
     batches: Iterable[dict[str, np.ndarray]],
     total: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and logits of the rows of weight above 0, float32 [rows] each.
+    """Labels and logits of the rows of weight above 0: float32 [rows], and [rows] or [S, rows].
 
     Args:
-      predict: the compiled forward pass.
+      predict: the compiled forward pass, of one state or of a stack of S.
       partitioner: puts batches onto devices.
-      state: of the model.
+      state: of the model, or the stack.
       batches: padded.
       total: rows, for the progress bar.
     """
@@ -38,7 +38,7 @@ def score(
         batch, output = waiting.pop(0)
         kept = batch['weight'] > 0
         labels.append(batch['label'][kept])
-        logits.append(np.asarray(output)[kept])
+        logits.append(np.asarray(output)[..., kept])
         progress.advance(int(kept.sum()))
 
     with Progress('evaluating', 'samples', total) as progress:
@@ -49,7 +49,7 @@ def score(
                 take()
         while waiting:
             take()
-    return np.concatenate(labels), np.concatenate(logits)
+    return np.concatenate(labels), np.concatenate(logits, axis=-1)
 
 
 def summary(labels: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
