@@ -1,5 +1,6 @@
 """Runs of several seeds, trained together, are the runs that they would be alone."""
 
+import functools
 import json
 import shutil
 import signal
@@ -22,7 +23,7 @@ from dlf_jax.training.replicas import Progress
 from dlf_jax.training.schedules import Plateau
 from dlf_jax.training.watch import LossWatch
 from dlf_jax.workdir import Workdir
-from tests.conftest import command, fail, finish, run
+from tests.conftest import command, finish, run
 from tests.test_resume import course, last_line
 from tests.training import test_step
 
@@ -113,8 +114,8 @@ def test_together_is_alone(together, alone, seed):
     assert_close(lines, course(alone[seed]))
     # The best state: parameters, BatchNorm's statistics, Adam's moments.
     step = found['best_step']
-    there = [run['seed'] for run in result(together)['runs'] if run['steps'] >= step].index(seed)
-    state = jax.tree.map(lambda leaf: leaf[there], saved(together, step))
+    stack = [run['seed'] for run in result(together)['runs'] if run['steps'] >= step]
+    state = replicas.unstack(saved(together, step), len(stack))[stack.index(seed)]
     chex.assert_trees_all_close(state, saved(alone[seed], step), rtol=1e-4, atol=1e-5)
 
 
@@ -206,7 +207,8 @@ def test_more_epochs_and_more_patience(tmp_path, data_dir, cache):
     config.plateau.patience = 2
     config.training.epochs = 3
     longer = [run['steps'] for run in result(train(config, folder, data_dir))['runs']]
-    assert longer == [20, 27]
+    # The first had stopped at the end of the second epoch.
+    assert longer == [18, 27]
 
 
 def test_keys_that_cannot_be():
@@ -222,11 +224,6 @@ def test_keys_that_cannot_be():
         with pytest.raises(UsageError, match=message):
             configs.validate(bad)
     configs.validate(config)
-
-
-def test_unknown_seed_is_told_in_one_line(together):
-    flags = ('--mode=evaluate', f'--workdir={together}', '--input=x', '--config.predict.seed=9')
-    assert 'config.predict.seed=9: no such run here; there are seeds 0, 1, 2' in fail(*flags, code=2)
 
 
 def test_a_loss_that_is_not_finite_names_the_seed(tmp_path):
@@ -259,9 +256,12 @@ def test_a_stacked_step_is_the_steps_alone(model):
         [state_of(shapes, seed) for seed in seeds],
         [test_step.batch_of(32, 3, s) for s in seeds],
     )
-    stacked = jax.jit(replicas.together(step, 2))(replicas.stack(states), replicas.stack(batches, np.stack))
-    for i, found in enumerate(replicas.unstack(stacked, 2)):
-        chex.assert_trees_all_close(found, jax.jit(step)(states[i], batches[i]), rtol=1e-4, atol=1e-5)
+    # Compiled fast rather than well: each runs a step or two.
+    compiled = functools.partial(jax.jit, compiler_options={'xla_backend_optimization_level': 0})
+    stacked, alone = compiled(replicas.together(step, 2)), compiled(step)
+    found = stacked(replicas.stack(states), replicas.stack(batches, np.stack))
+    for i, part in enumerate(replicas.unstack(found, 2)):
+        chex.assert_trees_all_close(part, alone(states[i], batches[i]), rtol=1e-4, atol=1e-5)
 
 
 def state_of(shapes, seed):
