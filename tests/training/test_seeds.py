@@ -1,6 +1,5 @@
 """Runs of several seeds, trained together, are the runs that they would be alone."""
 
-import functools
 import json
 import shutil
 import signal
@@ -13,6 +12,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from dlf_jax import config as configs
 from dlf_jax.data import builders
@@ -78,25 +78,30 @@ def assert_close(lines, others):
         assert line == pytest.approx(other, rel=1e-4, abs=1e-6)
 
 
-@pytest.fixture(scope='module')
-def cache(tmp_path_factory):
-    """The same programs are compiled once for the runs of this file."""
-    before = jax.config.jax_compilation_cache_dir, jax.config.jax_persistent_cache_min_compile_time_secs
-    folder = str(tmp_path_factory.mktemp('cache'))
-    jax.config.update('jax_compilation_cache_dir', folder)
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
-    yield folder
-    jax.config.update('jax_compilation_cache_dir', before[0])
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', before[1])
+# Programs that run for some steps are compiled fast rather than well, and once.
+COMPILATION = {'jax_disable_most_optimizations': True, 'jax_persistent_cache_min_compile_time_secs': 0.1}
+
+
+@pytest.fixture(scope='module', autouse=True)
+def environment(tmp_path_factory):
+    """Sets how this process compiles, and is the environment in which others do the same."""
+    options = {**COMPILATION, 'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('cache'))}
+    before = {name: jax.config.values[name] for name in options}
+    for values in (options, before):
+        for name, value in values.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        if values is options:
+            yield {name.upper(): str(value) for name, value in options.items()}
 
 
 @pytest.fixture(scope='module')
-def together(tmp_path_factory, data_dir, cache):
+def together(tmp_path_factory, data_dir):
     return train(config_of(0, len(SEEDS)), tmp_path_factory.mktemp('together') / 'run', data_dir)
 
 
 @pytest.fixture(scope='module')
-def alone(tmp_path_factory, data_dir, cache):
+def alone(tmp_path_factory, data_dir):
     folder = tmp_path_factory.mktemp('alone')
     return {seed: train(config_of(seed), folder / str(seed), data_dir) for seed in SEEDS}
 
@@ -112,11 +117,12 @@ def test_together_is_alone(together, alone, seed):
     # Line by line: losses, learning rates with their drops, scores.
     lines = [line for line in course(together) if line['seed'] == seed]
     assert_close(lines, course(alone[seed]))
-    # The best state: parameters, BatchNorm's statistics, Adam's moments.
+    # The best state: parameters, BatchNorm's statistics, Adam's moments. A bias before BatchNorm
+    # has no gradient but rounding, so it wanders a little.
     step = found['best_step']
     stack = [run['seed'] for run in result(together)['runs'] if run['steps'] >= step]
     state = replicas.unstack(saved(together, step), len(stack))[stack.index(seed)]
-    chex.assert_trees_all_close(state, saved(alone[seed], step), rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_close(state, saved(alone[seed], step), rtol=1e-4, atol=1e-4)
 
 
 def test_the_seeds_stop_and_drop_at_different_steps(together):
@@ -196,7 +202,7 @@ def test_workdir_from_before_several_seeds(alone, tmp_path, data_dir):
         assert again[key] == result(alone[0])[key]
 
 
-def test_more_epochs_and_more_patience(tmp_path, data_dir, cache):
+def test_more_epochs_and_more_patience(tmp_path, data_dir):
     config = config_of(1, 2)
     config.training.epochs = 2
     folder = train(config, tmp_path / 'run', data_dir)
@@ -240,15 +246,9 @@ def test_best_seed_is_the_lowest_of_equals():
     assert replicas.best_seed({s: Progress() for s in (3, 4)}) == 3
 
 
-@pytest.mark.parametrize('model', ['dlf', 'finalmlp'])
-def test_a_stacked_step_is_the_steps_alone(model):
-    config = test_step.config_of(model, optimizer__eps=1.0, optimizer__learning_rate=0.1)
-    config.model.update({'dlf': {'layers': 1, 'tokens': 3, 'rank': 4}, 'finalmlp': {'heads': 2}}[model])
-    for name, value in config.model.items():
-        if name.startswith('hidden') and value:
-            config.model[name] = (8,)
-        if name.startswith('dropout'):
-            config.model[name] = 0.3
+def test_a_stacked_step_of_dlf_is_the_steps_alone():
+    config = test_step.config_of('dlf', optimizer__eps=1.0, optimizer__learning_rate=0.1)
+    config.model.update({'layers': 1, 'tokens': 3, 'rank': 4, 'hidden': (8,), 'head': (8,), 'dropout': 0.3})
     seeds = (0, 5)
     create, step = test_step.parts(config)
     shapes = jax.eval_shape(create, np.int32(0))
@@ -256,9 +256,7 @@ def test_a_stacked_step_is_the_steps_alone(model):
         [state_of(shapes, seed) for seed in seeds],
         [test_step.batch_of(32, 3, s) for s in seeds],
     )
-    # Compiled fast rather than well: each runs a step or two.
-    compiled = functools.partial(jax.jit, compiler_options={'xla_backend_optimization_level': 0})
-    stacked, alone = compiled(replicas.together(step, 2)), compiled(step)
+    stacked, alone = jax.jit(replicas.together(step, 2)), jax.jit(step)
     found = stacked(replicas.stack(states), replicas.stack(batches, np.stack))
     for i, part in enumerate(replicas.unstack(found, 2)):
         chex.assert_trees_all_close(part, alone(states[i], batches[i]), rtol=1e-4, atol=1e-5)
@@ -286,16 +284,12 @@ COMMAND = (
 )
 
 
-def environment(cache):
-    return {'JAX_COMPILATION_CACHE_DIR': cache, 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.1'}
-
-
-def test_kill_9(together, tmp_path, data_dir, cache):
+def test_kill_9(together, tmp_path, data_dir, environment):
     """While all train, and at the step at which the stack shrinks."""
     flags = (*COMMAND, '--config.seeds=3', f'--workdir={tmp_path}', f'--data_dir={data_dir}')
     stops = sorted(run_['steps'] for run_ in result(together)['runs'])
     for moment in (stops[0] - 6, stops[0]):
-        process = command(*flags, env=environment(cache))
+        process = command(*flags, env=environment)
         while process.poll() is None:
             last = last_line(tmp_path)
             if last and last['step'] >= moment:
@@ -304,7 +298,7 @@ def test_kill_9(together, tmp_path, data_dir, cache):
         process.send_signal(signal.SIGKILL)
         assert finish(process).returncode == -signal.SIGKILL
         assert last_line(tmp_path)['step'] < stops[-1]
-    run(*flags, env=environment(cache))
+    run(*flags, env=environment)
     assert course(tmp_path) == course(together)
     assert kept(tmp_path) == kept(together)
     for step in kept(tmp_path):
@@ -314,10 +308,11 @@ def test_kill_9(together, tmp_path, data_dir, cache):
             assert one[key] == other[key]
 
 
-def test_four_devices_agree_with_one(together, tmp_path, data_dir):
+def test_four_devices_agree_with_one(together, tmp_path, data_dir, environment):
     run(
         *COMMAND, '--config.seeds=2', '--config.training.epochs=1', f'--workdir={tmp_path}',
-        f'--data_dir={data_dir}', env={'XLA_FLAGS': '--xla_force_host_platform_device_count=4'},
+        f'--data_dir={data_dir}',
+        env={**environment, 'XLA_FLAGS': '--xla_force_host_platform_device_count=4'},
     )  # fmt: skip
     found, expected = (
         [line for line in course(workdir) if line['step'] <= 8 and line['seed'] < 2]
