@@ -92,7 +92,6 @@ class _Training:
     def run(self) -> dict[str, Any]:
         checkpoints = Checkpoints(self.workdir.checkpoints, list(self.batches))
         try:
-            state, runs = self._begin(checkpoints)
             one = jax.eval_shape(self.create, np.int32(self.config.seed))
             counts = states.parameter_counts(one.params)
             _log.info(
@@ -101,10 +100,9 @@ class _Training:
                 f'{counts["table"]:,}',
                 f'{counts["dense"]:,}',
                 self.steps_per_epoch,
-                f'; {len(runs)} seeds together' if len(runs) > 1 else '',
+                f'; {len(self.batches)} seeds together' if len(self.batches) > 1 else '',
             )
-            runs = self._train(state, runs, checkpoints)
-            del state
+            runs = self._train(checkpoints)
             checkpoints.wait()
             return results.of_runs(self.config, runs, counts, self._test(runs, checkpoints))
         finally:
@@ -127,7 +125,8 @@ class _Training:
         stack = replicas.in_stack(runs)
         return {seed: run for seed, run in stack.items() if not run.plateau.exhausted(self.config)}
 
-    def _train(self, state: states.TrainState, runs: Runs, checkpoints: Checkpoints) -> Runs:
+    def _train(self, checkpoints: Checkpoints) -> Runs:
+        state, runs = self._begin(checkpoints)
         stack = self._going(runs)
         if not stack:
             return runs
@@ -171,8 +170,8 @@ class _Training:
         """Steps of the same stack: until the end, or an evaluation that stops one of its runs."""
         step, every, count = replicas.steps_taken(runs), self.config.training, len(stack)
         train_step, clock = self.train_step(count), Clock(stack)
-        batches = [self.batches[seed] for seed in stack]
-        source = replicas.StackedBatches(batches) if count > 1 else batches[0]
+        parts = [self.batches[seed] for seed in stack]
+        source = replicas.StackedBatches(parts) if count > 1 else parts[0]
         with iterate(source, step) as batches:
             for batch in batches:
                 state, found = train_step(state, self.partitioner.put(batch, count > 1))
