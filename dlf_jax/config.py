@@ -41,6 +41,8 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config = ConfigDict()
     # Of initial weights, shuffling and dropout.
     config.seed = 0
+    # Runs of the seeds seed, seed + 1, ... that one program trains together.
+    config.seeds = 1
     # One of the model's variants; it sets model fields that are not set on the command line.
     config.variant = 'full'
 
@@ -146,6 +148,8 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.predict.keep = ()
     # Rows of a batch in evaluation and prediction; 0: training.batch_size.
     config.predict.batch_size = 0
+    # Of several runs trained together, the one to use; -1: the best by `training.monitor`.
+    config.predict.seed = -1
     return config
 
 
@@ -253,6 +257,9 @@ def validate(config: ConfigDict) -> None:
     check('optimizer.learning_rate', config.optimizer.learning_rate > 0, 'more than 0')
     check('plateau.factor', 0 < config.plateau.factor <= 1, 'more than 0, at most 1')
     check('seed', config.seed < 2**31, 'less than 2^31')
+    check('seeds', config.seeds >= 1, 'at least 1')
+    check('seeds', config.seed + config.seeds <= 2**31, 'seeds less than 2^31, counted up from config.seed')
+    check('predict.seed', config.predict.seed >= -1, 'a seed of the workdir, or -1 for the best')
     build_model(config)
 
 

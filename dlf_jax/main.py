@@ -62,15 +62,28 @@ def train() -> dict[str, Any]:
         workdir.take_data(Path(builder.data_dir))
         result = loop.train(config, builder, workdir)
         workdir.finish(result)
-    for part in ('valid', 'test'):
-        if result[part] and 'best_possible_auc' in result[part]:
-            found, best = result[part]['auc'], result[part]['best_possible_auc']
-            share = 100 * (found - 0.5) / (best - 0.5)
-            _log.info(
-                '%s auc %.4f; the best possible on this data: %.4f (%.1f %% of the way from 0.5)',
-                part, found, best, share,
-            )  # fmt: skip
+    _tell(result)
     return result
+
+
+def _tell(result: dict[str, Any]) -> None:
+    """Puts what is beside the result's numbers into words: the best possible, the spread of seeds."""
+    runs = result.get('runs', [result])
+    for run in runs:
+        for part in ('valid', 'test'):
+            if run[part] and 'best_possible_auc' in run[part]:
+                found, best = run[part]['auc'], run[part]['best_possible_auc']
+                share = 100 * (found - 0.5) / (best - 0.5)
+                _log.info(
+                    '%s%s auc %.4f; the best possible on this data: %.4f (%.1f %% of the way from 0.5)',
+                    f'seed {run["seed"]}, ' if len(runs) > 1 else '', part, found, best, share,
+                )  # fmt: skip
+    if len(runs) > 1:
+        for part, mean in result['mean'].items():
+            for name, value in (mean or {}).items():
+                if value is not None:
+                    spread = result['std'][part][name]
+                    _log.info('%d seeds: %s %s %.6f +- %.6f', len(runs), part, name, value, spread)
 
 
 def prepare() -> dict[str, Any]:

@@ -116,7 +116,7 @@ class Workdir:
         if not self._trained:
             return None
         wanted = json.loads(config.to_json())
-        differing = self._differences(self._read_json(self.path / 'config.json'), wanted)
+        differing = self._differences(self._saved_config(), wanted)
         fixed = [line for key, line in differing.items() if not _free(key, wanted)]
         if fixed:
             raise UserError(
@@ -164,7 +164,16 @@ class Workdir:
         path = self.path / 'config.json'
         if not path.is_file():
             raise UserError(f'{self.path}: no trained model here (no config.json); check --workdir')
-        return ConfigDict(_tuples(self._read_json(path)))
+        return ConfigDict(_tuples(self._saved_config()))
+
+    def _saved_config(self) -> dict[str, Any]:
+        """The saved config as JSON; keys that came with a later version have their defaults."""
+        saved = self._read_json(self.path / 'config.json')
+        defaults = json.loads(configs.get_config(saved['model']['name']).to_json())
+        return {
+            key: {**value, **saved.get(key, {})} if isinstance(value, dict) else saved.get(key, value)
+            for key, value in {**saved, **defaults}.items()
+        }
 
     def _read_json(self, path: Path) -> Any:
         try:
@@ -186,6 +195,9 @@ class Workdir:
 
 def _free(key: str, wanted: dict[str, Any]) -> bool:
     if key == 'training.epochs' and wanted['optimizer']['schedule'] != 'constant':
+        return False
+    # A run that has left the stack has no state to go on from.
+    if key == 'plateau.patience' and wanted['seeds'] > 1:
         return False
     return key in LONGER or key.startswith(FREE)
 

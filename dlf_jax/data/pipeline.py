@@ -97,7 +97,8 @@ class Order:
         """Batches of an epoch."""
         return self.lane_steps + -(-self.tail_rows // self.batch_size)
 
-    @functools.lru_cache(maxsize=2)  # noqa: B019 - the order outlives no iterator
+    # Shared by the orders of all seeds that are trained together.
+    @functools.lru_cache(maxsize=64)  # noqa: B019 - the order outlives no iterator
     def blocks(self, epoch: int) -> np.ndarray:
         """The full blocks in the epoch's order; lane `j` reads every `W`-th from the `j`-th on."""
         return _permutation(self.rows // self.block_rows, self.seed, epoch, _BLOCKS)

@@ -21,8 +21,8 @@ from dlf_jax.config import build_model
 from dlf_jax.data import columns, pipeline, records, sources
 from dlf_jax.data.builders import BUILDERS
 from dlf_jax.data.progress import Progress
-from dlf_jax.errors import UserError, writing
-from dlf_jax.training import evaluation, metrics, optimizers
+from dlf_jax.errors import UsageError, UserError, writing
+from dlf_jax.training import evaluation, metrics, optimizers, replicas
 from dlf_jax.training import state as states
 from dlf_jax.training import step as steps
 from dlf_jax.training.checkpoint import Checkpoints
@@ -61,7 +61,7 @@ class Predictor:
     def _restore(self, workdir: Workdir, model: Any) -> states.TrainState:
         if not workdir.checkpoints.is_dir():
             raise UserError(f'{workdir.path}: no checkpoint here; train first')
-        checkpoints = Checkpoints(workdir.checkpoints, read_only=True)
+        checkpoints = Checkpoints(workdir.checkpoints, replicas.seeds(self.config), read_only=True)
         try:
             if checkpoints.latest is None:
                 raise UserError(f'{workdir.checkpoints}: no whole checkpoint; train first')
@@ -72,13 +72,22 @@ class Predictor:
                 optimizer=optimizers.make(self.config, 1),
                 std=self.config.embedding.std,
             )
-            template = jax.eval_shape(create, np.int32(0))
-            sharding = self._partitioner.replicated
-            progress = checkpoints.progress()
-            best = progress.plateau.best_step or checkpoints.latest
-            return checkpoints.restore(template, sharding, best)[0]
+            runs = checkpoints.runs()
+            seed = self._seed(runs)
+            return checkpoints.best({seed: runs[seed]}, create, self._partitioner.replicated)[seed]
         finally:
             checkpoints.close()
+
+    def _seed(self, runs: replicas.Runs) -> int:
+        """The run to use: `config.predict.seed`, or the best."""
+        wanted = self.config.predict.seed
+        if wanted not in (-1, *runs):
+            known = ', '.join(map(str, runs))
+            raise UsageError(f'config.predict.seed={wanted}: no such run here; there are seeds {known}')
+        seed = replicas.best_seed(runs) if wanted == -1 else wanted
+        if len(runs) > 1:
+            _log.info('using seed %d%s of %d', seed, ', the best' if wanted == -1 else '', len(runs))
+        return seed
 
     def open(self, spec: str, labelled: bool) -> sources.Table:
         """Opens input files and checks their columns.

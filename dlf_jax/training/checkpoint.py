@@ -1,76 +1,63 @@
-"""Orbax checkpoints: the latest, and the best by the monitored value."""
+"""Orbax checkpoints: the latest, and the best of each run by the monitored value."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from dlf_jax.errors import UserError, writing
-from dlf_jax.training.schedules import Plateau
+from dlf_jax.training import replicas
+from dlf_jax.training.replicas import Progress, Runs
 from dlf_jax.training.state import TrainState
 
-
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """What a run knows beside its state.
-
-    Attributes:
-      plateau: of the evaluations so far.
-      best: validation metrics at the best step: auc, logloss, rows.
-      seconds: spent so far, all told.
-      training_seconds: of these, in steps after the first (which compiles).
-      training_samples: rows trained on in those.
-    """
-
-    plateau: Plateau = dataclasses.field(default_factory=Plateau)
-    best: dict[str, Any] | None = None
-    seconds: float = 0.0
-    training_seconds: float = 0.0
-    training_samples: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, saved: dict[str, Any]) -> Progress:
-        return cls(**{**saved, 'plateau': Plateau(**saved['plateau'])})
+# From the seed, or [S] seeds, to a state: what a checkpoint is read as.
+Create = Callable[[jax.Array], TrainState]
 
 
-def _value(metrics: dict[str, float]) -> float:
-    return metrics['monitored']
+class _Steps(policies.PreservationPolicy):
+    """Keeps the checkpoints of given steps."""
+
+    def __init__(self) -> None:
+        self.kept: frozenset[int] = frozenset()
+
+    def should_preserve(self, checkpoints, *, context):
+        del context
+        return [checkpoint.step in self.kept for checkpoint in checkpoints]
 
 
 class Checkpoints:
     """The checkpoints of a workdir.
 
-    A checkpoint carries a monitored value only if it was the best when it was saved, so "the best
-    by value" is the one that training calls the best, ties and `plateau.min_gain` included.
-    Saving goes on in the background, under a temporary name until it is whole.
+    A checkpoint holds the stack of the runs that took its step, and the progress of all. Kept are
+    the latest and those at the best step of a run. Saving goes on in the background, under a
+    temporary name until it is whole; only then are others removed.
     """
 
-    def __init__(self, folder: Path, read_only: bool = False):
-        self._folder = folder
+    def __init__(self, folder: Path, seeds: Sequence[int], read_only: bool = False):
+        """Opens the folder, or makes it.
+
+        Args:
+          folder: of the checkpoints.
+          seeds: of the runs, in their order.
+          read_only: nothing is written or removed.
+        """
+        self._folder, self._seeds = folder, seeds
+        self._best_steps = _Steps()
         with writing(f'checkpoints in {folder}'):
             self._manager = ocp.CheckpointManager(
                 folder.absolute(),
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=policies.AnyPreservationPolicy(
-                        [
-                            policies.LatestN(1),
-                            policies.BestN(get_metric_fn=_value, n=1, keep_checkpoints_without_metrics=False),
-                        ]
+                        [policies.LatestN(1), self._best_steps]
                     ),
-                    best_fn=_value,
                     cleanup_tmp_directories=not read_only,
                     read_only=read_only,
                 ),
@@ -81,24 +68,23 @@ class Checkpoints:
         """The step of the newest whole checkpoint."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState, progress: Progress, value: float | None = None) -> None:
+    def save(self, state: TrainState, runs: Runs) -> None:
         """Saves in the background; waits for the save before, so that its failure is not lost.
 
         Args:
-          state: copied before this returns.
-          progress: saved as JSON.
-          value: the monitored value, if this is the best so far.
+          state: of the runs `in_stack`; copied before this returns.
+          runs: all of them, saved as JSON.
         """
         self.wait()
         with writing(f'checkpoints in {self._folder}'):
             self._check_room(state)
+            self._best_steps.kept = frozenset(run.plateau.best_step for run in runs.values())
             self._manager.save(
-                int(state.step),
+                replicas.steps_taken(runs),
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(state),
-                    progress=ocp.args.JsonSave(progress.to_json()),
+                    progress=ocp.args.JsonSave({'runs': [run.to_json() for run in runs.values()]}),
                 ),
-                metrics=None if value is None else {'monitored': value},
             )
 
     def _check_room(self, state: TrainState) -> None:
@@ -107,35 +93,62 @@ class Checkpoints:
         if shutil.disk_usage(self._folder).free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
 
-    def progress(self) -> Progress:
-        """The progress of the latest checkpoint."""
+    def runs(self, step: int | None = None) -> Runs:
+        """The progress of each run in a checkpoint; None: the latest."""
+        step = self.latest if step is None else step
         args = ocp.args.Composite(progress=ocp.args.JsonRestore())
-        with self._readable(self.latest):
-            return Progress.from_json(self._manager.restore(self.latest, args=args).progress)
+        with self._readable(step):
+            saved = self._manager.restore(step, args=args).progress
+            # Before there could be several runs, the one was not in a list and left out its steps.
+            found = [Progress.from_json({'steps': step, **run}) for run in saved.get('runs', [saved])]
+            return dict(zip(self._seeds, found, strict=True))
 
     def restore(
-        self, template: TrainState, sharding: jax.sharding.Sharding, step: int | None = None
-    ) -> tuple[TrainState, Progress]:
+        self, create: Create, sharding: jax.sharding.Sharding, step: int | None = None
+    ) -> tuple[TrainState, Runs]:
         """Reads a checkpoint onto devices.
 
         Args:
-          template: shapes and types, from `jax.eval_shape`.
+          create: makes a single run's state; only its shapes are used.
           sharding: of every leaf.
           step: which; None: the latest.
+
+        Returns:
+          The stack of the runs that are `in_stack`, and the progress of all.
 
         Raises:
           UserError: it cannot be read, or holds another model's state.
         """
         step = self.latest if step is None else step
-        target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), template)
+        runs = self.runs(step)
+        stack = list(replicas.in_stack(runs))
+        shapes = jax.eval_shape(replicas.together(create, len(stack)), replicas.stacked_seeds(stack))
+        target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
         with self._readable(step):
             found = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(target), progress=ocp.args.JsonRestore()
-                ),
+                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))
             )
-        return found.state, Progress.from_json(found.progress)
+        return found.state, runs
+
+    def best(self, runs: Runs, create: Create, sharding: jax.sharding.Sharding) -> dict[int, TrainState]:
+        """The state of each run at its best step, or the latest before its first evaluation.
+
+        Args:
+          runs: of the latest checkpoint, all or some.
+          create: as in `restore`.
+          sharding: of every leaf.
+
+        Returns:
+          States of single runs, by seed.
+        """
+        steps = {seed: run.plateau.best_step or run.steps for seed, run in runs.items()}
+        found = {}
+        for step in sorted(set(steps.values())):
+            stack, there = self.restore(create, sharding, step)
+            states = replicas.unstack(stack, len(replicas.in_stack(there)))
+            by_seed = dict(zip(replicas.in_stack(there), states, strict=True))
+            found |= {seed: by_seed[seed] for seed in runs if steps[seed] == step}
+        return {seed: found[seed] for seed in runs}
 
     @contextlib.contextmanager
     def _readable(self, step: int) -> Iterator[None]:

@@ -25,12 +25,13 @@ def score(
     batches: Iterable[dict[str, np.ndarray]],
     total: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """`logit`, `label`, `weight` and where there is one `group` of the rows of weight above 0, [rows].
+    """`logit`, [rows] or [S, rows], and `label`, `weight` and where there is one `group`, [rows], of the
+    rows of weight above 0.
 
     Args:
-      predict: the compiled forward pass.
+      predict: the compiled forward pass, of one state or of a stack of S.
       partitioner: puts batches onto devices.
-      state: of the model.
+      state: of the model, or the stack.
       batches: padded.
       total: rows, for the progress bar.
     """
@@ -42,7 +43,7 @@ def score(
         kept = batch['weight'] > 0
         columns = {'logit': np.asarray(output), **{n: batch[n] for n in COLUMNS if n in batch}}
         for name, values in columns.items():
-            found[name].append(values[kept])
+            found[name].append(values[..., kept])
         progress.advance(int(kept.sum()))
 
     with Progress('evaluating', 'samples', total) as progress:
@@ -53,7 +54,7 @@ def score(
                 take()
         while waiting:
             take()
-    return {name: np.concatenate(parts) for name, parts in found.items()}
+    return {name: np.concatenate(parts, axis=-1) for name, parts in found.items()}
 
 
 def summary(scores: dict[str, np.ndarray]) -> dict[str, Any]:

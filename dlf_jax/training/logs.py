@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from tensorboardX import SummaryWriter
@@ -20,27 +21,34 @@ class MetricLog:
 
     Lines of steps after the one that a run goes on from are cut off, so that an interrupted run
     leaves the same lines as an undisturbed one.
+
+    Several runs share `metrics.jsonl`; in TensorBoard each is one of its own, in `seed-SEED/`.
     """
 
-    def __init__(self, path: Path, tensorboard: Path, step: int):
+    def __init__(self, path: Path, tensorboard: Path, step: int, seeds: Sequence[int]):
         self._path = path
+        folders = {seed: tensorboard / f'seed-{seed}' if len(seeds) > 1 else tensorboard for seed in seeds}
         with writing(str(path)):
             _keep_until(path, step)
             self._file = open(path, 'a')  # noqa: SIM115 - closed by close()
-            self._events = SummaryWriter(str(tensorboard), purge_step=step + 1 if step else None)
+            purge = step + 1 if step else None
+            self._events = {
+                seed: SummaryWriter(str(folder), purge_step=purge) for seed, folder in folders.items()
+            }
 
-    def write(self, kind: str, step: int, **values: float) -> None:
-        """Writes one line, `{"kind": kind, "step": step, **values}`."""
+    def write(self, kind: str, step: int, seed: int, **values: float) -> None:
+        """Writes one line, `{"kind": kind, "step": step, "seed": seed, **values}`."""
         with writing(str(self._path)):
-            self._file.write(json.dumps({'kind': kind, 'step': step, **values}) + '\n')
+            self._file.write(json.dumps({'kind': kind, 'step': step, 'seed': seed, **values}) + '\n')
             self._file.flush()
             for name, value in values.items():
-                self._events.add_scalar(f'{kind}/{name}', value, step)
+                self._events[seed].add_scalar(f'{kind}/{name}', value, step)
 
     def close(self) -> None:
         with writing(str(self._path)):
             self._file.close()
-            self._events.close()
+            for events in self._events.values():
+                events.close()
 
 
 def _keep_until(path: Path, step: int) -> None:

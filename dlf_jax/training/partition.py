@@ -32,21 +32,33 @@ class Partitioner:
         mesh = Mesh(np.array(devices), (AXIS,))
         self.replicated = NamedSharding(mesh, PartitionSpec())
         self.by_row = NamedSharding(mesh, PartitionSpec(AXIS))
+        # Each device takes its share of every run's batch, so any number of runs will do.
+        self.by_stacked_row = NamedSharding(mesh, PartitionSpec(None, AXIS))
 
-    def put(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-        """Host rows to the devices."""
+    def put(self, batch: dict[str, np.ndarray], stacked: bool = False) -> dict[str, jax.Array]:
+        """Host rows to the devices.
+
+        Args:
+          batch: arrays [B, ...].
+          stacked: they are [S, B, ...], one batch for each of several runs.
+        """
         shipped = {name: values for name, values in batch.items() if name not in HOST_ONLY}
-        return jax.device_put(shipped, self.by_row)
+        return jax.device_put(shipped, self.by_stacked_row if stacked else self.by_row)
 
-    def init(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Runs an initialiser so that its result is made where it will live."""
+    def make(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Runs a function that makes a state, so that it is made where it will live."""
         return jax.jit(function, out_shardings=self.replicated)(*args)
 
-    def train(self, step: Callable) -> Callable:
-        """Compiles `(state, batch) -> (state, metrics)`; the old state's memory is reused."""
+    def train(self, step: Callable, stacked: bool = False) -> Callable:
+        """Compiles `(state, batch) -> (state, metrics)`; the old state's memory is reused.
+
+        Args:
+          step: pure.
+          stacked: its batches are [S, B, ...].
+        """
         return jax.jit(
             step,
-            in_shardings=(self.replicated, self.by_row),
+            in_shardings=(self.replicated, self.by_stacked_row if stacked else self.by_row),
             out_shardings=(self.replicated, self.replicated),
             donate_argnums=0,
         )

@@ -56,15 +56,20 @@ def batch_of(rows=16, padding=0, seed=0):
     return batch
 
 
-def make(config):
+def parts(config):
+    """What makes the state, and the step."""
     model = build_model(config)
     optimizer = optimizers.make(config, 100)
     schedule = schedules.learning_rate(config, 100)
     create = functools.partial(
         states.create, model=model, schema=SCHEMA, optimizer=optimizer, std=config.embedding.std
     )
-    step = steps.make_train_step(model, SCHEMA, optimizer, schedule, config.embedding.penalty)
-    return create(np.int32(config.seed)), jax.jit(step), model
+    return create, steps.make_train_step(model, SCHEMA, optimizer, schedule, config.embedding.penalty)
+
+
+def make(config):
+    create, step = parts(config)
+    return create(np.int32(config.seed)), jax.jit(step), build_model(config)
 
 
 def test_state_has_the_declared_tables_and_counts():
