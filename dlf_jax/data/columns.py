@@ -22,9 +22,11 @@ def categories(chunk: Chunk, field: Field) -> pl.Series:
             )
         return values
     values = numbers(chunk, field.name)
-    with np.errstate(invalid='ignore', divide='ignore'):
-        found = np.where(values > 2, np.floor(np.log(values) ** 2), np.floor(values))
-    return pl.Series(field.name, found, nan_to_null=True).cast(pl.Int64, strict=False)
+    found = np.floor(values)
+    large = np.flatnonzero(values > 2)
+    found[large] = np.floor(np.log(values[large]) ** 2)
+    # Where missing, NaN becomes null.
+    return pl.Series(field.name, found).cast(pl.Int64, strict=False)
 
 
 def elements(chunk: Chunk, field: Field) -> tuple[pl.Series, np.ndarray]:

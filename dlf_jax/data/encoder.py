@@ -11,7 +11,10 @@ those.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -71,8 +74,14 @@ class Reader:
         rows = chunk.frame.height
         # A column at a time is written and read until the features are put together.
         codes = np.empty((rows, len(self.coded) + self.schema.bag_columns), np.int32, order='F')
-        for i, field in enumerate(self.coded):
-            codes[:, i] = self._codes(field, categories(chunk, field))
+
+        def read_owner(owner: str) -> None:
+            for i, field in enumerate(self.coded):
+                if field.owner == owner:
+                    codes[:, i] = self._codes(field, categories(chunk, field))
+
+        # A dictionary is for one thread at a time; NumPy and Polars let others run meanwhile.
+        list(_threads().map(read_owner, dict.fromkeys(field.owner for field in self.coded)))
         at = len(self.coded)
         for field in self.schema.bags:
             codes[:, at : at + field.length] = self._bag(field, chunk)
@@ -97,6 +106,11 @@ class Reader:
         padded[np.arange(field.length) < lengths[:, None]] = self._codes(field, values)
         padded[lengths == 0, 0] = NULL
         return padded
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(8, os.cpu_count() or 1), 'encoder')
 
 
 class Encoder:

@@ -210,9 +210,9 @@ class _StagedPart:
     ) -> Iterator[tuple[int, Rows]]:
         """Yields (number, block) for the blocks of a shard."""
         size, doing = self._task.block_rows, f'{self._task.name}: writing {self._part}'
-        parts = self.encoded(encoder, tables, first * size)
-        with Progress(doing, 'rows', self.total, first * size) as progress, ahead(parts) as rows:
-            for number, block in numbered_blocks(rows, first, last, size):
+        made = numbered_blocks(self.encoded(encoder, tables, first * size), first, last, size)
+        with Progress(doing, 'rows', self.total, first * size) as progress, ahead(made, 16) as blocks:
+            for number, block in blocks:
                 yield number, block
                 progress.advance(len(block['label']))
 

@@ -165,13 +165,10 @@ def scores(workdir, config, seed, tmp_path):
 def test_prediction_takes_the_best_or_the_given_seed(together, tmp_path, data_dir):
     config = Workdir(together).config()
     builder = builders.build(config.dataset, str(data_dir))
-    valid = builder.tables['valid']
-    schema = builder.encoder().schema
-    names = [field.name for field in schema.fields]
-    text = [field.name for field in schema.fields if not field.number]
-    numbers = [name for name in names if name not in text] + [schema.label]
-    (chunk,) = valid.chunks(text, numbers)
-    chunk.frame.write_csv(tmp_path / 'valid.csv')
+    whole = builder.task.tables['all']
+    (chunk,) = whole.chunks(*builder.task.columns())
+    counts = builder.info.metadata['rows']
+    chunk.frame.slice(counts['train'], counts['valid']).write_csv(tmp_path / 'valid.csv')
 
     found = result(together)
     by_seed = {run['seed']: run['valid'] for run in found['runs']}
