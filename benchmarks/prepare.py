@@ -3,11 +3,11 @@
     benchmarks/peer_environment.sh && python -m benchmarks.prepare
     python -m benchmarks.prepare --rows=20000000 --peer=none   # memory does not grow with the rows
 
-Ours is the real command, `python -m dlf_jax.main --config=configs/criteo.py --mode=prepare`, timed from
-start to end as a process. The peer's FeatureProcessor and `build_dataset` get the same rows as CSV with a
-header, which they need; theirs is timed without starting Python and importing, and with its own choice of
-processes. Nine tenths of the rows are the training part. The numbers are standardised and categories seen
-fewer than 10 times share an id on both sides. The rows are generated (`benchmarks/criteo_rows.py`).
+Ours is the real command, `python -m dlf_jax.main --config=configs/criteo.py --mode=prepare`, md5 sums
+included. The peer's FeatureProcessor and `build_dataset` get the same rows as CSV with a header, which they
+need, with its own choice of processes. Both are timed without starting Python and importing. Nine tenths of
+the rows are the training part. The numbers are standardised and categories seen fewer than 10 times share
+an id on both sides. The rows are generated (`benchmarks/criteo_rows.py`).
 
 The last line is one JSON object: `rows_per_second`, `peak_bytes` (the whole tree of processes),
 `peer_rows_per_second`, `peer_peak_bytes`, `ratio`; the fastest of `--repeats` alternating runs each.

@@ -95,7 +95,9 @@ def prepare() -> dict[str, Any]:
     builder = _prepared(config)
     seconds = time.monotonic() - start
     schema, rows = builder.encoder().schema, dict(builder.info.metadata['rows'])
+    shared = {'rows_also_in_train': builder.shared_rows()} if config.dataset.check_overlap else {}
     return {
+        **shared,
         'dataset': config.dataset.name,
         'folder': str(builder.data_dir),
         'rows': rows,

@@ -136,10 +136,12 @@ def explained() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        found = re.search(r'UserError: (.*?)(?: \[while running|\n|$)', str(error))
-        if not found or isinstance(error, UserError):
+        # The name of the step follows in brackets.
+        own = str(error) if isinstance(error, UserError) else ''
+        found = re.search(r'UserError: ([^\n]*)', str(error))
+        if not own and not found:
             raise
-        raise UserError(found[1]) from error
+        raise UserError((own or found[1]).split(' [while running')[0]) from error
 
 
 def _find_pieces(task: Task, folder: Path, beam_options: dict[str, Any]) -> list[Piece]:

@@ -118,8 +118,8 @@ class HourTable:
         if not set(text) & set(HOUR_PARTS):
             return chunk
         hour = chunk.frame['hour']
-        at = ('20' + hour).str.to_datetime('%Y%m%d%H', strict=False)
-        wrong = at.is_null().arg_true()
+        at = ('20' + hour + '00').str.to_datetime('%Y%m%d%H%M', strict=False)
+        wrong = (at.is_null() | ~hour.str.contains(r'^\d{8}$')).arg_true()
         if len(wrong):
             raise UserError(
                 f"{chunk.where(wrong[0])}: column 'hour': expected YYMMDDHH, such as 14102100, "

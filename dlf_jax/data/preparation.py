@@ -23,7 +23,6 @@ from dlf_jax.data.schema import OUT_OF_VOCABULARY, RESERVED, Schema
 from dlf_jax.data.sources import Chunk, Table
 from dlf_jax.data.splits import PARTS, Split
 from dlf_jax.data.staging import Staging
-from dlf_jax.data.vocabulary import mix
 from dlf_jax.errors import UserError
 
 # Of a shard, before compression: TFDS holds one in memory while it is written.
@@ -248,25 +247,3 @@ def _id_tables(encoder: encoders.Encoder, reader: encoders.Reader) -> dict[str, 
         ids[dictionary.find(values)] = np.arange(len(values), dtype=np.int32) + RESERVED
         known[name] = ids
     return encoder.id_tables(known)
-
-
-def shared_rows(parts: Mapping[str, Iterator[Rows]]) -> dict[str, int]:
-    """How many rows of each later part are, features and all, also in the training part.
-
-    Keeps 8 bytes for each training row in memory.
-    """
-    train = np.unique(np.concatenate([_row_hashes(rows) for rows in parts['train']]))
-    return {
-        part: sum(int(np.isin(_row_hashes(rows), train).sum()) for rows in found)
-        for part, found in parts.items()
-        if part != 'train'
-    }
-
-
-def _row_hashes(rows: Rows) -> np.ndarray:
-    columns = [rows[n].view(np.uint32) for n in ('categorical', 'numeric', 'bags') if n in rows]
-    columns.append(rows['label'].view(np.uint32)[:, None])
-    hashes = np.zeros(len(rows['label']), np.uint64)
-    for column in np.concatenate(columns, 1).T:
-        hashes = mix(hashes + column.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15))
-    return hashes

@@ -7,7 +7,7 @@ rows; the last one holds the rest.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from array_record.python import array_record_module
 from tensorflow_datasets.core import decode, writer
 
 from dlf_jax.data.schema import Schema
+from dlf_jax.data.vocabulary import mix
 from dlf_jax.errors import UserError
 
 Rows = dict[str, np.ndarray]
@@ -185,3 +186,30 @@ def _check_shard(path: Path) -> None:
             f'{path}: record shard is damaged or cut short ({path.stat().st_size} bytes); '
             'restore it, or remove its folder and run again to prepare it anew'
         )
+
+
+def shared_rows(parts: Mapping[str, Blocks]) -> dict[str, int]:
+    """How many rows of each later part are, features and label, also in the training part.
+
+    Keeps 8 bytes for each training row in memory.
+    """
+
+    def hashes(blocks: Blocks) -> Iterator[np.ndarray]:
+        return (_row_hashes(blocks.read(block)) for block in range(len(blocks)))
+
+    train = np.unique(np.concatenate(list(hashes(parts['train']))))
+    return {
+        part: sum(int(np.isin(found, train).sum()) for found in hashes(blocks))
+        for part, blocks in parts.items()
+        if part != 'train'
+    }
+
+
+def _row_hashes(rows: Rows) -> np.ndarray:
+    """A 64-bit hash of each row's features and label, uint64 [rows]."""
+    hashes = np.zeros(len(rows['label']), np.uint64)
+    for name in ('label', 'categorical', 'numeric', 'bags'):
+        for column in np.atleast_2d(rows[name].T) if name in rows else ():
+            bits = np.ascontiguousarray(column).view(np.uint32).astype(np.uint64)
+            hashes = mix(hashes + bits + np.uint64(0x9E3779B97F4A7C15))
+    return hashes

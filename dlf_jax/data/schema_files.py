@@ -64,7 +64,15 @@ def load(path: str, defaults: Mapping[str, Any]) -> Schema:
         raise UserError(f'{path}: no columns; expected tables such as [columns.user]')
     try:
         fields = [_field(path, name, options, defaults) for name, options in columns.items()]
-        schema = Schema(tuple(field for field in fields if field), **found)
+        fields = {field.name: field for field in fields if field}
+        for name, field in fields.items():
+            if field.shares in fields:
+                # What it does not say itself it has from the field that it shares with.
+                owner = fields[field.shares]
+                same = {k: getattr(owner, k) for k in ('hash_buckets', 'embedding_size')}
+                kept = {k: v for k, v in same.items() if k not in columns[name]}
+                fields[name] = dataclasses.replace(field, **kept)
+        schema = Schema(tuple(fields.values()), **found)
     except (ValueError, TypeError) as error:
         raise UserError(f'{path}: {error}') from error
     if not schema.fields:

@@ -1,8 +1,7 @@
 """Files of rows (CSV, TSV, Parquet; globs, .gz) as a stream of Polars frames.
 
-Polars parses; this module cuts the files into chunks at line ends, so that memory does not grow with
-a file and every complaint can name its line. Polars fills short rows with nulls without a word, so
-the separators of every chunk are counted first.
+Polars parses blocks of whole lines (`lines`), so that every complaint can name its line. It fills short
+rows with nulls without a word, so the separators of every block are counted first.
 """
 
 from __future__ import annotations
@@ -10,30 +9,27 @@ from __future__ import annotations
 import csv
 import dataclasses
 import glob
-import gzip
 import io
 import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dlf_jax.data import lines
 from dlf_jax.errors import UserError
 
-CHUNK_BYTES = 16 << 20
-MAX_LINE_BYTES = 64 << 20
 PARQUET_ROWS = 65_536
 
 # Long fields are for Polars to take or refuse; csv only looks for the line.
-csv.field_size_limit(MAX_LINE_BYTES)
+csv.field_size_limit(lines.MAX_LINE_BYTES)
 
-_QUOTED = re.compile(rb'"[^"]*"')
 _SEPARATORS = {',': 'a comma', '\t': 'a tab', ';': 'a semicolon', '|': 'a bar', ' ': 'a space'}
 
 
@@ -64,12 +60,10 @@ class Chunk:
             return f'{self.path}, row {self.first + row}'
         if b'"' not in self.raw:
             return f'{self.path}, line {self.first + row}'
-        reader = csv.reader(io.StringIO(self.raw.decode('utf-8', 'replace'), newline=''))
-        line = 0
-        for _ in range(row):
-            next(reader)
-            line = reader.line_num
-        return f'{self.path}, line {self.first + line}'
+        # Inside quotes a row goes on in the next line.
+        quotes = np.cumsum([text.count(b'"') for text in self.raw.split(b'\n')])
+        starts = np.flatnonzero(np.concatenate([[0], quotes[:-1]]) % 2 == 0)
+        return f'{self.path}, line {self.first + int(starts[row])}'
 
 
 class Table(Protocol):
@@ -146,8 +140,8 @@ def open_table(
 
 def read_first_line(path: str) -> str:
     """The first line of a text file, without its end."""
-    with _open_binary(path) as file:
-        return _decode(_guard(path, file.readline, MAX_LINE_BYTES), path, 1).rstrip('\r\n')
+    with lines.open_binary(path) as file:
+        return lines.decode(lines.guard(path, file.readline, lines.MAX_LINE_BYTES), path, 1).rstrip('\r\n')
 
 
 def check_columns(table: Table, wanted: Sequence[str], why: str) -> None:
@@ -200,12 +194,15 @@ class TextTable:
         return self.paths[0] if len(self.paths) == 1 else f'{self.paths[0]} and others'
 
     def _read_header(self, path: str) -> tuple[str, ...]:
-        with _open_binary(path) as file:
-            line = _guard(path, file.readline, MAX_LINE_BYTES)
+        with lines.open_binary(path) as file:
+            line = lines.guard(path, file.readline, lines.MAX_LINE_BYTES)
         if not line.strip():
             raise UserError(f'{path}: the file is empty; expected a header line with column names')
-        text = _decode(line, path, 1).lstrip('\ufeff').rstrip('\r\n')
-        columns = tuple(self._fields(text))
+        text = lines.decode(line, path, 1).lstrip('\ufeff').rstrip('\r\n')
+        try:
+            columns = tuple(self._fields(text))
+        except csv.Error as error:
+            raise UserError(f'{path}, line 1: not a header line: {error}') from error
         twice = {c for c in columns if columns.count(c) > 1}
         if twice:
             raise UserError(f'{path}, line 1: column {min(twice)!r} is there twice; rename one')
@@ -219,7 +216,7 @@ class TextTable:
     def chunks(self, text: Sequence[str], numbers: Sequence[str]) -> Iterator[Chunk]:
         empty = True
         for path in self.paths:
-            for data, line in _line_blocks(path, self.header, self.quote):
+            for data, line in lines.line_blocks(path, self.header, self.quote):
                 empty = False
                 yield self._chunk(data, path, line, text, numbers)
         if empty:
@@ -235,17 +232,17 @@ class TextTable:
         path = self.paths[file]
         if path.lower().endswith('.gz'):
             raise UserError(f'{path}: workers cannot begin in the midst of a .gz file; unpack it first')
-        with _open_binary(path) as opened:
-            offset = len(_guard(path, opened.readline, MAX_LINE_BYTES)) if self.header else 0
-        for data, line in _line_blocks(path, self.header, self.quote):
-            yield (path, offset, len(data), line), _rows(data, self.quote)
+        with lines.open_binary(path) as opened:
+            offset = len(lines.guard(path, opened.readline, lines.MAX_LINE_BYTES)) if self.header else 0
+        for data, line in lines.line_blocks(path, self.header, self.quote):
+            yield (path, offset, len(data), line), lines.count_rows(data, self.quote)
             offset += len(data)
 
     def piece(self, place: tuple, text: Sequence[str], numbers: Sequence[str]) -> Chunk:
         path, offset, size, line = place
-        with _open_binary(path) as opened:
+        with lines.open_binary(path) as opened:
             opened.seek(offset)
-            data = _guard(path, opened.read, size)
+            data = lines.guard(path, opened.read, size)
         return self._chunk(data, path, line, text, numbers)
 
     @property
@@ -254,20 +251,42 @@ class TextTable:
         return 0 if packed else sum(os.path.getsize(path) for path in self.paths)
 
     def _check_fields(self, data: bytes, path: str, line: int) -> None:
-        plain = _unquoted(data, self.quote)
-        if _count(plain, self.separator) != _rows(plain) * (len(self.columns) - 1):
+        plain = self._without_quoted(data, path, line) if self.quote and b'"' in data else data
+        if b'\r' in plain and lines.count(plain, '\r') != plain.count(b'\r\n'):
+            stray = re.search(rb'\r(?!\n)', data)
+            at = line + data.count(b'\n', 0, stray.start())
+            raise UserError(f'{path}, from line {at}: a carriage return that ends no line; remove it')
+        if lines.count(plain, self.separator) != lines.count_rows(plain) * (len(self.columns) - 1):
             self._raise_ragged(data, path, line)
             raise UserError(f'{path}, from line {line}: double quotes that do not pair; mend the line')
 
+    def _without_quoted(self, data: bytes, path: str, line: int) -> bytes:
+        """The text without its quoted fields. Raises UserError naming a quote that stands elsewhere, which
+        parsers take for one thing or another."""
+        sign = re.escape(self.separator.encode())
+        quoted = re.compile(rb'(^|[\n' + sign + rb'])"[^"]*(?:""[^"]*)*"(?=[\r\n' + sign + rb']|\Z)')
+        plain = quoted.sub(rb'\1', data)
+        if b'"' in plain:
+            at = 0
+            for found in quoted.finditer(data):
+                if b'"' in data[at : found.start()]:
+                    break
+                at = found.end()
+            stray = line + data.count(b'\n', 0, data.find(b'"', at))
+            raise UserError(
+                f'{path}, line {stray}: a double quote '
+                'that does not begin or end a field; put the field in quotes and double those inside it'
+            )
+        return plain
+
     def _raise_ragged(self, data: bytes, path: str, line: int) -> None:
         """Raises UserError naming the first row with too few or too many fields, if there is one."""
-        text = _decode(data, path, line)
+        text = lines.decode(data, path, line)
         if self.quote:
-            reader = csv.reader(io.StringIO(text, newline=''), delimiter=self.separator)
-            counted = ((len(row), reader.line_num) for row in reader)
+            counted = self._count_fields(text, path, line)
         else:
-            lines = text.removesuffix('\n').split('\n')
-            counted = ((r.count(self.separator) + 1, i) for i, r in enumerate(lines, 1))
+            split = text.removesuffix('\n').split('\n')
+            counted = ((r.count(self.separator) + 1, i) for i, r in enumerate(split, 1))
         for found, number in counted:
             if found != len(self.columns):
                 separator = _SEPARATORS.get(self.separator, repr(self.separator))
@@ -275,6 +294,15 @@ class TextTable:
                     f'{path}, line {line + number - 1}: expected {len(self.columns)} fields '
                     f'separated by {separator}, found {max(found, 1)}; mend or remove the line'
                 )
+
+    def _count_fields(self, text: str, path: str, line: int) -> Iterator[tuple[int, int]]:
+        """Yields (fields, lines read so far) of every row."""
+        reader = csv.reader(io.StringIO(text, newline=''), delimiter=self.separator)
+        try:
+            for row in reader:
+                yield len(row), reader.line_num
+        except csv.Error as error:
+            raise UserError(f'{path}, line {line + reader.line_num - 1}: not a row: {error}') from error
 
     def _parse(self, data: bytes, path: str, line: int, wanted: list[str], numbers: set[str]) -> pl.DataFrame:
         def read(types: dict[str, pl.DataType]) -> pl.DataFrame:
@@ -389,88 +417,3 @@ class ParquetTable:
         except pl.exceptions.PolarsError as error:
             reason = str(error).splitlines()[0]
             raise UserError(f'{path}, from row {row}: not a column of values: {reason}') from error
-
-
-def _unquoted(data: bytes, quote: bool) -> bytes:
-    """The text without what stands in double quotes."""
-    return _QUOTED.sub(b'', data) if quote and b'"' in data else data
-
-
-def _rows(data: bytes, quote: bool = False) -> int:
-    plain = _unquoted(data, quote)
-    return _count(plain, '\n') + (not plain.endswith(b'\n'))
-
-
-def _count(data: bytes, character: str) -> int:
-    """How often a character comes; bytes.count stops at every find, which is slow where there are many."""
-    sign = character.encode()
-    if len(sign) > 1:
-        return data.count(sign)
-    return int(np.count_nonzero(np.frombuffer(data, np.uint8) == ord(sign)))
-
-
-def _open_binary(path: str) -> BinaryIO:
-    try:
-        return gzip.open(path) if path.lower().endswith('.gz') else open(path, 'rb')
-    except OSError as error:
-        raise UserError(f'{path}: cannot be opened: {error.strerror}') from error
-
-
-def _guard(path: str, read, size: int) -> bytes:
-    try:
-        return read(size)
-    except EOFError as error:
-        raise UserError(f'{path}: the .gz file ends too early; fetch or copy it again') from error
-    except (gzip.BadGzipFile, OSError) as error:
-        raise UserError(f'{path}: cannot be read: {error}') from error
-    except Exception as error:
-        if type(error).__module__ == 'zlib':
-            raise UserError(f'{path}: damaged .gz file ({error}); fetch or copy it again') from error
-        raise
-
-
-def _decode(data: bytes, path: str, line: int) -> str:
-    try:
-        return data.decode('utf-8')
-    except UnicodeDecodeError as error:
-        at = line + data.count(b'\n', 0, error.start)
-        raise UserError(
-            f'{path}, line {at}: not UTF-8 text (byte 0x{data[error.start]:02x}); '
-            'convert the file, for example with iconv'
-        ) from error
-
-
-def _line_blocks(path: str, header: bool, quote: bool) -> Iterator[tuple[bytes, int]]:
-    """Yields (whole lines, number of the first); blank lines at the end of the file are dropped."""
-    with _open_binary(path) as file:
-        line, blank = 1, b''
-        if header:
-            _guard(path, file.readline, MAX_LINE_BYTES)
-            line = 2
-        while data := _guard(path, file.read, CHUNK_BYTES):
-            parts = [data]
-            # To the end of the line, and of what is in quotes.
-            odd = quote and data.count(b'"') % 2 == 1
-            while odd or not parts[-1].endswith(b'\n'):
-                more = _guard(path, file.readline, MAX_LINE_BYTES)
-                if not more:
-                    break
-                parts.append(more)
-                odd ^= quote and more.count(b'"') % 2 == 1
-                if sum(map(len, parts[1:])) > MAX_LINE_BYTES:
-                    raise UserError(
-                        f'{path}, line {line + _count(data, chr(10))}: longer than {MAX_LINE_BYTES >> 20} MiB; '
-                        'an unclosed quote, or not a text table'
-                    )
-            block = blank + (parts[0] if len(parts) == 1 else b''.join(parts))
-            # Blank lines at its end: perhaps the end of the file, perhaps rows; what follows decides.
-            ended = len(block)
-            while ended and block[ended - 1] in b'\r\n':
-                ended -= 1
-            kept = block.find(b'\n', ended) + 1 or len(block)
-            blank = block[kept:] if ended else block
-            if not ended:
-                continue
-            block = block[:kept]
-            yield block, line
-            line += _count(block, '\n')

@@ -3,7 +3,7 @@ import gzip
 import polars as pl
 import pytest
 
-from dlf_jax.data import sources
+from dlf_jax.data import lines, sources
 from dlf_jax.errors import UserError
 
 
@@ -44,7 +44,7 @@ def test_quotes_may_hold_separators_and_line_ends(tmp_path):
 
 
 def test_chunks_cut_at_line_ends_and_know_their_lines(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, 'CHUNK_BYTES', 50)
+    monkeypatch.setattr(lines, 'CHUNK_BYTES', 50)
     path = write(tmp_path, 'a,b\n' + ''.join(f'{i},"v\n{i}"\n' for i in range(100)))
     chunks = read(path, ['a', 'b'])
     assert len(chunks) > 10
@@ -89,6 +89,9 @@ BAD = {
     'not UTF-8': (b'a,b\nx,1\n\xff,2\n', 'line 3: not UTF-8 text (byte 0xff)'),
     'no rows': ('a,b\n', 'no rows'),
     'unpaired quote': ('a,b\n"x,1\ny,2\n', 'line'),
+    'stray quote': ('a,b\nx,1\ny"z,2\n', 'line 3: a double quote that does not begin or end a field'),
+    'quote closed too early': ('a,b\n"x"y,1\n', 'line 2: a double quote that'),
+    'carriage return': ('a,b\nx,1\ny\rz,2\n', 'line 3: a carriage return that ends no line'),
     'quoted and ragged': ('a,b\n"x,y",1\nz\n', 'line 3: expected 2 fields'),
 }
 
@@ -118,8 +121,8 @@ def test_not_gz_and_not_parquet(tmp_path):
 
 
 def test_endless_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, 'CHUNK_BYTES', 1000)
-    monkeypatch.setattr(sources, 'MAX_LINE_BYTES', 10_000)
+    monkeypatch.setattr(lines, 'CHUNK_BYTES', 1000)
+    monkeypatch.setattr(lines, 'MAX_LINE_BYTES', 10_000)
     with pytest.raises(UserError, match='line 3: longer than'):
         read(write(tmp_path, 'a\n1\n' + 'x' * 50_000 + '\n'), ['a'])
 

@@ -63,3 +63,27 @@ def test_monitored():
     assert metrics.monitored('auc', 0.9, 0.2) == 0.9
     assert metrics.monitored('auc-logloss', 0.9, 0.2) == pytest.approx(0.7)
     assert metrics.monitored('logloss', 0.9, 0.2) == -0.2
+
+
+@pytest.mark.parametrize('weighted', [False, True])
+def test_grouped_auc_is_the_weighted_mean_of_the_groups(weighted):
+    draw = np.random.default_rng(4)
+    groups, labels = draw.integers(0, 40, 600), draw.integers(0, 2, 600)
+    scores = draw.integers(0, 9, 600).astype(np.float32)
+    weights = draw.integers(0, 4, 600).astype(float) if weighted else None
+    labels[groups == 7] = 1
+    found, sizes = [], []
+    for group in np.unique(groups):
+        rows = groups == group
+        own = weights[rows] if weighted else np.ones(rows.sum())
+        there = own > 0
+        if len(set(labels[rows][there])) == 2:
+            found.append(roc_auc_score(labels[rows], scores[rows], sample_weight=own))
+            sizes.append(own.sum())
+    expected = np.average(found, weights=sizes)
+    assert metrics.grouped_auc(groups, labels, scores, weights) == pytest.approx(expected, abs=1e-9)
+    assert metrics.grouped_auc(np.zeros(600), labels, scores, weights) == pytest.approx(
+        metrics.auc(labels, scores, weights), abs=1e-12
+    )
+    assert np.isnan(metrics.grouped_auc(np.arange(3), np.array([0, 1, 1]), np.zeros(3)))
+    assert np.isnan(metrics.grouped_auc(np.array([]), np.array([]), np.array([])))

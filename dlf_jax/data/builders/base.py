@@ -178,6 +178,10 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         rows = self.info.metadata['rows'][part]
         return records.RecordBlocks(self, part, rows, self.info.metadata['block_rows'])
 
+    def shared_rows(self) -> dict[str, int]:
+        """How many rows of each later part the training part has too, features and label alike."""
+        return records.shared_rows({part: self.blocks(part) for part in self.parts()})
+
     def _check_rows(self, rows: dict[str, int]) -> None:
         """Compares the rows of every table, once they are read, with the published numbers."""
         if self._claim:

@@ -1,0 +1,139 @@
+"""Schemas that people write, the mistakes they make in them, and the proposal for a file not seen."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from dlf_jax.data import schema_files, sources
+from dlf_jax.data.schema import Field
+from dlf_jax.errors import UserError
+
+DEFAULTS = {'min_count': 2, 'max_size': 0, 'hash_buckets': 0, 'buckets': 10, 'treatment': 'standard'}
+GOOD = """
+label = "click"
+weight = "w"
+group = "user"
+[columns.user]
+kind = "categorical"
+embedding_size = 4
+[columns."item id"]
+kind = "categorical"
+[columns.history]
+kind = "multi-valued"
+separator = "|"
+shares = "item id"
+pooling = "max"
+length = 7
+[columns.price]
+kind = "numeric"
+treatment = "minmax"
+[columns.age]
+kind = "categorical"
+treatment = "bucket"
+[columns.url]
+kind = "categorical"
+hash_buckets = 100
+[columns.note]
+kind = "ignored"
+"""
+
+
+def load(tmp_path, text, **defaults):
+    path = tmp_path / 's.toml'
+    path.write_text(text)
+    return schema_files.load(str(path), {**DEFAULTS, **defaults})
+
+
+def test_a_schema_file(tmp_path):
+    schema = load(tmp_path, GOOD)
+    assert (schema.label, schema.weight, schema.group) == ('click', 'w', 'user')
+    assert schema.fields == (
+        Field('user', 'categorical', min_count=2, embedding_size=4),
+        Field('item id', 'categorical', min_count=2),
+        Field('history', 'multi-valued', separator='|', shares='item id', pooling='max', length=7),
+        Field('price', 'numeric', 'minmax'),
+        Field('age', 'categorical', 'bucket', buckets=10),
+        Field('url', 'categorical', hash_buckets=100),
+    )
+
+
+def test_hashing_by_default(tmp_path):
+    fields = load(tmp_path, GOOD, hash_buckets=50).fields
+    # What shares a vocabulary shares its hashing; numbers are not hashed.
+    assert [f.hash_buckets for f in fields] == [50, 50, 50, 0, 0, 100]
+
+
+MISTAKES = {
+    'kind': (
+        'kind = "multi-valued"',
+        'kind = "multivalued"',
+        r"\[columns.history\] kind='multivalued'.*did you",
+    ),
+    'option': (
+        'embedding_size = 4',
+        'embeding_size = 4',
+        r"\[columns.user\] 'embeding_size': no such.*embedding_size",
+    ),
+    'type': ('embedding_size = 4', 'embedding_size = "4"', "field 'user': embedding_size='4'"),
+    'pooling': ('pooling = "max"', 'pooling = "median"', "field 'history': pooling 'median'"),
+    'shares': ('shares = "item id"', 'shares = "note"', "field 'history' shares the vocabulary of 'note'"),
+    'treatment': (
+        'treatment = "minmax"',
+        'treatment = "bucket"',
+        "numeric field cannot have treatment 'bucket'",
+    ),
+    'label': ('label = "click"', '', 'label: expected the name of the column'),
+    'key': ('weight = "w"', 'wieght = "w"', "'wieght': no such key.*weight"),
+    'twice': ('label = "click"', 'label = "user"', "column 'user' is the label and a feature"),
+    'toml': ('label = "click"', 'label = click', 'cannot be read as TOML'),
+}
+
+
+@pytest.mark.parametrize('case', MISTAKES)
+def test_mistakes_are_named(tmp_path, case):
+    old, new, message = MISTAKES[case]
+    assert old in GOOD
+    with pytest.raises(UserError, match=message):
+        load(tmp_path, GOOD.replace(old, new, 1))
+
+
+def test_no_such_file():
+    with pytest.raises(UserError, match=r'config.dataset.schema: no such file: nowhere.toml'):
+        schema_files.load('nowhere.toml', DEFAULTS)
+
+
+def test_a_proposal_can_be_used_as_it_is(tmp_path):
+    draw = np.random.default_rng(0)
+    rows = 3000
+    frame = pl.DataFrame(
+        {
+            'row': [f'r{i}' for i in range(rows)],
+            'clicked': draw.integers(0, 2, rows),
+            'user_id': draw.integers(0, 500, rows),
+            'hour': draw.integers(0, 24, rows),
+            'price "USD"': draw.lognormal(size=rows),
+            'tags': [[f't{j}' for j in draw.integers(0, 9, i % 4)] for i in range(rows)],
+            'words': ['|'.join(f'w{j}' for j in draw.integers(0, 30, 1 + i % 5)) for i in range(rows)],
+            'constant': ['same'] * rows,
+        }
+    )
+    frame.write_parquet(tmp_path / 't.parquet')
+    table = sources.open_table((str(tmp_path / 't.parquet'),))
+    path = tmp_path / 'schema.toml'
+    told = schema_files.propose(table, str(path))
+    assert told['label'] == 'clicked'
+    schema = schema_files.load(str(path), DEFAULTS)
+    kinds = {field.name: field.kind for field in schema.fields}
+    assert kinds == {
+        'user_id': 'categorical',
+        'hour': 'categorical',
+        'price "USD"': 'numeric',
+        'tags': 'multi-valued',
+        'words': 'multi-valued',
+    }
+    lengths = {field.name: (field.separator, field.length) for field in schema.bags}
+    assert lengths == {'tags': ('', 3), 'words': ('|', 5)}
+    users = frame['user_id'].n_unique()
+    assert f'[columns.user_id]  # {users} values, 0.0 % missing' in path.read_text()
+    with pytest.raises(UserError, match='is there already'):
+        schema_files.propose(table, str(path))
