@@ -94,7 +94,8 @@ def prepare() -> dict[str, Any]:
     start = time.monotonic()
     builder = _prepared(config)
     seconds = time.monotonic() - start
-    schema, rows = builder.encoder().schema, dict(builder.info.metadata['rows'])
+    encoder, rows = builder.encoder(), dict(builder.info.metadata['rows'])
+    schema = encoder.schema
     shared = {'rows_also_in_train': builder.shared_rows()} if config.dataset.check_overlap else {}
     return {
         **shared,
@@ -104,6 +105,7 @@ def prepare() -> dict[str, Any]:
         'seconds': round(seconds, 2),
         'rows_per_second': round(sum(rows.values()) / seconds),
         'vocabulary': schema.vocabulary,
+        'missing_numbers': {n: round(1 - m.count / rows['train'], 6) for n, m in encoder.moments.items()},
         'fields': {f.name: f.size if f.size else f.treatment or f.owner for f in schema.fields},
     }
 
