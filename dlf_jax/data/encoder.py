@@ -59,8 +59,6 @@ class Reader:
         self.schema = schema
         self.growing = dictionaries is None
         self.dictionaries = dictionaries if dictionaries is not None else self._empty()
-        self.coded = [f for f in schema.categorical if f.treatment != 'bucket']
-        self.measured = [*schema.numeric, *(f for f in schema.categorical if f.treatment == 'bucket')]
 
     def _empty(self) -> dict[str, Dictionary]:
         return {
@@ -73,21 +71,22 @@ class Reader:
         """Reads the features' columns of a chunk. Raises UserError on an infinite number."""
         rows = chunk.frame.height
         # A column at a time is written and read until the features are put together.
-        codes = np.empty((rows, len(self.coded) + self.schema.bag_columns), np.int32, order='F')
+        codes = np.empty((rows, len(self.schema.coded) + self.schema.bag_columns), np.int32, order='F')
 
         def read_owner(owner: str) -> None:
-            for i, field in enumerate(self.coded):
+            for i, field in enumerate(self.schema.coded):
                 if field.owner == owner:
                     codes[:, i] = self._codes(field, categories(chunk, field))
 
         # A dictionary is for one thread at a time; NumPy and Polars let others run meanwhile.
-        list(_threads().map(read_owner, dict.fromkeys(field.owner for field in self.coded)))
-        at = len(self.coded)
+        list(_threads().map(read_owner, dict.fromkeys(field.owner for field in self.schema.coded)))
+        at = len(self.schema.coded)
         for field in self.schema.bags:
             codes[:, at : at + field.length] = self._bag(field, chunk)
             at += field.length
-        values = np.empty((rows, len(self.measured)), order='F')
-        for i, field in enumerate(self.measured):
+        measured = (*self.schema.numeric, *self.schema.ranged)
+        values = np.empty((rows, len(measured)), order='F')
+        for i, field in enumerate(measured):
             values[:, i] = numbers(chunk, field.name)
         return Raw(codes, values)
 
@@ -168,8 +167,8 @@ class Encoder:
         return values.cast(pl.Int64) if number else values
 
     def _unknown(self, raw: Raw) -> dict[str, np.ndarray]:
-        counts, at = {}, len(self._reader.coded)
-        for i, field in enumerate(self._reader.coded):
+        counts, at = {}, len(self.schema.coded)
+        for i, field in enumerate(self.schema.coded):
             if field.counted:
                 outside = np.count_nonzero(raw.codes[:, i] == UNKNOWN)
                 counts[field.name] = np.array([outside, len(raw.codes)])
@@ -330,11 +329,7 @@ def fit(schema: Schema, found: Statistics) -> Encoder:
         raise UserError('the training part has no rows')
     by_name = {f.name: f for f in schema.owners}
     vocabularies = {name: _vocabulary(counts, by_name[name]) for name, counts in found.counts.items()}
-    boundaries = {
-        f.name: found.samples[f.name].boundaries(f.buckets)
-        for f in schema.categorical
-        if f.treatment == 'bucket'
-    }
+    boundaries = {f.name: found.samples[f.name].boundaries(f.buckets) for f in schema.ranged}
 
     def size(field: Field) -> int:
         if field.name not in by_name:

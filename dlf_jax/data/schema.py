@@ -166,6 +166,16 @@ class Schema:
         return tuple(f for f in self.fields if f.kind == NUMERIC)
 
     @property
+    def coded(self) -> tuple[Field, ...]:
+        """The categorical fields whose values have codes: all but the ranges."""
+        return tuple(f for f in self.categorical if f.treatment != 'bucket')
+
+    @property
+    def ranged(self) -> tuple[Field, ...]:
+        """The categorical fields that are ranges of a number."""
+        return tuple(f for f in self.categorical if f.treatment == 'bucket')
+
+    @property
     def bags(self) -> tuple[Field, ...]:
         """The multi-valued fields: `field.length` columns each of a batch's `bags`."""
         return tuple(f for f in self.fields if f.bag)

@@ -144,8 +144,7 @@ def measured(
     """
     numeric = schema.numeric
     moments = {f.name: Moments.of(numbers[:, i]) for i, f in enumerate(numeric)}
-    ranged = [f for f in schema.categorical if f.treatment == 'bucket']
-    samples = {f.name: Sample.of(numbers[:, len(numeric) + i], rows) for i, f in enumerate(ranged)}
+    samples = {f.name: Sample.of(numbers[:, len(numeric) + i], rows) for i, f in enumerate(schema.ranged)}
     return (chunk, moments), samples
 
 
@@ -170,11 +169,10 @@ def count_codes(schema: Schema, codes: np.ndarray, counts: dict[str, np.ndarray]
         tally = np.bincount(found[found >= 0], minlength=0)
         counts[owner][: tally.size] += tally
 
-    coded = [f for f in schema.categorical if f.treatment != 'bucket']
-    for i, field in enumerate(coded):
+    for i, field in enumerate(schema.coded):
         if field.counted:
             add(field.owner, codes[:, i])
-    at = len(coded)
+    at = len(schema.coded)
     for field in schema.bags:
         if field.counted:
             add(field.owner, codes[:, at : at + field.length].ravel())
