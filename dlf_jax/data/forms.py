@@ -17,6 +17,8 @@ HOUR_PARTS = ('hour_of_day', 'weekday', 'is_weekend')
 
 def is_libfm(path: str) -> bool:
     """Whether a text file begins with a line such as `1 34:1 981:1`."""
+    if path.lower().endswith(('.parquet', '.pq')):
+        return False
     return bool(_LIBFM_LINE.fullmatch(read_first_line(path)))
 
 
