@@ -25,8 +25,8 @@ def categories(chunk: Chunk, field: Field) -> pl.Series:
     found = np.floor(values)
     large = np.flatnonzero(values > 2)
     found[large] = np.floor(np.log(values[large]) ** 2)
-    # Where missing, NaN becomes null.
-    return pl.Series(field.name, found).cast(pl.Int64, strict=False)
+    # Where missing, NaN becomes null; nothing else is past the range of Int64.
+    return pl.Series(field.name, np.maximum(found, -(2.0**62))).cast(pl.Int64, strict=False)
 
 
 def elements(chunk: Chunk, field: Field) -> tuple[pl.Series, np.ndarray]:

@@ -29,7 +29,16 @@ from dlf_jax.lock import locked
 _log = logging.getLogger(__name__)
 
 # Keys of `config.dataset` that say where the input is or how the work is done, not what comes out.
-PATHS = (*PARTS, 'schema', 'allow_modified', 'download', 'beam_runner', 'beam_options', 'infer')
+PATHS = (
+    *PARTS,
+    'schema',
+    'allow_modified',
+    'download',
+    'check_overlap',
+    'beam_runner',
+    'beam_options',
+    'infer',
+)
 
 
 class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
