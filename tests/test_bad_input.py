@@ -222,6 +222,7 @@ def test_criteo_head_with_a_broken_line(tmp_path):
     (tmp_path / 'train.txt').write_text('\n'.join(lines) + '\n')
     message = fail(
         *TINY, '--dataset=criteo', f'--config.dataset.train={tmp_path / "train.txt"}',
+        '--config.dataset.allow_modified=True',
         f'--workdir={tmp_path / "run"}', f'--data_dir={tmp_path / "data"}',
     )  # fmt: skip
     assert 'train.txt, line 100: expected 40 fields separated by a tab, found 39' in message

@@ -46,11 +46,11 @@ def test_a_parquet_file_with_every_kind_of_column(tmp_path):
     [
         ('criteo', 'criteo/train_head.txt', ('--config.dataset.min_count=2',)),
         ('avazu', 'avazu/train_head.csv', ('--config.dataset.hour=parts',)),
-        ('movielens', 'movielens/rows.csv', ('--config.dataset.split=random',)),
-        (
-            'frappe',
-            'frappe/train.csv',
-            ('--config.dataset.split=random',),
+        pytest.param(
+            'movielens', 'movielens/rows.csv', ('--config.dataset.split=random',), marks=pytest.mark.slow
+        ),
+        pytest.param(
+            'frappe', 'frappe/train.csv', ('--config.dataset.split=random',), marks=pytest.mark.slow
         ),
     ],
 )

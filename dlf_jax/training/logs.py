@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -45,10 +46,21 @@ class MetricLog:
                 self._events[seed].add_scalar(f'{kind}/{name}', value, step)
 
     def close(self) -> None:
-        with writing(str(self._path)):
+        with contextlib.ExitStack() as stack, writing(str(self._path)):
+            for events in self._events.values():
+                stack.callback(_abandon, events)
             self._file.close()
             for events in self._events.values():
                 events.close()
+
+
+def _abandon(events: SummaryWriter) -> None:
+    """Keeps a writer that could not be closed, the disk being full, from trying again when Python
+    exits, which would print a traceback."""
+    writer = events.file_writer and events.file_writer.event_writer
+    if writer and not writer._closed:
+        writer._worker.stop()
+        writer._closed = True
 
 
 def _keep_until(path: Path, step: int) -> None:

@@ -32,6 +32,7 @@ def test_written_in_the_form_of_the_raw_file(tmp_path):
 def test_the_builder_reads_them(tmp_path):
     config = get_config('mlp').dataset
     config.name, config.train = 'criteo', str(criteo_rows.write(tmp_path / 'train.txt', 2000))
+    config.allow_modified = True
     made = builders.build(config, str(tmp_path / 'data'))
     made.prepare()
     assert sum(made.info.metadata['rows'].values()) == 2000
