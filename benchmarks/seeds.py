@@ -24,7 +24,7 @@ import numpy as np
 
 from dlf_jax.config import build_model
 from dlf_jax.data.schema import Field, Schema
-from dlf_jax.training import optimizers, replicas, schedules
+from dlf_jax.training import replicas
 from dlf_jax.training import state as states
 from dlf_jax.training import step as steps
 from dlf_jax.training.partition import Partitioner

@@ -30,6 +30,11 @@ SMALL = {
     'mlp': {'hidden': (400, 400, 400)},
 }
 MONITORS = ('auc', 'auc-logloss', 'logloss')
+PRECISIONS = ('float32', 'bfloat16')
+PARALLEL = ('jit', 'pmap')
+TABLE_SHARDINGS = ('auto', 'replicated', 'rows')
+# Of the rows of tables; `training/row_optimizers.py` has all but the first.
+TABLE_OPTIMIZERS = ('adam', 'lazy_adam', 'rowwise_adagrad', 'sgd')
 
 
 def get_config(model: str = 'dlf') -> ConfigDict:
@@ -43,6 +48,10 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.seed = 0
     # Runs of the seeds seed, seed + 1, ... that one program trains together.
     config.seeds = 1
+    # What the model computes in: float32 or bfloat16. Parameters, losses, norms and softmax are float32.
+    config.precision = 'float32'
+    # How several devices share a step: jit, or pmap (the same step, the older way).
+    config.parallel = 'jit'
     # One of the model's variants; it sets model fields that are not set on the command line.
     config.variant = 'full'
 
@@ -100,6 +109,22 @@ def get_config(model: str = 'dlf') -> ConfigDict:
 
     config.model = ConfigDict({'name': model, **_model_fields(model)})
 
+    config.sharding = ConfigDict()
+    # The rows of tables: replicated on every device, cut over them by rows, or auto: cut where they
+    # would fill more than a quarter of a device.
+    config.sharding.tables = 'auto'
+    # Bytes that a device may hold; 0: what it has.
+    config.sharding.device_memory = 0
+
+    # Several processes, one or more a machine: host:port of the first, how many there are, which
+    # this is; or `auto` where the scheduler (SLURM, TPU pods, Kubernetes JobSet) tells.
+    config.distributed = ConfigDict()
+    config.distributed.coordinator = ''
+    config.distributed.processes = 0
+    config.distributed.process = -1
+    # Seconds without a sign of life after which a process counts as lost, and the others stop.
+    config.distributed.heartbeat_timeout = 60
+
     config.embedding = ConfigDict()
     # Standard deviation of initial embeddings.
     config.embedding.std = 1e-4
@@ -108,6 +133,10 @@ def get_config(model: str = 'dlf') -> ConfigDict:
 
     # Adam (Kingma & Ba 2015).
     config.optimizer = ConfigDict()
+    # Of the rows of tables: adam moves all of them at every step, as published results have it;
+    # lazy_adam, rowwise_adagrad and sgd touch the batch's rows alone, so that a step's time does not
+    # depend on the vocabulary.
+    config.optimizer.tables = 'adam'
     config.optimizer.learning_rate = 1e-3
     config.optimizer.b1 = 0.9
     config.optimizer.b2 = 0.999
@@ -132,6 +161,8 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.training = ConfigDict()
     # Rows of a global batch, over all devices.
     config.training.batch_size = 4096
+    # Parts that a batch is taken in, one after another: less memory, the same step.
+    config.training.accumulate = 1
     # At most.
     config.training.epochs = 100
     # Steps between evaluations; 0: one an epoch.
@@ -140,6 +171,8 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.training.monitor = 'auc'
     # Steps between checkpoints, beside those at evaluations.
     config.training.checkpoint_every = 1000
+    # Checkpoints that are kept beside the latest: of the best so many evaluations.
+    config.training.keep_best = 1
     # Steps between lines in metrics.jsonl.
     config.training.log_every = 50
 
@@ -206,10 +239,13 @@ def validate(config: ConfigDict) -> None:
 
     def check(key: str, good: bool, expected: str) -> None:
         if not good:
-            value: Any = config
-            for part in key.split('.'):
-                value = value[part]
-            raise UsageError(f'config.{key}={value!r}: expected {expected}')
+            raise UsageError(f'config.{key}={read(key)!r}: expected {expected}')
+
+    def read(key: str) -> Any:
+        value: Any = config
+        for part in key.split('.'):
+            value = value[part]
+        return value
 
     def one_of(key: str, value: str, choices) -> None:
         if value not in choices:
@@ -226,6 +262,15 @@ def validate(config: ConfigDict) -> None:
         "the time column, with config.dataset.split='time' and only then",
     )
     one_of('training.monitor', config.training.monitor, MONITORS)
+    one_of('precision', config.precision, PRECISIONS)
+    one_of('parallel', config.parallel, PARALLEL)
+    one_of('sharding.tables', config.sharding.tables, TABLE_SHARDINGS)
+    one_of('optimizer.tables', config.optimizer.tables, TABLE_OPTIMIZERS)
+    check(
+        'training.accumulate',
+        config.training.accumulate >= 1 and config.training.batch_size % config.training.accumulate == 0,
+        'a divisor of config.training.batch_size',
+    )
     one_of('optimizer.schedule', config.optimizer.schedule, ('constant', 'cosine'))
     fractions = config.dataset.fractions
     check(
@@ -240,20 +285,19 @@ def validate(config: ConfigDict) -> None:
         'training.batch_size',
         'training.epochs',
     ):
-        section, name = key.split('.')
-        check(key, config[section][name] >= 1, 'at least 1')
+        check(key, read(key) >= 1, 'at least 1')
     check('dataset.rows', config.dataset.rows >= 10, 'at least 10')
-    for key in ('training.checkpoint_every', 'training.log_every'):
-        section, name = key.split('.')
-        check(key, config[section][name] >= 1, 'at least 1')
+    for key in (
+        'training.checkpoint_every', 'training.log_every', 'training.keep_best',
+        'distributed.heartbeat_timeout',
+    ):  # fmt: skip
+        check(key, read(key) >= 1, 'at least 1')
     for key in (
         'dataset.max_vocabulary', 'dataset.hash_buckets', 'embedding.std', 'embedding.penalty',
         'optimizer.clip_norm', 'optimizer.warmup_steps', 'plateau.patience', 'plateau.min_learning_rate',
-        'training.evaluate_every', 'predict.batch_size', 'seed',
+        'training.evaluate_every', 'predict.batch_size', 'seed', 'sharding.device_memory',
     ):  # fmt: skip
-        *section, name = key.split('.')
-        value = config[section[0]][name] if section else config[name]
-        check(key, value >= 0, '0 or more')
+        check(key, read(key) >= 0, '0 or more')
     check('optimizer.learning_rate', config.optimizer.learning_rate > 0, 'more than 0')
     check('plateau.factor', 0 < config.plateau.factor <= 1, 'more than 0, at most 1')
     check('seed', config.seed < 2**31, 'less than 2^31')

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import difflib
 import errno
+import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 # What a file system answers when it takes no more: full, over quota, over the process's limit.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -45,6 +47,17 @@ def writing(what: str) -> Iterator[None]:
             f'cannot write {what}: {reason}; make room or choose another place, then run the same '
             'command again: what was finished before is kept'
         ) from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes under a temporary name and renames, so that a reader sees all of it or nothing."""
+    with writing(str(path)):
+        temporary = path.with_name(f'.{path.name}.tmp')
+        with open(temporary, 'w') as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
 
 
 def _refusal(error: BaseException | None) -> str | None:

@@ -27,7 +27,8 @@ from dlf_jax.data import builders, schema_files, sources
 from dlf_jax.errors import UsageError, UserError, suggest
 from dlf_jax.lock import locked
 from dlf_jax.serving.predict import Predictor
-from dlf_jax.training import loop
+from dlf_jax.training import hosts, loop
+from dlf_jax.training.preemption import EXIT_CODE, Preempted
 from dlf_jax.workdir import Workdir
 
 _log = logging.getLogger('dlf_jax.main')
@@ -52,16 +53,23 @@ def train() -> dict[str, Any]:
     """Prepares where needed, trains, evaluates; or tells the result of a finished run."""
     config = _config()
     workdir = _workdir()
-    workdir.create()
-    with locked(workdir.lock, wait=False):
-        finished = workdir.begin(config)
+    hosts.start(config)
+    with contextlib.ExitStack() as stack, hosts.losses_explained():
+
+        def begin() -> dict[str, Any] | None:
+            workdir.create()
+            stack.enter_context(locked(workdir.lock, wait=False))
+            return workdir.begin(config)
+
+        finished = hosts.agree(begin)
         if finished is not None:
             _log.info('%s is finished; this is its result', workdir.path)
             return finished
+        # The first process prepares what is missing, the others wait for its lock.
         builder = _prepared(config)
-        workdir.take_data(Path(builder.data_dir))
+        hosts.agree(lambda: workdir.take_data(Path(builder.data_dir)))
         result = loop.train(config, builder, workdir)
-        workdir.finish(result)
+        hosts.agree(lambda: workdir.finish(result))
     _tell(result)
     return result
 
@@ -283,12 +291,18 @@ def main(argv: list[str]) -> int:
         with contextlib.redirect_stdout(sys.stderr):
             result = modes[_MODE.value]()
     except UserError as error:
-        print(f'error: {error}', file=sys.stderr)
+        print(f'error: {error}', file=sys.stderr, flush=True)
+        if isinstance(error, hosts.ProcessLost):
+            # At its exit Python would wait for them.
+            os._exit(1)
+        if isinstance(error, Preempted):
+            return EXIT_CODE
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         print('interrupted; the same command goes on from the last checkpoint', file=sys.stderr)
         return 130
-    print(json.dumps(result), flush=True)
+    if hosts.is_first():
+        print(json.dumps(result), flush=True)
     return 0
 
 

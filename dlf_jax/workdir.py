@@ -22,13 +22,14 @@ from ml_collections import ConfigDict
 
 from dlf_jax import config as configs
 from dlf_jax.data.encoder import Encoder
-from dlf_jax.errors import UserError, writing
+from dlf_jax.errors import UserError, write_atomically, writing
 
 # Keys that may differ between the runs of one workdir: they change nothing of what was trained.
 FREE = (
     'predict.', 'training.checkpoint_every', 'training.log_every', 'dataset.train',
     'dataset.valid', 'dataset.test', 'dataset.schema', 'dataset.download', 'dataset.allow_modified',
-    'dataset.beam_runner', 'dataset.beam_options', 'dataset.check_overlap',
+    'dataset.beam_runner', 'dataset.beam_options', 'dataset.check_overlap', 'distributed.', 'sharding.',
+    'parallel', 'training.keep_best',
 )  # fmt: skip
 # Keys that may differ, and make a finished run go on.
 LONGER = {'training.epochs', 'plateau.patience'}
@@ -36,17 +37,6 @@ _PACKAGES = (
     'dlf_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'polars',
     'tensorflow-datasets',
 )  # fmt: skip
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes under a temporary name and renames, so that a reader sees all of it or nothing."""
-    with writing(str(path)):
-        temporary = path.with_name(f'.{path.name}.tmp')
-        with open(temporary, 'w') as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
 
 
 class Workdir:

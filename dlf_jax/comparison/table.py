@@ -13,7 +13,7 @@ from dlf_jax.comparison.published import LEADERBOARD, PAPER
 from dlf_jax.comparison.runner import Outcome
 from dlf_jax.comparison.settings import REFERENCE
 from dlf_jax.comparison.statistics import LEAST_PAIRS, mean_and_deviation, paired_p_value
-from dlf_jax.workdir import write_atomically
+from dlf_jax.errors import write_atomically
 
 METRICS = ('auc', 'logloss')
 _SOURCES = (('paper', PAPER), ('leaderboard', LEADERBOARD))

@@ -97,6 +97,11 @@ class Order:
         """Batches of an epoch."""
         return self.lane_steps + -(-self.tail_rows // self.batch_size)
 
+    def batch_rows(self, step: int) -> int:
+        """Rows of batch `step % steps`, all hosts' together and without those that pad the last one."""
+        last = step % self.steps == self.steps - 1
+        return self.rows - (self.steps - 1) * self.batch_size if last else self.batch_size
+
     # Shared by the orders of all seeds that are trained together.
     @functools.lru_cache(maxsize=64)  # noqa: B019 - the order outlives no iterator
     def blocks(self, epoch: int) -> np.ndarray:

@@ -9,12 +9,13 @@ embeddings").
 Models declare their tables as `{name: width}` and are called on `{name: float32 [B, F, width]}`:
 the categorical fields first, then the numeric ones, then the multi-valued ones, pooled.
 
-`lookup` composes two steps so that an optimizer can differentiate between them: `gather` reads the
-few rows that a batch touches, `assemble` makes the model's input of them.
+A batch reads a table in two steps, and training differentiates between them: the rows that `ids_of`
+names are taken of the fused tables, by whoever knows where those lie, and `assemble` makes the
+model's input of them.
 """
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import flax.linen as nn
 import jax
@@ -31,7 +32,7 @@ def _part(kind: str, embedding_size: int) -> str:
     return f'{kind}_{embedding_size}' if embedding_size else kind
 
 
-def init(key: jax.Array, widths: Mapping[str, int], schema: Schema, std: float) -> Tables:
+def init(key: jax.Array, widths: Mapping[str, int], schema: Schema, std: float, multiple: int = 1) -> Tables:
     """Draws the tables, every entry from N(0, std^2); projections are Xavier normal.
 
     Args:
@@ -40,6 +41,7 @@ def init(key: jax.Array, widths: Mapping[str, int], schema: Schema, std: float) 
       widths: width of each table, by name.
       schema: with the fields' sizes; decides which parts there are.
       std: standard deviation.
+      multiple: fused tables are filled up with rows of 0, which no id names, to a multiple of this.
     """
 
     def draw(table: str, width: int) -> Iterator[tuple[str, jax.Array]]:
@@ -55,27 +57,45 @@ def init(key: jax.Array, widths: Mapping[str, int], schema: Schema, std: float) 
         for part, shape in shapes.items():
             # crc32 because Python's hash of a string differs from one process to the next.
             part_key = jax.random.fold_in(key, zlib.crc32(f'{table}/{part}'.encode()))
-            if part.startswith(PROJECTION):
+            if is_projection(part):
                 yield part, nn.initializers.xavier_normal()(part_key, shape, jnp.float32)
             else:
-                yield part, std * jax.random.normal(part_key, shape, jnp.float32)
+                values = std * jax.random.normal(part_key, shape, jnp.float32)
+                missing = -shape[0] % multiple if is_rows(part) else 0
+                yield part, jnp.pad(values, ((0, missing), (0, 0))) if missing else values
 
     return {table: dict(draw(table, width)) for table, width in widths.items()}
 
 
-def penalised(tables: Tables) -> list[jax.Array]:
-    """The parts that an embedding penalty is on: all but the projections."""
-    return [
-        values
-        for parts in tables.values()
-        for part, values in parts.items()
-        if not part.startswith(PROJECTION)
-    ]
+def is_rows(part: str) -> bool:
+    """Whether a part of a table is a fused table of rows, which a batch touches few of."""
+    return part.startswith(ROWS)
 
 
-def ids_of(batch: Mapping[str, jax.Array], schema: Schema, embedding_size: int) -> jax.Array:
-    """The ids of a batch into the fused table of one embedding size, int32 [B, columns]: the
-    categorical fields, then the multi-valued ones with `PADDING` after their last value."""
+def is_projection(part: str) -> bool:
+    """Whether a part of a table is a projection, which no embedding penalty is on."""
+    return part.startswith(PROJECTION)
+
+
+def split(tables: Tables) -> tuple[Tables, Tables]:
+    """The fused tables of rows, and the other parts; `join` puts them together again."""
+    rows = {t: {p: v for p, v in parts.items() if is_rows(p)} for t, parts in tables.items()}
+    others = {t: {p: v for p, v in parts.items() if not is_rows(p)} for t, parts in tables.items()}
+    return rows, others
+
+
+def join(rows: Tables, others: Tables) -> Tables:
+    """The inverse of `split`."""
+    return {table: {**rows[table], **others[table]} for table in rows}
+
+
+def ids_of(batch: Mapping[str, jax.Array], schema: Schema) -> dict[str, jax.Array]:
+    """The ids of a batch into each part of rows, int32 [B, columns]: the categorical fields, then the
+    multi-valued ones with `PADDING` after their last value."""
+    return {_part(ROWS, size): _ids_of_size(batch, schema, size) for size in schema.embedding_sizes}
+
+
+def _ids_of_size(batch: Mapping[str, jax.Array], schema: Schema, embedding_size: int) -> jax.Array:
     columns = []
     kept = [i for i, f in enumerate(schema.categorical) if f.embedding_size == embedding_size]
     if kept:
@@ -92,21 +112,28 @@ def _bags(batch: Mapping[str, jax.Array], schema: Schema) -> Iterator[tuple[Fiel
         at += field.length
 
 
-def gather(tables: Tables, batch: Mapping[str, jax.Array], schema: Schema) -> Tables:
-    """Replaces each fused table `[vocabulary, k]` by the batch's rows, `[B, columns, k]`.
+def take(values: jax.Array, ids: jax.Array) -> jax.Array:
+    """Rows of one part, [vocabulary, k] and [B, columns] to [B, columns, k].
 
-    The other parts stay as they are: a batch touches all of them. An id past a table's end gives a row
-    of NaN rather than another id's; one of `PADDING` gives row 0, which `assemble` leaves out.
+    An id past the table's end gives a row of NaN rather than another id's; one of `PADDING` gives row
+    0, which `assemble` leaves out.
     """
-    ids = {_part(ROWS, size): ids_of(batch, schema, size) for size in schema.embedding_sizes}
-    if schema.bags:
-        ids = {part: jnp.maximum(found, 0) for part, found in ids.items()}
+    return jnp.take(values, jnp.maximum(ids, 0), axis=0, mode='fill')
+
+
+def gather(
+    rows: Tables, ids: Mapping[str, jax.Array], take: Callable[[jax.Array, jax.Array], jax.Array] = take
+) -> Tables:
+    """Replaces each part of rows `[vocabulary, k]` by the batch's rows, `[B, columns, k]`.
+
+    Args:
+      rows: the first of what `split` returns.
+      ids: of the batch, as `ids_of` returns them.
+      take: as `take`, for tables that do not lie whole on a device.
+    """
     return {
-        table: {
-            part: jnp.take(values, ids[part], axis=0, mode='fill') if part in ids else values
-            for part, values in parts.items()
-        }
-        for table, parts in tables.items()
+        table: {part: take(values, ids[part]) for part, values in parts.items()}
+        for table, parts in rows.items()
     }
 
 
@@ -164,6 +191,19 @@ def _pool(rows: jax.Array, ids: jax.Array, pooling: str) -> jax.Array:
     return total / jnp.maximum(jnp.sum(there, 1, keepdims=True), 1)
 
 
-def lookup(tables: Tables, batch: Mapping[str, jax.Array], schema: Schema) -> dict[str, jax.Array]:
-    """From a batch to a model's rows, [B, F, width] each: `assemble(gather(...), batch)`."""
-    return assemble(gather(tables, batch, schema), batch, schema)
+def lookup(
+    tables: Tables,
+    batch: Mapping[str, jax.Array],
+    schema: Schema,
+    take: Callable[[jax.Array, jax.Array], jax.Array] = take,
+) -> dict[str, jax.Array]:
+    """From a batch to a model's rows, [B, F, width] each.
+
+    Args:
+      tables: whole.
+      batch: its ids and numbers.
+      schema: with the fields' sizes.
+      take: see `gather`.
+    """
+    rows, others = split(tables)
+    return assemble(join(gather(rows, ids_of(batch, schema), take), others), batch, schema)

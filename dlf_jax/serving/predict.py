@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import logging
 import os
 from collections.abc import Iterator
@@ -17,16 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ml_collections import ConfigDict
 
-from dlf_jax.config import build_model
 from dlf_jax.data import columns, pipeline, records, sources
 from dlf_jax.data.builders import BUILDERS
 from dlf_jax.data.progress import Progress
 from dlf_jax.errors import UsageError, UserError, writing
-from dlf_jax.training import evaluation, metrics, optimizers, replicas
+from dlf_jax.training import evaluation, metrics, replicas
 from dlf_jax.training import state as states
-from dlf_jax.training import step as steps
 from dlf_jax.training.checkpoint import Checkpoints
-from dlf_jax.training.partition import Partitioner
+from dlf_jax.training.learner import Learner
 from dlf_jax.workdir import Workdir
 
 PROBABILITY = 'probability'
@@ -50,31 +47,23 @@ class Predictor:
         self.config = config
         self.encoder = workdir.encoder()
         self.batch_size = config.predict.batch_size or config.training.batch_size
-        self._partitioner = Partitioner(self.batch_size)
-        model = build_model(config)
-        step = steps.make_predict_step(model, self.encoder.schema)
-        self._predict = self._partitioner.predict(step)
-        self._state = self._restore(workdir, model)
+        learner = Learner(config, self.encoder.schema, 1, self.batch_size)
+        self._partitioner = learner.partitioner
+        self._predict = learner.predict_step(1)
+        self._state = self._restore(workdir, learner)
         self._unknown: dict[str, np.ndarray] = {}
         self.rows = 0
 
-    def _restore(self, workdir: Workdir, model: Any) -> states.TrainState:
+    def _restore(self, workdir: Workdir, learner: Learner) -> states.TrainState:
         if not workdir.checkpoints.is_dir():
             raise UserError(f'{workdir.path}: no checkpoint here; train first')
         checkpoints = Checkpoints(workdir.checkpoints, replicas.seeds(self.config), read_only=True)
         try:
             if checkpoints.latest is None:
                 raise UserError(f'{workdir.checkpoints}: no whole checkpoint; train first')
-            create = functools.partial(
-                states.create,
-                model=model,
-                schema=self.encoder.schema,
-                optimizer=optimizers.make(self.config, 1),
-                std=self.config.embedding.std,
-            )
             runs = checkpoints.runs()
             seed = self._seed(runs)
-            return checkpoints.best({seed: runs[seed]}, create, self._partitioner.replicated)[seed]
+            return checkpoints.best({seed: runs[seed]}, learner.create, learner.partitioner)[seed]
         finally:
             checkpoints.close()
 

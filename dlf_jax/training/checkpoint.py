@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
+import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from dlf_jax.errors import UserError, writing
-from dlf_jax.training import replicas
+from dlf_jax.errors import UserError, write_atomically, writing
+from dlf_jax.training import hosts, replicas
+from dlf_jax.training.partition import Partitioner, is_table_rows
 from dlf_jax.training.replicas import Progress, Runs
 from dlf_jax.training.state import TrainState
 
+_log = logging.getLogger(__name__)
+
 # From the seed, or [S] seeds, to a state: what a checkpoint is read as.
 Create = Callable[[jax.Array], TrainState]
+# What came of the evaluation at the latest checkpoint, which is saved before it is evaluated.
+_EVALUATED = 'evaluated.json'
+
+
+class Unreadable(UserError):
+    """A checkpoint that cannot be read, or holds another model's state."""
+
+    def __init__(self, message: str, step: int):
+        super().__init__(message)
+        self.step = step
 
 
 class _Steps(policies.PreservationPolicy):
@@ -37,8 +55,8 @@ class Checkpoints:
     """The checkpoints of a workdir.
 
     A checkpoint holds the stack of the runs that took its step, and the progress of all. Kept are
-    the latest and those at the best step of a run. Saving goes on in the background, under a
-    temporary name until it is whole; only then are others removed.
+    the latest, the one before it, and those at the best steps of each run. Saving goes on in the
+    background, under a temporary name until it is whole; only then are others removed.
     """
 
     def __init__(self, folder: Path, seeds: Sequence[int], read_only: bool = False):
@@ -55,8 +73,9 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(
                 folder.absolute(),
                 options=ocp.CheckpointManagerOptions(
+                    # The one before the latest too, in case the latest is damaged.
                     preservation_policy=policies.AnyPreservationPolicy(
-                        [policies.LatestN(1), self._best_steps]
+                        [policies.LatestN(2), self._best_steps]
                     ),
                     cleanup_tmp_directories=not read_only,
                     read_only=read_only,
@@ -76,20 +95,31 @@ class Checkpoints:
           runs: all of them, saved as JSON.
         """
         self.wait()
-        with writing(f'checkpoints in {self._folder}'):
-            self._check_room(state)
-            self._best_steps.kept = frozenset(run.plateau.best_step for run in runs.values())
+        with writing(f'checkpoints in {self._folder}'), jax.transfer_guard('allow'):
+            saved = _saved(state)
+            self._check_room(saved)
+            self._best_steps.kept = frozenset(s for run in runs.values() for s in run.plateau.best_steps)
             self._manager.save(
                 replicas.steps_taken(runs),
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state),
-                    progress=ocp.args.JsonSave({'runs': [run.to_json() for run in runs.values()]}),
+                    state=ocp.args.StandardSave(saved),
+                    progress=ocp.args.JsonSave(_to_json(runs)),
                 ),
             )
 
-    def _check_room(self, state: TrainState) -> None:
+    def note(self, runs: Runs) -> None:
+        """Writes what came of the evaluation at the step that was saved last.
+
+        It stands beside the checkpoints, so that a state is safe before it is evaluated.
+        """
+        if hosts.is_first():
+            found = {'step': replicas.steps_taken(runs), **_to_json(runs)}
+            write_atomically(self._folder / _EVALUATED, json.dumps(found) + '\n')
+
+    def _check_room(self, saved: dict[str, Any]) -> None:
         """Asks before a save whether it will fit, rather than after half of it."""
-        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        shards = [leaf.addressable_shards for leaf in jax.tree.leaves(saved)]
+        needed = sum(s.data.nbytes for found in shards for s in found if s.replica_id == 0)
         if shutil.disk_usage(self._folder).free < needed:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
 
@@ -99,44 +129,91 @@ class Checkpoints:
         args = ocp.args.Composite(progress=ocp.args.JsonRestore())
         with self._readable(step):
             saved = self._manager.restore(step, args=args).progress
+            if (evaluated := self._evaluated()).get('step') == step:
+                saved = evaluated
             # Before there could be several runs, the one was not in a list and left out its steps.
             found = [Progress.from_json({'steps': step, **run}) for run in saved.get('runs', [saved])]
             return dict(zip(self._seeds, found, strict=True))
 
+    def _evaluated(self) -> dict[str, Any]:
+        try:
+            return json.loads((self._folder / _EVALUATED).read_text())
+        except FileNotFoundError:
+            return {}
+
     def restore(
-        self, create: Create, sharding: jax.sharding.Sharding, step: int | None = None
+        self, create: Create, partitioner: Partitioner, step: int | None = None
     ) -> tuple[TrainState, Runs]:
-        """Reads a checkpoint onto devices.
+        """Reads a checkpoint onto devices, as many as there are now.
 
         Args:
           create: makes a single run's state; only its shapes are used.
-          sharding: of every leaf.
+          partitioner: says where they are to lie.
           step: which; None: the latest.
 
         Returns:
           The stack of the runs that are `in_stack`, and the progress of all.
 
         Raises:
-          UserError: it cannot be read, or holds another model's state.
+          Unreadable: it cannot be read, or holds another model's state.
         """
         step = self.latest if step is None else step
         runs = self.runs(step)
         stack = list(replicas.in_stack(runs))
         shapes = jax.eval_shape(replicas.together(create, len(stack)), replicas.stacked_seeds(stack))
-        target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+        target = jax.tree.map(
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            shapes,
+            partitioner.shardings(shapes),
+        )
         with self._readable(step):
+            self._compare(step, _saved(target))
             found = self._manager.restore(
-                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))
+                step,
+                # Not strict: tables that are cut over devices are filled up to a multiple of their number.
+                args=ocp.args.Composite(state=ocp.args.StandardRestore(_saved(target), strict=False)),
             )
-        return found.state, runs
+        scratch = {name: np.zeros(x.shape, x.dtype) for name, x in shapes.scratch.items()}
+        scratch = {n: jax.device_put(x, target.scratch[n].sharding) for n, x in scratch.items()}
+        return TrainState(**found.state, scratch=scratch), runs
 
-    def best(self, runs: Runs, create: Create, sharding: jax.sharding.Sharding) -> dict[int, TrainState]:
+    def _compare(self, step: int, target: dict[str, Any]) -> None:
+        """Raises ValueError where the saved arrays differ from the wanted ones in more than the rows that
+        fill a table up."""
+        there = self._manager.item_metadata(step).state.tree
+        saved = {_name(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(there)}
+        for path, leaf in jax.tree_util.tree_leaves_with_path(target):
+            found, name = saved.pop(_name(path), None), _name(path)
+            wanted = leaf.shape
+            if found is not None and is_table_rows(path) and len(found) == len(wanted):
+                filled = range(len(wanted) - 2, len(wanted) - 1)
+                found = tuple(wanted[i] if i in filled else size for i, size in enumerate(found))
+            if found != wanted:
+                raise ValueError(f'{name}: expected shape {wanted}, found {found}')
+        if saved:
+            raise ValueError(f'{next(iter(saved))}: not part of this model')
+
+    def set_aside(self, step: int, reason: str) -> None:
+        """Moves a damaged checkpoint out of the way, so that the one before is the latest."""
+        target = self._folder.parent / 'damaged' / str(step)
+        _log.warning('%s; it is set aside in %s', reason, target)
+
+        def move() -> None:
+            with writing(str(target)):
+                target.parent.mkdir(exist_ok=True)
+                shutil.rmtree(target, ignore_errors=True)
+                os.replace(self._folder / str(step), target)
+
+        hosts.agree(move)
+        self._manager.reload()
+
+    def best(self, runs: Runs, create: Create, partitioner: Partitioner) -> dict[int, TrainState]:
         """The state of each run at its best step, or the latest before its first evaluation.
 
         Args:
           runs: of the latest checkpoint, all or some.
           create: as in `restore`.
-          sharding: of every leaf.
+          partitioner: says where they are to lie.
 
         Returns:
           States of single runs, by seed.
@@ -144,7 +221,7 @@ class Checkpoints:
         steps = {seed: run.plateau.best_step or run.steps for seed, run in runs.items()}
         found = {}
         for step in sorted(set(steps.values())):
-            stack, there = self.restore(create, sharding, step)
+            stack, there = self.restore(create, partitioner, step)
             states = replicas.unstack(stack, len(replicas.in_stack(there)))
             by_seed = dict(zip(replicas.in_stack(there), states, strict=True))
             found |= {seed: by_seed[seed] for seed in runs if steps[seed] == step}
@@ -154,11 +231,10 @@ class Checkpoints:
     def _readable(self, step: int) -> Iterator[None]:
         try:
             yield
-        except (ValueError, KeyError, OSError, TypeError) as error:
+        except (ValueError, KeyError, OSError, TypeError, AttributeError) as error:
             reason = (str(error).strip() or repr(error)).splitlines()[0][:300]
-            raise UserError(
-                f'{self._folder / str(step)}: this checkpoint cannot be restored ({reason}); '
-                'remove its folder to go on from the one before, or start in a new --workdir'
+            raise Unreadable(
+                f'{self._folder / str(step)}: this checkpoint cannot be restored ({reason})', step
             ) from error
 
     def wait(self) -> None:
@@ -168,3 +244,18 @@ class Checkpoints:
 
     def close(self) -> None:
         self._manager.close()
+
+
+def _saved(state: TrainState) -> dict[str, Any]:
+    """What a checkpoint holds of a state."""
+    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    return {name: value for name, value in fields.items() if name != 'scratch'}
+
+
+def _to_json(runs: Runs) -> dict[str, Any]:
+    return {'runs': [run.to_json() for run in runs.values()]}
+
+
+def _name(path: tuple) -> str:
+    """A leaf's name, the same for a state and for what Orbax tells of a saved one."""
+    return '.'.join(str(getattr(e, 'key', getattr(e, 'name', getattr(e, 'idx', e)))) for e in path)

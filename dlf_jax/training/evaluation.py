@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from dlf_jax.data.progress import Progress
-from dlf_jax.training import metrics
+from dlf_jax.training import hosts, metrics
 from dlf_jax.training.partition import Partitioner
 from dlf_jax.training.state import TrainState
 
@@ -24,6 +24,7 @@ def score(
     state: TrainState,
     batches: Iterable[dict[str, np.ndarray]],
     total: int | None = None,
+    between: Callable[[], None] = lambda: None,
 ) -> dict[str, np.ndarray]:
     """`logit`, [rows] or [S, rows], and `label`, `weight` and where there is one `group`, [rows], of the
     rows of weight above 0.
@@ -34,17 +35,20 @@ def score(
       state: of the model, or the stack.
       batches: padded.
       total: rows, for the progress bar.
+      between: called after every batch.
+
+    Of several hosts each scores its own part of every batch; all get the scores of all rows.
     """
     found: dict[str, list[np.ndarray]] = collections.defaultdict(list)
     waiting: list[tuple[dict[str, np.ndarray], jax.Array]] = []
 
     def take() -> None:
         batch, output = waiting.pop(0)
-        kept = batch['weight'] > 0
-        columns = {'logit': np.asarray(output), **{n: batch[n] for n in COLUMNS if n in batch}}
-        for name, values in columns.items():
-            found[name].append(values[..., kept])
-        progress.advance(int(kept.sum()))
+        columns = {n: batch[n] for n in COLUMNS if n in batch}
+        for name, values in {'logit': partitioner.local_rows(output), **columns}.items():
+            found[name].append(values)
+        progress.advance(np.count_nonzero(batch['weight']) * jax.process_count())
+        between()
 
     with Progress('evaluating', 'samples', total) as progress:
         for batch in batches:
@@ -54,7 +58,16 @@ def score(
                 take()
         while waiting:
             take()
-    return {name: np.concatenate(parts, axis=-1) for name, parts in found.items()}
+    whole = {name: _in_file_order(parts) for name, parts in found.items()}
+    kept = whole['weight'] > 0
+    return {name: values[..., kept] for name, values in whole.items()}
+
+
+def _in_file_order(parts: list[np.ndarray]) -> np.ndarray:
+    """Of this host's [..., b] of every batch, all hosts' [..., rows]: within a batch they follow each
+    other."""
+    gathered = hosts.gather(np.stack(parts, axis=-2))  # [hosts, ..., batches, b]
+    return np.moveaxis(gathered, 0, -2).reshape(*parts[0].shape[:-1], -1)
 
 
 def summary(scores: dict[str, np.ndarray]) -> dict[str, Any]:

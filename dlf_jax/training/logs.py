@@ -12,6 +12,7 @@ from pathlib import Path
 from tensorboardX import SummaryWriter
 
 from dlf_jax.errors import writing
+from dlf_jax.training import hosts
 
 # It warns about a missing optional package on import of each writer.
 logging.getLogger('tensorboardX').setLevel(logging.ERROR)
@@ -26,11 +27,20 @@ class MetricLog:
     Several runs share `metrics.jsonl`; in TensorBoard each is one of its own, in `seed-SEED/`.
     """
 
-    def __init__(self, path: Path, tensorboard: Path, step: int, seeds: Sequence[int]):
-        self._path = path
+    def __init__(self, path: Path, tensorboard: Path, step: int, seeds: Sequence[int], evaluated: bool):
+        """Args:
+        path: of `metrics.jsonl`.
+        tensorboard: folder of the event files.
+        step: that the run goes on from.
+        seeds: of the runs.
+        evaluated: whether the evaluation at that step, if there is one, is done.
+        """
+        self._path, self._writes = path, hosts.is_first()
+        if not self._writes:
+            return
         folders = {seed: tensorboard / f'seed-{seed}' if len(seeds) > 1 else tensorboard for seed in seeds}
         with writing(str(path)):
-            _keep_until(path, step)
+            _keep_until(path, step, evaluated)
             self._file = open(path, 'a')  # noqa: SIM115 - closed by close()
             purge = step + 1 if step else None
             self._events = {
@@ -38,7 +48,9 @@ class MetricLog:
             }
 
     def write(self, kind: str, step: int, seed: int, **values: float) -> None:
-        """Writes one line, `{"kind": kind, "step": step, "seed": seed, **values}`."""
+        """Writes one line, `{"kind": kind, "step": step, "seed": seed, **values}`, in the first process."""
+        if not self._writes:
+            return
         with writing(str(self._path)):
             self._file.write(json.dumps({'kind': kind, 'step': step, 'seed': seed, **values}) + '\n')
             self._file.flush()
@@ -46,6 +58,8 @@ class MetricLog:
                 self._events[seed].add_scalar(f'{kind}/{name}', value, step)
 
     def close(self) -> None:
+        if not self._writes:
+            return
         with contextlib.ExitStack() as stack, writing(str(self._path)):
             for events in self._events.values():
                 stack.callback(_abandon, events)
@@ -63,13 +77,14 @@ def _abandon(events: SummaryWriter) -> None:
         writer._closed = True
 
 
-def _keep_until(path: Path, step: int) -> None:
+def _keep_until(path: Path, step: int, evaluated: bool) -> None:
     if not path.exists():
         return
     kept = []
     for line in path.read_text().splitlines():
         try:
-            if json.loads(line)['step'] <= step:
+            found = json.loads(line)
+            if found['step'] < step or (found['step'] == step and (evaluated or found['kind'] == 'train')):
                 kept.append(line + '\n')
         except (ValueError, KeyError):
             # The line that a killed process was writing.

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import functools
 import logging
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from dlf_jax.config import build_model
 from dlf_jax.data.builders.base import Builder, read_truth
 from dlf_jax.data.pipeline import EvaluationBatches, Order, TrainingBatches, iterate
 from dlf_jax.data.progress import Progress as Bar
 from dlf_jax.errors import UserError
-from dlf_jax.training import metrics, optimizers, replicas, results, schedules
+from dlf_jax.training import metrics, replicas, results
 from dlf_jax.training import state as states
-from dlf_jax.training import step as steps
-from dlf_jax.training.checkpoint import Checkpoints
+from dlf_jax.training.checkpoint import Checkpoints, Unreadable
 from dlf_jax.training.evaluation import score, summary
+from dlf_jax.training.learner import Learner
 from dlf_jax.training.logs import MetricLog
-from dlf_jax.training.partition import Partitioner
+from dlf_jax.training.partition import Compiled
+from dlf_jax.training.preemption import Preempted, Preemption
 from dlf_jax.training.replicas import Progress, Runs
 from dlf_jax.training.watch import Clock, LossWatch
 from dlf_jax.workdir import Workdir
@@ -58,43 +60,25 @@ class _Training:
         schema = builder.encoder().schema
         blocks = builder.blocks('train')
         options = config.training
-        orders = {
+        self.orders = {
             seed: Order(blocks.rows, blocks.block_rows, options.batch_size, seed)
             for seed in replicas.seeds(config)
         }
+        mine = jax.process_index(), jax.process_count()
         self.batches = {
-            seed: TrainingBatches(blocks, order, options.epochs) for seed, order in orders.items()
+            seed: TrainingBatches(blocks, order, options.epochs, *mine) for seed, order in self.orders.items()
         }
-        self.steps_per_epoch = orders[config.seed].steps
+        self.steps_per_epoch = self.orders[config.seed].steps
         self.total_steps = len(self.batches[config.seed])
         self.evaluate_every = options.evaluate_every or self.steps_per_epoch
-        self.model = build_model(config)
-        self.partitioner = Partitioner(options.batch_size)
-        optimizer = optimizers.make(config, self.total_steps)
-        schedule = schedules.learning_rate(config, self.total_steps)
-        self.create = functools.partial(
-            states.create,
-            model=self.model,
-            schema=schema,
-            optimizer=optimizer,
-            std=config.embedding.std,
-        )
-        penalty = config.embedding.penalty
-        train_step = steps.make_train_step(self.model, schema, optimizer, schedule, penalty)
-        predict_step = steps.make_predict_step(self.model, schema)
-        # Compiled for a number of runs in the stack.
-        self.train_step = functools.cache(
-            lambda count: self.partitioner.train(replicas.together(train_step, count), count > 1)
-        )
-        self.predict_step = functools.cache(
-            lambda count: self.partitioner.predict(replicas.together(predict_step, count, (0, None)))
-        )
+        self.learner = Learner(config, schema, self.total_steps, options.batch_size)
+        self.partitioner = self.learner.partitioner
+        self.preemption = Preemption()
 
     def run(self) -> dict[str, Any]:
         checkpoints = Checkpoints(self.workdir.checkpoints, list(self.batches))
         try:
-            one = jax.eval_shape(self.create, np.int32(self.config.seed))
-            counts = states.parameter_counts(one.params)
+            counts = self.learner.parameter_counts()
             _log.info(
                 '%s: %s parameters in tables, %s dense; %d steps an epoch%s',
                 self.config.model.name,
@@ -103,21 +87,43 @@ class _Training:
                 self.steps_per_epoch,
                 f'; {len(self.batches)} seeds together' if len(self.batches) > 1 else '',
             )
-            runs = self._train(checkpoints)
-            checkpoints.wait()
-            return results.of_runs(self.config, runs, counts, self._test(runs, checkpoints))
+            with self.preemption.watched():
+                runs = self._train(checkpoints)
+                checkpoints.wait()
+                return results.of_runs(self.config, runs, counts, self._test(runs, checkpoints))
         finally:
             checkpoints.close()
 
     def _begin(self, checkpoints: Checkpoints) -> tuple[states.TrainState, Runs]:
-        if checkpoints.latest is None:
-            seeds = list(self.batches)
-            create = replicas.together(self.create, len(seeds))
-            state = self.partitioner.make(create, replicas.stacked_seeds(seeds))
-            return state, {seed: Progress() for seed in seeds}
-        state, runs = checkpoints.restore(self.create, self.partitioner.replicated)
-        _log.info('going on from step %d of %s', replicas.steps_taken(runs), self.workdir.path)
-        return state, runs
+        """The latest state that can be read, or the one before the first step."""
+        while checkpoints.latest is not None:
+            try:
+                state, runs = checkpoints.restore(self.learner.create, self.partitioner)
+            except Unreadable as error:
+                checkpoints.set_aside(error.step, str(error))
+                continue
+            _log.info('going on from step %d of %s', replicas.steps_taken(runs), self.workdir.path)
+            return self._rated(state, replicas.in_stack(runs)), runs
+        seeds = list(self.batches)
+        create = replicas.together(self.learner.create, len(seeds))
+        state = self.partitioner.make(create, replicas.stacked_seeds(seeds))
+        return state, {seed: Progress() for seed in seeds}
+
+    def _rated(self, state: states.TrainState, stack: Runs) -> states.TrainState:
+        """The state with the learning rates that the runs' evaluations led to."""
+        scales = replicas.stack([np.float32(run.plateau.scale) for run in stack.values()], np.stack)
+        return state.replace(learning_rate_scale=self.partitioner.put_everywhere(scales))
+
+    def _is_evaluated(self, step: int) -> bool:
+        """Whether there is an evaluation after a step."""
+        return step > 0 and (step % self.evaluate_every == 0 or step == self.total_steps)
+
+    def _pending(self, runs: Runs) -> bool:
+        """Whether the evaluation at the latest step is still to be done."""
+        step = replicas.steps_taken(runs)
+        return self._is_evaluated(step) and any(
+            run.evaluated < step for run in replicas.in_stack(runs).values()
+        )
 
     def _going(self, runs: Runs) -> Runs:
         """The runs that take another step."""
@@ -128,19 +134,21 @@ class _Training:
 
     def _train(self, checkpoints: Checkpoints) -> Runs:
         state, runs = self._begin(checkpoints)
-        stack = self._going(runs)
-        if not stack:
+        if not self._pending(runs) and not self._going(runs):
             return runs
         step, batch_size = replicas.steps_taken(runs), self.config.training.batch_size
-        log = MetricLog(self.workdir.metrics, self.workdir.tensorboard, step, list(runs))
+        log = MetricLog(
+            self.workdir.metrics, self.workdir.tensorboard, step, list(runs), not self._pending(runs)
+        )
         watch = LossWatch(self.workdir, self.config)
         bar = Bar('training', 'samples', self.total_steps * batch_size, step * batch_size)
         try:
             with bar:
-                while stack:
+                if self._pending(runs):
+                    state, runs = self._evaluate(state, runs, replicas.in_stack(runs), checkpoints, log)
+                while stack := self._going(runs):
                     state = self._without_stopped(state, runs, stack)
                     state, runs = self._stretch(state, runs, stack, checkpoints, log, watch, bar)
-                    stack = self._going(runs)
         finally:
             log.close()
         return runs
@@ -170,15 +178,18 @@ class _Training:
     ) -> tuple[states.TrainState, Runs]:
         """Steps of the same stack: until the end, or an evaluation that stops one of its runs."""
         step, every, count = replicas.steps_taken(runs), self.config.training, len(stack)
-        train_step, clock = self.train_step(count), Clock(stack)
+        train_step, clock = self.learner.train_step(count), Clock(stack)
+        order = self.orders[self.config.seed]
         parts = [self.batches[seed] for seed in stack]
         source = replicas.StackedBatches(parts) if count > 1 else parts[0]
-        with iterate(source, step) as batches:
+        with iterate(source, step) as batches, jax.transfer_guard('disallow'):
             for batch in batches:
-                state, found = train_step(state, self.partitioner.put(batch, count > 1))
+                placed = self.partitioner.put(batch, count > 1)
+                with self._compiling(train_step, checkpoints):
+                    state, found = train_step(state, placed)
                 step += 1
                 watch.look(step, list(stack), found)
-                clock.trained(batch['weight'])
+                clock.trained(order.batch_rows(step - 1))
                 bar.advance(every.batch_size)
                 if step % every.log_every == 0:
                     values = watch.settle()
@@ -186,30 +197,57 @@ class _Training:
                         log.write('train', step, seed, epoch=step / self.steps_per_epoch, **values[seed])
                     loss = np.mean([values[seed]['loss'] for seed in stack])
                     bar.set_postfix_str(f'loss {loss:.4f}', refresh=False)
-                if step % self.evaluate_every == 0 or step == self.total_steps:
+                stopping = self.preemption.due()
+                if stopping or self._is_evaluated(step) or step % every.checkpoint_every == 0:
                     watch.settle()
                     clock.pause()
-                    state, stack = self._evaluate(state, stack, step, log)
                     stack = clock.told(stack, step)
                     runs = {**runs, **stack}
                     checkpoints.save(state, runs)
-                    if len(self._going(runs)) < count:
-                        break
+                    if stopping:
+                        self._stop(step, checkpoints)
+                    if self._is_evaluated(step):
+                        state, runs = self._evaluate(state, runs, stack, checkpoints, log)
+                        stack = {seed: runs[seed] for seed in stack}
+                        clock.evaluated(stack)
+                        if len(self._going(runs)) < count:
+                            break
                     clock.resume()
-                elif step % every.checkpoint_every == 0:
-                    watch.settle()
-                    stack = clock.told(stack, step)
-                    runs = {**runs, **stack}
-                    checkpoints.save(state, runs)
         return state, runs
 
+    @contextlib.contextmanager
+    def _compiling(self, compiled: Callable, checkpoints: Checkpoints) -> Iterator[None]:
+        """The first call of a compiled function, which a SIGTERM may cut short: all steps taken are in a
+        checkpoint, finished or on its way."""
+        if isinstance(compiled, Compiled) and compiled.executable is None:
+            with self.preemption.nothing_to_lose(checkpoints.wait):
+                yield
+        else:
+            yield
+
+    def _stop(self, step: int, checkpoints: Checkpoints) -> None:
+        checkpoints.wait()
+        raise Preempted(f'stopped by SIGTERM after step {step}, which is saved; the same command goes on')
+
     def _evaluate(
-        self, state: states.TrainState, stack: Runs, step: int, log: MetricLog
+        self, state: states.TrainState, runs: Runs, stack: Runs, checkpoints: Checkpoints, log: MetricLog
     ) -> tuple[states.TrainState, Runs]:
-        """Scores the validation part and draws the consequences for each run's learning rate."""
+        """Scores the validation part and draws the consequences for each run's learning rate.
+
+        The state has been saved.
+        """
+        start = time.monotonic()
+        step = replicas.steps_taken(runs)
         epoch = step / self.steps_per_epoch
         after = {}
-        scores = self._score(state, len(stack), 'valid')
+
+        def stop_if_due() -> None:
+            if self.preemption.due():
+                self._stop(step, checkpoints)
+
+        with self._compiling(self.learner.predict_step(len(stack)), checkpoints):
+            self._compile_predict(state, len(stack))
+        scores = self._score(state, len(stack), 'valid', stop_if_due)
         for (seed, run), found in zip(stack.items(), scores, strict=True):
             if found['auc'] is None:
                 raise UserError(
@@ -229,18 +267,39 @@ class _Training:
                 found['logloss'],
                 '' if gained else f'; no gain, learning rate x {plateau.scale:g}',
             )
-            best = found if gained else run.best
-            after[seed] = dataclasses.replace(run, plateau=plateau, best=best)
-        scales = replicas.stack([np.float32(run.plateau.scale) for run in after.values()], np.stack)
-        scales = jax.device_put(scales, self.partitioner.replicated)
-        return state.replace(learning_rate_scale=scales), after
+            after[seed] = dataclasses.replace(
+                run,
+                evaluated=step,
+                plateau=plateau,
+                best=found if gained else run.best,
+                seconds=run.seconds + time.monotonic() - start,
+            )
+        runs = {**runs, **after}
+        checkpoints.note(runs)
+        return self._rated(state, after), runs
 
-    def _score(self, state: states.TrainState, count: int, part: str) -> list[dict[str, Any]]:
-        """The metrics of a part for each run of a stack of `count`."""
-        blocks = self.builder.blocks(part)
+    def _evaluation_batches(self, part: str) -> EvaluationBatches:
         size = self.config.predict.batch_size or self.config.training.batch_size
-        with iterate(EvaluationBatches(blocks, size)) as batches:
-            scores = score(self.predict_step(count), self.partitioner, state, batches, blocks.rows)
+        return EvaluationBatches(self.builder.blocks(part), size, jax.process_index(), jax.process_count())
+
+    def _compile_predict(self, state: states.TrainState, count: int) -> None:
+        """Compiles the forward pass for a stack of so many runs, where that is still to be done."""
+        predict = self.learner.predict_step(count)
+        if predict.executable is None:
+            predict.compile(state, self.partitioner.put(self._evaluation_batches('valid')[0]))
+
+    def _score(
+        self,
+        state: states.TrainState,
+        count: int,
+        part: str,
+        between: Callable[[], None] = lambda: None,
+    ) -> list[dict[str, Any]]:
+        """The metrics of a part for each run of a stack of `count`; `between` is called after every batch."""
+        source, rows = self._evaluation_batches(part), self.builder.blocks(part).rows
+        with iterate(source) as batches:
+            predict = self.learner.predict_step(count)
+            scores = score(predict, self.partitioner, state, batches, rows, between)
         found = [summary({**scores, 'logit': own}) for own in replicas.unstack(scores['logit'], count)]
         truth = read_truth(self.builder.data_dir, part)
         if truth is not None:
@@ -252,6 +311,6 @@ class _Training:
         """The metrics of the test part at each run's best step; None where there is no such part."""
         if 'test' not in self.builder.parts():
             return dict.fromkeys(runs)
-        best = checkpoints.best(runs, self.create, self.partitioner.replicated)
+        best = checkpoints.best(runs, self.learner.create, self.partitioner)
         state = self.partitioner.make(lambda *parts: replicas.stack(parts), *best.values())
         return dict(zip(runs, self._score(state, len(runs), 'test'), strict=True))

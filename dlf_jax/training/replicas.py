@@ -29,6 +29,7 @@ class Progress:
 
     Attributes:
       steps: taken; fewer than the other runs' once it has stopped.
+      evaluated: the step of the latest evaluation.
       plateau: of the evaluations so far.
       best: validation metrics at the best step: auc, logloss, rows.
       seconds: spent so far, all told.
@@ -37,6 +38,7 @@ class Progress:
     """
 
     steps: int = 0
+    evaluated: int = 0
     plateau: Plateau = dataclasses.field(default_factory=Plateau)
     best: dict[str, Any] | None = None
     seconds: float = 0.0
@@ -48,7 +50,9 @@ class Progress:
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> Progress:
-        return cls(**{**saved, 'plateau': Plateau(**saved['plateau'])})
+        plateau = Plateau(**{**saved['plateau'], 'top': tuple(map(tuple, saved['plateau'].get('top', ())))})
+        # Checkpoints were once saved after their evaluation.
+        return cls(**{'evaluated': saved['steps'], **saved, 'plateau': plateau})
 
 
 # By seed, in the order of the stack.

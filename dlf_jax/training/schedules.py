@@ -35,16 +35,26 @@ class Plateau:
       best_step: its step.
       without_gain: evaluations in a row since.
       scale: what the learning rate is multiplied by.
+      top: (value, step) of the best few evaluations, whose checkpoints are kept.
     """
 
     best: float | None = None
     best_step: int = 0
     without_gain: int = 0
     scale: float = 1.0
+    top: tuple[tuple[float, int], ...] = ()
+
+    @property
+    def best_steps(self) -> set[int]:
+        """The steps whose checkpoints are kept."""
+        return {self.best_step, *(step for _, step in self.top)}
 
     def observe(self, value: float, step: int, config: ConfigDict) -> Plateau:
         """The plateau after an evaluation: gain resets the count, no gain drops the learning rate
         (FuxiCTR's rule, behind the leaderboards' numbers)."""
+        if math.isfinite(value):
+            ranked = sorted([*self.top, (value, step)], key=lambda found: (-found[0], found[1]))
+            self = dataclasses.replace(self, top=tuple(ranked[: config.training.keep_best]))
         if math.isfinite(value) and (self.best is None or value > self.best + config.plateau.min_gain):
             return dataclasses.replace(self, best=value, best_step=step, without_gain=0)
         floor = config.plateau.min_learning_rate / config.optimizer.learning_rate

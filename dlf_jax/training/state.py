@@ -8,10 +8,10 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
-import optax
 
 from dlf_jax.data.schema import Schema
 from dlf_jax.models import embedding
+from dlf_jax.training.optimizers import Optimizer
 
 # What a random key is for; folded into the seed's key. Dropout's are the steps, from 0 up.
 _TABLES, _MODEL = 2**31, 2**31 + 1
@@ -25,8 +25,10 @@ class TrainState(flax.struct.PyTreeNode):
       seed: int32 scalar; the key of a step is `fold_in(key(seed), step)`, so none is saved.
       params: {'tables': {name: {'categorical', 'numeric'}}, 'model': the module's}, float32.
       batch_stats: BatchNorm's running statistics; empty where the model has none.
-      opt_state: optax's.
+      opt_state: of `Optimizer.init`.
       learning_rate_scale: float32 scalar, 1 until a plateau.
+      scratch: room for the optimizer to work in; what it holds between steps does not matter, so it
+        is not saved.
     """
 
     step: jax.Array
@@ -35,14 +37,16 @@ class TrainState(flax.struct.PyTreeNode):
     batch_stats: dict[str, Any]
     opt_state: Any
     learning_rate_scale: jax.Array
+    scratch: dict[str, jax.Array]
 
 
 def create(
     seed: jax.Array,
     model: nn.Module,
     schema: Schema,
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
     std: float,
+    multiple: int = 1,
 ) -> TrainState:
     """The state before the first step; pure, to be called under `jit`.
 
@@ -52,6 +56,7 @@ def create(
       schema: of the data, sizes filled in.
       optimizer: its state is made for all parameters.
       std: of the initial embeddings.
+      multiple: rows of tables are filled up to a multiple of this.
     """
     key = jax.random.key(seed)
     tables = embedding.init(
@@ -59,6 +64,7 @@ def create(
         model.tables,
         schema,
         std,
+        multiple,
     )
     fields = len(schema.fields)
     rows = {name: jnp.zeros((2, fields, width)) for name, width in model.tables.items()}
@@ -71,6 +77,7 @@ def create(
         batch_stats=variables.get('batch_stats', {}),
         opt_state=optimizer.init(params),
         learning_rate_scale=jnp.ones(()),
+        scratch=optimizer.scratch(params),
     )
 
 

@@ -28,14 +28,14 @@ class Clock:
         self._samples = np.zeros(len(before), np.int64)
         self._warm = False
 
-    def trained(self, weight: np.ndarray) -> None:
+    def trained(self, rows: int) -> None:
         """Counts a step; the first compiles and does not count.
 
         Args:
-          weight: of the batch's rows, float32 [B] or [S, B].
+          rows: of the global batch.
         """
         if self._warm:
-            self._samples += np.count_nonzero(weight, axis=-1)
+            self._samples += rows
         else:
             self._warm = True
             self.resume()
@@ -47,6 +47,14 @@ class Clock:
 
     def resume(self) -> None:
         self._since = time.monotonic()
+
+    def evaluated(self, stack: replicas.Runs) -> None:
+        """Takes over what the runs have spent, an evaluation included, as the time before."""
+        self._before = {
+            seed: dataclasses.replace(before, seconds=stack[seed].seconds)
+            for seed, before in self._before.items()
+        }
+        self._start = time.monotonic()
 
     def told(self, runs: replicas.Runs, step: int) -> replicas.Runs:
         """The stack's runs with the steps that they took and what was spent until now."""

@@ -1,0 +1,180 @@
+"""Checks of one step on several devices, run as `python -m tests.training.devices CHECK` in a process
+with eight forced CPU devices: JAX counts them once, at its start."""
+
+import sys
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dlf_jax import models
+from dlf_jax.training.learner import Learner
+from dlf_jax.training.partition import is_table_rows
+from tests.training.test_step import SCHEMA, batch_of, config_of
+
+ROWS = 32
+# So small that compiling is all that takes time.
+SMALL = {
+    'hidden': (8,), 'hidden_1': (8,), 'hidden_2': (8,), 'gate_hidden': (8,), 'head': (8,), 'layers': 1,
+    'tokens': 3, 'rank': 4, 'heads': 2, 'attention_size': 4, 'neurons': 8, 'cin': (4,), 'dropout': 0.3,
+    'dropout_1': 0.3, 'dropout_2': 0.3,
+}  # fmt: skip
+
+
+def small(model='mlp', **changes):
+    """Changes are large, and follow the gradients' sizes and not the signs of their rounding."""
+    config = config_of(model, optimizer__eps=1.0, optimizer__learning_rate=0.1, embedding__penalty=0.01)
+    config.model.update({key: value for key, value in SMALL.items() if key in config.model})
+    for key, value in changes.items():
+        *sections, name = key.split('__')
+        found = config
+        for section in sections:
+            found = found[section]
+        found[name] = value
+    return config
+
+
+def train(config, devices, steps=3):
+    """The state, its tables without the rows that fill them up, and the metrics, on the host."""
+    learner = Learner(config, SCHEMA, 100, ROWS, devices)
+    state = learner.partitioner.make(learner.create, np.int32(0))
+    step = learner.train_step(1)
+    for i in range(steps):
+        # Padding falls on the last devices alone.
+        state, found = step(state, learner.partitioner.put(batch_of(ROWS, padding=5, seed=i)))
+    logits = learner.predict_step(1)(state, learner.partitioner.put(batch_of(ROWS)))
+
+    def cut(path, leaf):
+        return leaf[: SCHEMA.vocabulary] if is_table_rows(path) else leaf
+
+    params, opt_state = jax.device_get((state.params, state.opt_state))
+    params, opt_state = jax.tree_util.tree_map_with_path(cut, (params, opt_state))
+    return (params, opt_state, state.batch_stats, found, learner.partitioner.local_rows(logits)), state
+
+
+def assert_same(first, second):
+    chex.assert_trees_all_close(first, second, rtol=2e-4, atol=2e-5)
+
+
+def check_model(name):
+    """One device, eight under jit, and eight under pmap."""
+    config = small(name)
+    one, _ = train(config, jax.devices()[:1])
+    assert_same(one, train(config, jax.devices())[0])
+    assert_same(one, train(small(name, parallel='pmap'), jax.devices())[0])
+
+
+def check_rows(optimizer):
+    """Tables that are cut over eight devices, replicated on eight, and on one."""
+    config = small('deepfm', optimizer__tables=optimizer)
+    one, _ = train(config, jax.devices()[:1])
+    assert_same(one, train(config, jax.devices())[0])
+    found, state = train(small('deepfm', optimizer__tables=optimizer, sharding__tables='rows'), jax.devices())
+    assert_same(one, found)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+        held = leaf.addressable_shards[0].data.shape
+        if is_table_rows(path):
+            assert held == (leaf.shape[0] // 8, *leaf.shape[1:]), path
+        else:
+            assert held == leaf.shape, path
+    if optimizer != 'adam':
+        assert_same(
+            one, train(small('deepfm', optimizer__tables=optimizer, parallel='pmap'), jax.devices())[0]
+        )
+
+
+def check_accumulate():
+    """A batch in parts is the batch at once, where BatchNorm does not look at the batch."""
+    changes = {'model__batch_norm': False, 'model__dropout': 0.0}
+    one, _ = train(small('mlp', **changes), jax.devices()[:1])
+    for optimizer in ('adam', 'lazy_adam'):
+        whole, _ = train(small('mlp', optimizer__tables=optimizer, **changes), jax.devices()[:1])
+        parts = small('mlp', optimizer__tables=optimizer, training__accumulate=4, **changes)
+        assert_same(whole, train(parts, jax.devices()[:1])[0])
+        assert_same(whole, train(parts, jax.devices())[0])
+    assert_same(
+        one, train(small('mlp', training__accumulate=4, parallel='pmap', **changes), jax.devices())[0]
+    )
+
+
+def check_gradients():
+    """The traps: a gradient as many times too large as there are devices, and one of 0."""
+    config = small('mlp', optimizer__clip_norm=0.0)
+    norms = []
+    for devices, parallel in ((1, 'jit'), (8, 'jit'), (8, 'pmap')):
+        config.parallel = parallel
+        (_, _, _, found, _), _ = train(config, jax.devices()[:devices], steps=1)
+        norms.append(float(found['gradient_norm']))
+    np.testing.assert_allclose(norms, norms[0], rtol=1e-5)
+    assert norms[0] > 1e-3
+
+
+def check_seeds():
+    """A stack of runs under pmap, and with tables cut over the devices."""
+    from dlf_jax.training import replicas
+
+    def stacked(config, devices):
+        learner = Learner(config, SCHEMA, 100, ROWS, devices)
+        state = learner.partitioner.make(replicas.together(learner.create, 2), replicas.stacked_seeds([0, 1]))
+        batch = replicas.stack([batch_of(ROWS, 5, seed) for seed in (0, 1)], np.stack)
+        state, found = learner.train_step(2)(state, learner.partitioner.put(batch, stacked=True))
+        rows = state.params['tables']['embedding']['categorical'][:, : SCHEMA.vocabulary]
+        return jax.device_get((rows, state.params['model'], found))
+
+    for tables in ('adam', 'lazy_adam'):
+        config = small('mlp', optimizer__tables=tables)
+        one = stacked(config, jax.devices()[:1])
+        assert_same(one, stacked(small('mlp', optimizer__tables=tables, parallel='pmap'), jax.devices()))
+        assert_same(
+            one, stacked(small('mlp', optimizer__tables=tables, sharding__tables='rows'), jax.devices())
+        )
+
+
+def check_memory():
+    """Memory of a device with tables cut over devices, of a state that is nearly all tables."""
+    from dlf_jax.data.schema import Field, Schema
+
+    schema = Schema((Field('a', 'categorical', size=100_003),), 'label')
+    batch = {
+        'categorical': np.arange(ROWS, dtype=np.int32)[:, None],
+        'label': np.zeros(ROWS, np.float32),
+        'weight': np.ones(ROWS, np.float32),
+    }
+    sizes = {}
+    for devices in (1, 2, 4, 8):
+        for optimizer in ('adam', 'lazy_adam'):
+            config = small('mlp', optimizer__tables=optimizer, sharding__tables='rows')
+            config.model.embedding_size = 16
+            learner = Learner(config, schema, 100, ROWS, jax.devices()[:devices])
+            state = learner.partitioner.make(learner.create, np.int32(0))
+            step = learner.train_step(1)
+            step(state, learner.partitioner.put(batch))
+            found = step.executable.memory_analysis()
+            held = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+            sizes[optimizer, devices] = held, found.temp_size_in_bytes
+    for optimizer in ('adam', 'lazy_adam'):
+        one = sizes[optimizer, 1][0]
+        for devices in (2, 4, 8):
+            assert sizes[optimizer, devices][0] < 1.1 * one / devices, sizes
+    # The gradient of dense Adam is cut as the table is.
+    assert sizes['adam', 8][1] < 1.3 * sizes['adam', 1][1] / 8, sizes
+    print(sizes)
+
+
+CHECKS = {
+    **{f'model-{name}': lambda name=name: check_model(name) for name in models.MODELS},
+    **{
+        f'rows-{tables}': lambda tables=tables: check_rows(tables)
+        for tables in ('adam', 'lazy_adam', 'rowwise_adagrad', 'sgd')
+    },
+    'accumulate': check_accumulate,
+    'gradients': check_gradients,
+    'seeds': check_seeds,
+    'memory': check_memory,
+}
+
+if __name__ == '__main__':
+    assert jax.device_count() == 8
+    assert jnp.ones(()).dtype == jnp.float32
+    CHECKS[sys.argv[1]]()
