@@ -11,10 +11,7 @@ those.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
-import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +19,7 @@ import polars as pl
 
 from dlf_jax.data import statistics
 from dlf_jax.data.columns import categories, elements, numbers
+from dlf_jax.data.progress import threads
 from dlf_jax.data.records import Rows
 from dlf_jax.data.schema import MISSING, OUT_OF_VOCABULARY, RESERVED, Field, Schema
 from dlf_jax.data.sources import Chunk
@@ -79,7 +77,7 @@ class Reader:
                     codes[:, i] = self._codes(field, categories(chunk, field))
 
         # A dictionary is for one thread at a time; NumPy and Polars let others run meanwhile.
-        list(_threads().map(read_owner, dict.fromkeys(field.owner for field in self.schema.coded)))
+        list(threads().map(read_owner, dict.fromkeys(field.owner for field in self.schema.coded)))
         at = len(self.schema.coded)
         for field in self.schema.bags:
             codes[:, at : at + field.length] = self._bag(field, chunk)
@@ -105,11 +103,6 @@ class Reader:
         padded[np.arange(field.length) < lengths[:, None]] = self._codes(field, values)
         padded[lengths == 0, 0] = NULL
         return padded
-
-
-@functools.cache
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(min(8, os.cpu_count() or 1), 'encoder')
 
 
 class Encoder:
@@ -306,7 +299,7 @@ def measure(schema: Schema, number: int, chunk: Chunk, rows: np.ndarray, first: 
     """
     reader = Reader(schema)
     raw = reader.read(chunk)
-    counts = {name: np.zeros(len(d), np.int64) for name, d in reader.dictionaries.items()}
+    counts = statistics.no_counts(reader.dictionaries)
     statistics.count_codes(schema, raw.codes[rows], counts)
     moments, samples = statistics.measured(schema, number, raw.numbers[rows], rows + first)
     values = {

@@ -17,7 +17,7 @@ import numpy as np
 from dlf_jax.data import encoder as encoders
 from dlf_jax.data import records, statistics
 from dlf_jax.data.columns import extras, times
-from dlf_jax.data.progress import Progress, ahead
+from dlf_jax.data.progress import Progress, ahead, threads
 from dlf_jax.data.records import Rows
 from dlf_jax.data.schema import OUT_OF_VOCABULARY, RESERVED, Schema
 from dlf_jax.data.sources import Chunk, Table
@@ -224,13 +224,15 @@ def numbered_blocks(parts: Iterator[Rows], first: int, last: int, size: int) -> 
 
 def _measure(schema: Schema, reader: encoders.Reader, part: _StagedPart) -> statistics.Statistics:
     """Counts and measures the training part."""
-    counts = {name: np.zeros(len(d), np.int64) for name, d in reader.dictionaries.items()}
+    counts = statistics.no_counts(reader.dictionaries)
     moments, samples = [], []
-    for chunk, rows, columns in part.chunks(('codes', 'numbers')):
-        statistics.count_codes(schema, columns['codes'], counts)
-        found, sample = statistics.measured(schema, chunk, columns['numbers'], rows)
-        moments.append(found)
-        samples = [statistics.merge_samples([*samples, sample])]
+    with ahead(part.chunks(('codes', 'numbers'))) as chunks:
+        for chunk, rows, columns in chunks:
+            both = threads().submit(statistics.measured, schema, chunk, columns['numbers'], rows)
+            statistics.count_codes(schema, columns['codes'], counts)
+            found, sample = both.result()
+            moments.append(found)
+            samples = [statistics.merge_samples([*samples, sample])]
     values = {
         name: statistics.value_counts(reader.dictionaries[name].values, count)
         for name, count in counts.items()

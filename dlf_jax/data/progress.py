@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 import queue
 import sys
 import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import tqdm
@@ -53,6 +56,13 @@ class Progress(tqdm.tqdm):
     def clear(self, nolock: bool = False) -> None:
         if self._terminal:
             super().clear(nolock)
+
+
+@functools.cache
+def threads() -> ThreadPoolExecutor:
+    """Threads for the columns of a chunk, one fewer than there are cores: `ahead` keeps one busy, and more
+    threads than cores only take the interpreter's lock from each other."""
+    return ThreadPoolExecutor(max(1, min(8, (os.cpu_count() or 1) - 1)), 'columns')
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """Files of rows (CSV, TSV, Parquet; globs, .gz) as a stream of Polars frames.
 
-Polars parses blocks of whole lines (`lines`), so that every complaint can name its line. It fills short
-rows with nulls without a word, so the separators of every block are counted first.
+Blocks of whole lines (`lines`) are parsed one by one, plain ones by `cells`, others by Polars, so that every
+complaint can name its line. Polars fills short rows with nulls without a word, so the separators are counted
+first.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dlf_jax.data import lines
+from dlf_jax.data import cells, lines
 from dlf_jax.errors import UserError
 
 PARQUET_ROWS = 65_536
@@ -182,6 +183,7 @@ class TextTable:
         self.strip = strip
         self.separator = separator
         self.header = not columns
+        self._plain = True  # until a chunk is not; then the others are not expected to be
         self.quote = quote
         self.columns = columns or self._read_header(paths[0])
         if self.header:
@@ -225,8 +227,14 @@ class TextTable:
     def _chunk(self, data: bytes, path: str, line: int, text: Sequence[str], numbers: Sequence[str]) -> Chunk:
         if self.strip:
             data = re.sub(rb'[' + re.escape(self.separator.encode()) + rb']+(?=\r?\n|$)', b'', data)
-        self._check_fields(data, path, line)
-        return Chunk(self._parse(data, path, line, [*text, *numbers], set(numbers)), path, line, data)
+        wanted, frame = [*text, *numbers], None
+        if self._plain and not (self.quote and b'"' in data):
+            frame = cells.parse(data, self.separator, self.columns, wanted, set(numbers))
+        if frame is None:
+            self._plain = False
+            self._check_fields(data, path, line)
+            frame = self._parse(data, path, line, wanted, set(numbers))
+        return Chunk(frame, path, line, data)
 
     def pieces(self, file: int) -> Iterator[tuple[tuple, int]]:
         path = self.paths[file]

@@ -14,9 +14,11 @@ from dlf_jax.data.schema import PADDING
 # Codes of what is no value.
 UNKNOWN, NULL, PAD = -1, -2, -3
 
-_EMPTY = np.uint64(0)
-_SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _FIRST_BITS = 10
+
+# For the two words of a string view. The low half of the first decides where short values go.
+_WORDS = (np.uint64(0xD6E8FEB89E3779B9), np.uint64(0xA0761D6478BD642F))
+_INLINE = 12  # bytes of the longest value that is inside its view
 
 # Odd, so that it has an inverse modulo 2^64.
 _BASE = 0xD6E8FEB86659FD93
@@ -27,7 +29,10 @@ class Dictionary:
     """Values with codes 0, 1, ... in the order in which they came; nulls have none.
 
     Values are told apart by 64-bit hashes: with 10^8 different values in one column the chance that
-    any two are taken for one is below 3 in 10,000.
+    any two are taken for one is below 3 in 10,000. Those of the same length up to 8 bytes never are.
+
+    The table of slots holds only codes; the hashes lie in the order of the codes, so those of frequent
+    values, which come early, lie together.
     """
 
     def __init__(self, values: pl.Series):
@@ -35,6 +40,7 @@ class Dictionary:
         self._dtype = values.dtype
         self._parts: list[pl.Series] = []
         self._size = 0
+        self._keys = np.zeros(1 << _FIRST_BITS, np.uint64)  # by code + 1; the first is of no value
         self._allocate(_FIRST_BITS)
         if len(values):
             self.add(values)
@@ -67,69 +73,87 @@ class Dictionary:
         missed = np.flatnonzero(codes == UNKNOWN)
         if missed.size:
             self._reserve(self._size + missed.size)
-            slots = self._claim(keys[missed])
+            first = self._size + 1
+            new = keys[missed]
+            self._keys[first : first + new.size] = new
+            slots = self._claim(first, new.size)
             # A value that comes several times has one slot; in reverse, its first row is left there.
-            rows = np.arange(missed.size, dtype=np.int32)
-            self._codes[slots[::-1]] = rows[::-1]
-            fresh = np.flatnonzero(self._codes[slots] == rows)
-            self._codes[slots[fresh]] = np.arange(self._size, self._size + fresh.size)
+            rows = np.arange(new.size, dtype=np.int32)
+            self._table[slots[::-1]] = rows[::-1]
+            fresh = np.flatnonzero(self._table[slots] == rows)
+            self._table[slots[fresh]] = np.arange(first, first + fresh.size)
+            self._keys[first : first + fresh.size] = new[fresh]
             self._size += fresh.size
             self._parts.append(values.gather(missed[fresh]).rename('value'))
-            codes[missed] = self._codes[slots]
+            codes[missed] = self._table[slots] - 1
         return codes
 
     def _allocate(self, bits: int) -> None:
         self._shift, self._mask = np.uint64(64 - bits), (1 << bits) - 1
-        self._keys = np.zeros(1 << bits, np.uint64)
-        self._codes = np.empty(1 << bits, np.int32)
+        self._table = np.zeros(1 << bits, np.int32)  # code + 1; 0 where free
 
     def _reserve(self, size: int) -> None:
         """Makes room for so many values, at most half of the slots taken."""
-        if 2 * size <= len(self._keys):
-            return
-        used = np.flatnonzero(self._keys)
-        keys, codes = self._keys[used], self._codes[used]
-        self._allocate((2 * size - 1).bit_length())
-        self._codes[self._claim(keys)] = codes
+        if size >= len(self._keys):
+            grown = np.empty(max(size + 1, len(self._keys) * 3 // 2), np.uint64)
+            grown[: self._size + 1] = self._keys[: self._size + 1]
+            self._keys = grown
+        if 2 * size > len(self._table):
+            self._allocate((2 * size - 1).bit_length())
+            self._claim(1, self._size)
 
     def _slots(self, keys: np.ndarray) -> np.ndarray:
-        return ((keys * _SPREAD) >> self._shift).astype(np.int64)
+        return (keys >> self._shift).view(np.int64)
 
     def _find(self, keys: np.ndarray) -> np.ndarray:
         slots = self._slots(keys)
-        found = self._keys[slots]
-        codes = self._codes[slots]
-        wrong = np.flatnonzero(found != keys)
+        held = self._table.take(slots)
+        wrong = np.flatnonzero(self._keys.take(held) != keys)
+        codes = held - 1
         codes[wrong] = UNKNOWN
-        # A slot that is taken by another key sends the search on; an empty one ends it.
-        going = wrong[found[wrong] != _EMPTY]
+        # A slot that is taken by another key sends the search on; a free one ends it.
+        going = wrong[held[wrong] > 0]
         while going.size:
-            slots[going] = (slots[going] + 1) & self._mask
-            at = slots[going]
-            found = self._keys[at]
-            hit = found == keys[going]
-            codes[going[hit]] = self._codes[at[hit]]
-            going = going[~hit & (found != _EMPTY)]
+            slots[going] = at = (slots[going] + 1) & self._mask
+            held = self._table[at]
+            hit = (self._keys[held] == keys[going]) & (held > 0)
+            codes[going[hit]] = held[hit] - 1
+            going = going[~hit & (held > 0)]
         return codes
 
-    def _claim(self, keys: np.ndarray) -> np.ndarray:
-        """A slot for each key that is not there yet, int64 [n]; the same one for the same key."""
+    def _claim(self, first: int, count: int) -> np.ndarray:
+        """Gives slots to `count` keys, from place `first` on, that have none yet; int64 [count], the same
+        one for the same key."""
+        keys = self._keys[first : first + count]
         slots = self._slots(keys)
-        going = np.arange(keys.size)
+        going = np.arange(count)
         while going.size:
             at = slots[going]
-            free = self._keys[at] == _EMPTY
+            free = self._table[at] == 0
             # Of several that want one slot the last written has it; the others go on.
-            self._keys[at[free]] = keys[going[free]]
-            going = going[self._keys[at] != keys[going]]
+            self._table[at[free]] = going[free] + first
+            going = going[self._keys[self._table[at]] != keys[going]]
             slots[going] = (slots[going] + 1) & self._mask
         return slots
 
 
 def _keys(values: pl.Series) -> np.ndarray:
-    """64-bit hashes, never 0; the same within one version of Polars, so they are not kept."""
-    keys = values.hash(1).to_numpy()
-    return np.maximum(keys, np.uint64(1))
+    """64-bit hashes; the same within one version of Polars, so they are not kept.
+
+    The high bits are good enough to be slots.
+    """
+    if values.dtype != pl.String:
+        return values.hash(1).to_numpy()
+    array = values.to_arrow(compat_level=pl.CompatLevel.newest())
+    _, views, *longer = array.buffers()
+    views = np.frombuffer(views, np.uint64).reshape(-1, 2)[array.offset : array.offset + len(array)]
+    keys = views[:, 0] * _WORDS[0]
+    keys += views[:, 1] * _WORDS[1]
+    if longer:
+        long = np.flatnonzero(views[:, 0].astype(np.uint32) > _INLINE)
+        if long.size:
+            keys[long] = values.gather(long).hash(1).to_numpy()
+    return keys
 
 
 def stable_hash(values: pl.Series) -> np.ndarray:

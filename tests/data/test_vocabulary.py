@@ -79,3 +79,14 @@ def test_id_table_knows_the_negative_codes():
     table = vocabulary.id_table(2, 10, np.array([3, 0]), 0, 1)
     codes = np.array([0, 1, UNKNOWN, NULL, vocabulary.PAD])
     assert table[codes].tolist() == [13, 10, 10, 11, -1]
+
+
+def test_values_of_all_lengths_are_told_apart():
+    """Short values are inside their views, long ones are not; a value has one code beside any others."""
+    values = [('ab' * 10)[:size] + end for size in range(17) for end in ('', 'x', '\0', 'ä')]
+    dictionary = Dictionary(pl.Series([], dtype=pl.String))
+    alone = [dictionary.add(pl.Series([value]))[0] for value in values]
+    distinct = list(dict.fromkeys(values))
+    assert alone == [distinct.index(value) for value in values]
+    assert dictionary.find(pl.Series([None, *values])[1:]).tolist() == alone
+    assert dictionary.find(pl.Series([None, *values])).tolist() == [NULL, *alone]
