@@ -3,8 +3,8 @@
     PEER/bin/python benchmarks/peer_torch.py serve SPEC.json
     PEER/bin/python benchmarks/peer_torch.py logits SPEC.json WEIGHTS.npz
 
-`serve` reads a command a line ("steps 10", "parts 5", "product", "end") and answers each with one JSON object a
-line; `logits` computes them with dlf_jax's weights. Imports nothing of dlf_jax.
+`serve` reads a command a line ("steps 10", "parts 5", "product", "end") and answers each with a line of
+JSON; `logits` computes them with dlf_jax's weights. Imports nothing of dlf_jax.
 """
 
 from __future__ import annotations

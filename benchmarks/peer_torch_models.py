@@ -117,16 +117,12 @@ class DLFLayer(nn.Module):
 class DLF(nn.Module):
     """The model of DLF's authors' repository (dlf_jax's variant `released`)."""
 
-    def __init__(
-        self, fields, *, embedding_size, layers, tokens, rank, hidden, head, batch_norm, dropout
-    ):
+    def __init__(self, fields, *, embedding_size, layers, tokens, rank, hidden, head, batch_norm, dropout):
         super().__init__()
         mlp = {'hidden': hidden, 'batch_norm': batch_norm, 'dropout': dropout}
         counts = [fields] + [3 * tokens] * layers
         self.layers = nn.ModuleList(
-            DLFLayer(
-                counts[i], fields, embedding_size, project=i > 0, tokens=tokens, rank=rank, **mlp
-            )
+            DLFLayer(counts[i], fields, embedding_size, project=i > 0, tokens=tokens, rank=rank, **mlp)
             for i in range(layers)
         )
         self.head = MLP(counts[-1] * embedding_size, head, 1, batch_norm, dropout)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 
@@ -110,10 +111,10 @@ class Trainer:
         return {'lookup': lookup, 'forward': forward, 'backward': jax.grad(forward, has_aux=True)}
 
     def flops(self) -> int:
-        """Floating-point operations of a step's matrix products (a multiplication and an addition count 2)."""
+        """Of a step's matrix products; a multiplication and an addition count 2."""
         batch = jax.eval_shape(lambda: self.batches[0])
         jaxpr = jax.make_jaxpr(self._programs()['backward'])(self.state.params, batch)
-        return _product_flops(jaxpr.jaxpr)
+        return product_flops(jaxpr.jaxpr)
 
 
 def product(size: int = 2048, repeats: int = 5) -> dict[str, float]:
@@ -139,7 +140,8 @@ def _median(run: Callable[[], Any], count: int) -> float:
     return float(np.median(seconds))
 
 
-def _product_flops(jaxpr: Any) -> int:
+def product_flops(jaxpr: jax.extend.core.Jaxpr) -> int:
+    """Of all matrix products in a program; of alternatives for several platforms, the first."""
     total = 0
     for equation in jaxpr.eqns:
         if equation.primitive.name == 'dot_general':
@@ -148,9 +150,10 @@ def _product_flops(jaxpr: Any) -> int:
             depth = int(np.prod([left[i] for i in contracted[0]]))
             total += 2 * depth * int(np.prod(equation.outvars[0].aval.shape))
         for value in equation.params.values():
-            inner = getattr(value, 'jaxpr', value)
+            inner = value[0] if isinstance(value, tuple) and value else value
+            inner = getattr(inner, 'jaxpr', inner)
             if hasattr(inner, 'eqns'):
-                total += _product_flops(inner)
+                total += product_flops(inner)
     return total
 
 
