@@ -1,0 +1,181 @@
+"""Our side of `step.py`: the train step of any model, at the orders of the process that starts it.
+
+    python -m benchmarks.step_ours SPEC.json
+
+Reads a command a line ("steps 10", "parts 5", "product", "end") and answers each with one JSON object a line.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.extend
+import jax.numpy as jnp
+import numpy as np
+
+from dlf_jax import models
+from dlf_jax.config import get_config
+from dlf_jax.data.schema import Field, Schema
+from dlf_jax.models import embedding
+from dlf_jax.training import optimizers, schedules
+from dlf_jax.training import state as states
+from dlf_jax.training import step as steps
+from dlf_jax.training.partition import Partitioner
+
+
+class Trainer:
+    """The state and the compiled, donating step that training runs, and the batches of a spec."""
+
+    def __init__(self, spec: dict[str, Any]):
+        self.spec = spec
+        self.model = models.build(spec['model'], **_tuples({**spec['variant_fields'], **spec['shape']}))
+        sizes = spec['sizes']
+        self.schema = Schema(
+            tuple(Field(f'f{i}', 'categorical', size=size) for i, size in enumerate(sizes)), 'label'
+        )
+        with np.load(spec['batches']) as arrays:
+            stacked = dict(arrays)
+        count, rows = stacked['label'].shape
+        self.batches = [{name: values[i] for name, values in stacked.items()} for i in range(count)]
+        self._compile(rows)
+        self.taken = 0
+
+    def _compile(self, rows: int) -> None:
+        config = get_config(self.spec['model'])
+        config.optimizer.learning_rate = self.spec['learning_rate']
+        config.optimizer.clip_norm = self.spec['clip_norm']
+        optimizer = optimizers.make(config, 1)
+        schedule = schedules.learning_rate(config, 1)
+        step = steps.make_train_step(self.model, self.schema, optimizer, schedule, self.spec['penalty'])
+        create = functools.partial(
+            states.create, model=self.model, schema=self.schema, optimizer=optimizer, std=self.spec['std']
+        )
+        self.partitioner = Partitioner(rows)
+        self.state = self.partitioner.make(create, np.int32(0))
+        self.step = self.partitioner.train(step)
+
+    def next_batch(self) -> dict[str, jax.Array]:
+        self.taken += 1
+        return self.partitioner.put(self.batches[self.taken % len(self.batches)])
+
+    def steps(self, count: int) -> dict[str, float]:
+        start = time.perf_counter()
+        for _ in range(count):
+            self.state, metrics = self.step(self.state, self.next_batch())
+        loss = float(metrics['loss'])
+        jax.block_until_ready(self.state)
+        return {'loss': loss, 'seconds': time.perf_counter() - start}
+
+    def parts(self, count: int) -> dict[str, float]:
+        """Seconds of one step's parts: differences of medians of programs of which each holds the one before.
+
+        A program compiled for a part alone may lack a fusion of the whole, and what it returns is
+        written to memory: the parts say where time goes, not what each costs to the millisecond.
+        """
+        programs = {name: jax.jit(program) for name, program in self._programs().items()}
+        batch = self.next_batch()
+        found: dict[str, float] = {}
+        for name, program in programs.items():
+            found[name] = _median(functools.partial(program, self.state.params, batch), count)
+        whole = [self.steps(1)['seconds'] for _ in range(count)]
+        found['update'] = float(np.median(whole))
+        names = list(found)
+        return {b: found[b] - (found[a] if a else 0.0) for a, b in zip([None, *names], names, strict=False)}
+
+    def _programs(self) -> dict[str, Callable]:
+        model, schema, penalty = self.model, self.schema, self.spec['penalty']
+        stats = self.state.batch_stats
+
+        def lookup(params, batch):
+            return embedding.lookup(params['tables'], batch, schema)
+
+        def forward(params, batch):
+            logits, changed = model.apply(
+                {'params': params['model'], 'batch_stats': stats},
+                lookup(params, batch),
+                train=True,
+                mask=batch['weight'] > 0,
+                rngs={'dropout': jax.random.key(0)},
+                mutable=['batch_stats', 'losses'],
+            )
+            loss = steps.cross_entropy(logits, batch['label'], batch['weight'])
+            return loss + steps.table_penalty(params['tables'], penalty), changed
+
+        return {'lookup': lookup, 'forward': forward, 'backward': jax.grad(forward, has_aux=True)}
+
+    def flops(self) -> int:
+        """Of a step's matrix products; a multiplication and an addition count 2."""
+        batch = jax.eval_shape(lambda: self.batches[0])
+        jaxpr = jax.make_jaxpr(self._programs()['backward'])(self.state.params, batch)
+        return product_flops(jaxpr.jaxpr)
+
+
+def product(size: int = 2048, repeats: int = 5) -> dict[str, float]:
+    """GFLOP/s of a large float32 product, the best of some."""
+    a = jnp.asarray(np.random.default_rng(0).normal(size=(size, size)).astype(np.float32))
+    multiply = jax.jit(jnp.matmul)
+    multiply(a, a).block_until_ready()
+    best = float('inf')
+    for _ in range(repeats):
+        start = time.perf_counter()
+        multiply(a, a).block_until_ready()
+        best = min(best, time.perf_counter() - start)
+    return {'gflops': 2 * size**3 / best / 1e9}
+
+
+def _median(run: Callable[[], Any], count: int) -> float:
+    jax.block_until_ready(run())
+    seconds = []
+    for _ in range(count):
+        start = time.perf_counter()
+        jax.block_until_ready(run())
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds))
+
+
+def product_flops(jaxpr: jax.extend.core.Jaxpr) -> int:
+    """Of all matrix products in a program; of alternatives for several platforms, the first."""
+    total = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == 'dot_general':
+            contracted, _ = equation.params['dimension_numbers']
+            left = equation.invars[0].aval.shape
+            depth = int(np.prod([left[i] for i in contracted[0]]))
+            total += 2 * depth * int(np.prod(equation.outvars[0].aval.shape))
+        for value in equation.params.values():
+            inner = value[0] if isinstance(value, tuple) and value else value
+            inner = getattr(inner, 'jaxpr', inner)
+            if hasattr(inner, 'eqns'):
+                total += product_flops(inner)
+    return total
+
+
+def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+
+
+def main() -> None:
+    with open(sys.argv[1]) as file:
+        trainer = Trainer(json.load(file))
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(trainer.state.params))
+    print(json.dumps({'parameters': parameters, 'flops': trainer.flops()}), flush=True)
+    for line in sys.stdin:
+        command, *count = line.split()
+        if command == 'end':
+            break
+        does = {'steps': trainer.steps, 'parts': trainer.parts, 'product': product}[command]
+        print(json.dumps(does(*map(int, count))), flush=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({'peak_bytes': peak, 'version': jax.__version__}), flush=True)
+
+
+if __name__ == '__main__':
+    main()
