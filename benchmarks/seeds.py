@@ -11,7 +11,6 @@ apart. The last line is a JSON object: seconds per round of both ways (medians),
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import runpy
 import statistics
@@ -22,12 +21,9 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from dlf_jax.config import build_model
 from dlf_jax.data.schema import Field, Schema
 from dlf_jax.training import replicas
-from dlf_jax.training import state as states
-from dlf_jax.training import step as steps
-from dlf_jax.training.partition import Partitioner
+from dlf_jax.training.learner import Learner
 
 FIELDS, VOCABULARY = 10, 5400
 CONFIG = Path(__file__).parents[1] / 'configs' / 'frappe.py'
@@ -60,21 +56,14 @@ class Contestant:
           batches: by seed.
         """
         self.seeds, self.batches = seeds, batches
-        model, optimizer = build_model(config), optimizers.make(config, 1)
-        schedule = schedules.learning_rate(config, 1)
         size = VOCABULARY // FIELDS
         schema = Schema(tuple(Field(f'f{i}', 'categorical', size=size) for i in range(FIELDS)), 'label')
-        self.partitioner = Partitioner(config.training.batch_size)
+        learner = Learner(config, schema, 1, config.training.batch_size)
+        self.partitioner = learner.partitioner
         count = self.count = len(seeds[0])
-        step = steps.make_train_step(model, schema, optimizer, schedule, config.embedding.penalty)
-        self.step = self.partitioner.train(replicas.together(step, count), count > 1)
-        create = functools.partial(
-            states.create, model=model, schema=schema, optimizer=optimizer, std=config.embedding.std
-        )
-        self.states = [
-            self.partitioner.make(replicas.together(create, count), replicas.stacked_seeds(stack))
-            for stack in seeds
-        ]
+        self.step = learner.train_step(count)
+        create = replicas.together(learner.create, count)
+        self.states = [self.partitioner.make(create, replicas.stacked_seeds(stack)) for stack in seeds]
 
     def run(self, count: int) -> float:
         """Seconds of `count` steps of every run."""

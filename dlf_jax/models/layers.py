@@ -194,7 +194,9 @@ def _normalise_last_backward(epsilon, residuals, dy):
 _normalise_last.defvjp(_normalise_last_forward, _normalise_last_backward)
 
 
-def dropout_mask(key: jax.Array, shape: tuple[int, ...], keep: float) -> jax.Array:
+def dropout_mask(
+    key: jax.Array, shape: tuple[int, ...], keep: float, first: jax.Array | int = 0
+) -> jax.Array:
     """Bernoulli(`keep`) draws: bool `shape`, a pure function of `key` and of the position.
 
     Two words are drawn from the key and each element's index is hashed with them (Wellons'
@@ -202,7 +204,7 @@ def dropout_mask(key: jax.Array, shape: tuple[int, ...], keep: float) -> jax.Arr
     `jax.random.bernoulli` at 4096 x 1200 on one CPU core. Not for anything but dropout.
     """
     seed = jax.random.bits(key, (2,), jnp.uint32)
-    index = jnp.zeros(shape, jnp.uint32)
+    index = jnp.full(shape, first, jnp.uint32)
     stride = 1
     # Index by index rather than a reshaped arange, which partitions badly over devices.
     for axis in reversed(range(len(shape))):
@@ -237,7 +239,11 @@ class Dropout(nn.Module):
         if self.rate == 0 or not mode.train:
             return x
         keep = 1 - self.rate
-        return jnp.where(dropout_mask(self.make_rng('dropout'), x.shape, keep), x / keep, 0)
+        first = 0
+        if mode.axis_name is not None:
+            # The same mask as for the whole batch: this device's part of it.
+            first = lax.axis_index(mode.axis_name).astype(jnp.uint32) * np.uint32(x.size % 2**32)
+        return jnp.where(dropout_mask(self.make_rng('dropout'), x.shape, keep, first), x / keep, 0)
 
 
 class MLP(nn.Module):

@@ -19,6 +19,7 @@ from dlf_jax.data import builders
 from dlf_jax.errors import UsageError, UserError
 from dlf_jax.serving.predict import Predictor
 from dlf_jax.training import loop, replicas
+from dlf_jax.training.learner import Learner
 from dlf_jax.training.replicas import Progress
 from dlf_jax.training.schedules import Plateau
 from dlf_jax.training.watch import LossWatch
