@@ -292,15 +292,15 @@ def main(argv: list[str]) -> int:
             result = modes[_MODE.value]()
     except UserError as error:
         print(f'error: {error}', file=sys.stderr, flush=True)
-        if isinstance(error, hosts.ProcessLost):
-            # At its exit Python would wait for them.
-            os._exit(1)
         if isinstance(error, Preempted):
+            hosts.leave()
             return EXIT_CODE
+        hosts.leave(error=str(error))
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         print('interrupted; the same command goes on from the last checkpoint', file=sys.stderr)
         return 130
+    hosts.leave()
     if hosts.is_first():
         print(json.dumps(result), flush=True)
     return 0

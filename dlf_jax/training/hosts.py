@@ -8,11 +8,16 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
+from jax._src import distributed  # the store has no public name
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
@@ -21,6 +26,8 @@ from dlf_jax.errors import UsageError, UserError
 _log = logging.getLogger(__name__)
 
 AUTO = 'auto'
+# What processes say of themselves in the coordination service's store: a count, or one of these.
+_ALIVE, _DONE, _FAILED = 'dlf_jax/alive', 'done', 'failed: '
 # Of what the first process tells the others at once.
 _MESSAGE_BYTES = 1 << 16
 
@@ -35,7 +42,11 @@ def start(config: ConfigDict) -> None:
     options = config.distributed
     if not options.coordinator:
         return
-    told = {'heartbeat_timeout_seconds': options.heartbeat_timeout, 'shutdown_timeout_seconds': 10}
+    # Our own watch notices first, and says so in a line; JAX's ends the process with a stack trace.
+    told = {
+        'heartbeat_timeout_seconds': 2 * options.heartbeat_timeout + 10,
+        'shutdown_timeout_seconds': options.heartbeat_timeout,
+    }
     if options.coordinator != AUTO:
         if options.processes < 1 or not 0 <= options.process < options.processes:
             raise UsageError(
@@ -56,6 +67,65 @@ def start(config: ConfigDict) -> None:
             f'other ({reason}); see that all are started, with the same address and their own numbers'
         ) from error
     _log.info('process %d of %d', jax.process_index(), jax.process_count())
+    watch = threading.Thread(target=_watch, args=(float(options.heartbeat_timeout),), daemon=True)
+    watch.start()
+
+
+def _watch(timeout: float) -> None:
+    """Ends this process where another one gives no sign of life, or has said that it failed.
+
+    A collective that waits for a process that is gone would wait for ever. Each process counts in the
+    coordination service's store, once a second, and looks at the others' counts.
+    """
+    client, mine, count = distributed.global_state.client, jax.process_index(), 0
+    seen = {i: ('', time.monotonic()) for i in range(jax.process_count()) if i != mine}
+    heard = time.monotonic()
+    while True:
+        count += 1
+        try:
+            client.key_value_set(f'{_ALIVE}/{mine}', str(count), allow_overwrite=True)
+            said = {int(key.rsplit('/', 1)[1]): value for key, value in client.key_value_dir_get(_ALIVE)}
+            heard = time.monotonic()
+        except jax.errors.JaxRuntimeError:
+            # The first process, which keeps the store, is gone, or was not heard this once.
+            if time.monotonic() - heard > min(timeout, 5):
+                _end('process 0 cannot be reached')
+            said = {}
+        for process, (last, moment) in seen.items():
+            found = said.get(process, last)
+            if found.startswith(_FAILED):
+                _end(f'process {process} stopped: {found.removeprefix(_FAILED)}')
+            if found == _DONE or found != last:
+                seen[process] = found, time.monotonic()
+            elif time.monotonic() - moment > timeout:
+                _end(f'process {process} has given no sign of life for {timeout:.0f} seconds')
+        time.sleep(1)
+
+
+def _end(reason: str) -> None:
+    print(f'error: {_lost(reason)}', file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+def _lost(reason: str) -> str:
+    return (
+        f'process {jax.process_index()} of {jax.process_count()}: {reason}; start all of them again, as '
+        'many as you like: they go on from the latest checkpoint'
+    )
+
+
+def leave(error: str = '') -> None:
+    """Tells the other processes that this one ends; with an error it does so at once, waiting for none."""
+    client = distributed.global_state.client
+    if client is None:
+        return
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+        said = f'{_FAILED}{error}' if error else _DONE
+        client.key_value_set(f'{_ALIVE}/{jax.process_index()}', said, allow_overwrite=True)
+    if error:
+        # The first process keeps the store: time for the others to look.
+        time.sleep(3)
+        os._exit(1)
 
 
 def is_first() -> bool:
@@ -110,12 +180,4 @@ def losses_explained() -> Iterator[None]:
         if jax.process_count() == 1:
             raise
         reason = str(error).strip().splitlines()[0][:200]
-        raise ProcessLost(
-            f'process {jax.process_index()} of {jax.process_count()}: another process is gone or cannot '
-            f'be reached ({reason}); start all of them again, as many as you like: they go on from the '
-            'latest checkpoint'
-        ) from error
-
-
-class ProcessLost(UserError):
-    """Other processes cannot be reached, and must not be waited for."""
+        raise UserError(_lost(f'another process is gone or cannot be reached ({reason})')) from error

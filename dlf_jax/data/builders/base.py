@@ -166,6 +166,8 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
             folder.parent.mkdir(parents=True, exist_ok=True)
             with locked(folder.parent / '.lock', wait=True):
                 if folder.exists():
+                    # By another process, meanwhile.
+                    self.info.read_from_directory(str(folder))
                     return
                 for left in folder.parent.glob('incomplete.*'):
                     shutil.rmtree(left)
