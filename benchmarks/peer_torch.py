@@ -65,14 +65,14 @@ class Trainer:
         self.optimizer.step()
 
     def steps(self, count: int) -> dict:
-        start = time.perf_counter()
+        start = clocks()
         for _ in range(count):
             self.optimizer.zero_grad()
             loss, total = self.loss(*self.next_batch())
             total.backward()
             self.update()
         # The loss of every step is nobody's business; that of the last one shows that it trains.
-        return {'loss': loss.item(), 'seconds': time.perf_counter() - start}
+        return {'loss': loss.item(), **since(start)}
 
     def parts(self, count: int) -> dict:
         """Seconds of one step's parts, medians."""
@@ -96,6 +96,16 @@ class Trainer:
             for name, seconds in zip(('lookup', 'forward', 'backward', 'update'), spans, strict=True):
                 found.setdefault(name, []).append(seconds)
         return {name: float(np.median(seconds)) for name, seconds in found.items()}
+
+
+def clocks() -> tuple[float, float]:
+    """Seconds on the wall, and of processor time in all threads of this process."""
+    return time.perf_counter(), time.process_time()
+
+
+def since(start: tuple[float, float]) -> dict[str, float]:
+    wall, processor = clocks()
+    return {'seconds': wall - start[0], 'processor_seconds': processor - start[1]}
 
 
 def product(size: int = 2048, repeats: int = 5) -> dict:

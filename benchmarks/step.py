@@ -10,8 +10,11 @@ whole table, the gradients clipped at norm 10, dense Adam. Each has a process an
 own (`peer_environment.sh` makes the peer's); they take short rounds by turns, one working while the
 other waits, so that noise of the machine falls on both. A round hands batches over from host memory, as
 training does. The last line is a JSON object: samples/s (medians over the rounds) and their ratio (the
-median of the rounds' own), seconds of a step by part, peak memory, the rate of a large matrix product
-on this machine and the share of it that the step's products reach.
+median of the rounds' own), seconds of a step by part, processor time, peak memory, the rate of a large
+matrix product on this machine and the share of it that the step's products reach.
+
+Where other work runs on the machine, `taskset -c 0` before the command, and `processor_ratio`, tell the
+most: threads that share a core with others' wait for each other, the peer's (OpenMP's) spinning.
 """
 
 from __future__ import annotations
@@ -103,15 +106,15 @@ def measure(sides: dict[str, Side], spec: dict[str, Any], options: argparse.Name
         # The first step compiles.
         side.ask('steps 2')
     rates: dict[str, list[float]] = {name: [] for name in sides}
+    processor: dict[str, list[float]] = {name: [] for name in sides}
     products = []
     for i in range(options.rounds):
         for name, side in sides.items():
             done = side.ask(f'steps {options.steps}')
             rates[name].append(options.steps * spec['batch_size'] / done['seconds'])
-            print(
-                f'round {i}: {name} {rates[name][-1]:,.0f} samples/s, loss {done["loss"]:.4f}',
-                file=sys.stderr,
-            )
+            processor[name].append(done['processor_seconds'] / options.steps)
+            told = f'{rates[name][-1]:,.0f} samples/s, loss {done["loss"]:.4f}'
+            print(f'round {i}: {name} {told}', file=sys.stderr)
         products += [side.ask('product')['gflops'] for side in sides.values()]
     parts = {name: side.ask(f'parts {options.steps}') for name, side in sides.items()}
     ends = {name: side.end() for name, side in sides.items()}
@@ -124,6 +127,7 @@ def measure(sides: dict[str, Side], spec: dict[str, Any], options: argparse.Name
         'parameters': parameters.pop(),
         'samples_per_second': round(rate['ours']),
         'step_ms_by_part': {part: round(1e3 * seconds, 1) for part, seconds in parts['ours'].items()},
+        'step_processor_ms': round(1e3 * median(processor['ours']), 1),
         'peak_bytes': ends['ours']['peak_bytes'],
         'jax': ends['ours']['version'],
         'product_gflops': round(gflops, 1),
@@ -136,10 +140,11 @@ def measure(sides: dict[str, Side], spec: dict[str, Any], options: argparse.Name
             'peer': f'torch {ends["peer"]["version"]}, Adam {options.peer_adam}',
             'peer_samples_per_second': round(rate['peer']),
             'peer_step_ms_by_part': {part: round(1e3 * s, 1) for part, s in parts['peer'].items()},
+            'peer_step_processor_ms': round(1e3 * median(processor['peer']), 1),
             'peer_peak_bytes': ends['peer']['peak_bytes'],
             'ratio': round(median(ratios), 2),
-            # Under other work the peer's threads wait for each other longest: this is the fairer one then.
             'ratio_of_fastest': round(max(rates['ours']) / max(rates['peer']), 2),
+            'processor_ratio': round(median(processor['peer']) / median(processor['ours']), 2),
             'ratio_range': [round(min(ratios), 2), round(max(ratios), 2)],
         }
     return result

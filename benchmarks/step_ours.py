@@ -66,12 +66,12 @@ class Trainer:
         return self.partitioner.put(self.batches[self.taken % len(self.batches)])
 
     def steps(self, count: int) -> dict[str, float]:
-        start = time.perf_counter()
+        start = clocks()
         for _ in range(count):
             self.state, metrics = self.step(self.state, self.next_batch())
         loss = float(metrics['loss'])
         jax.block_until_ready(self.state)
-        return {'loss': loss, 'seconds': time.perf_counter() - start}
+        return {'loss': loss, **since(start)}
 
     def parts(self, count: int) -> dict[str, float]:
         """Seconds of one step's parts: differences of medians of programs of which each holds the one before.
@@ -115,6 +115,16 @@ class Trainer:
         batch = jax.eval_shape(lambda: self.batches[0])
         jaxpr = jax.make_jaxpr(self._programs()['backward'])(self.state.params, batch)
         return product_flops(jaxpr.jaxpr)
+
+
+def clocks() -> tuple[float, float]:
+    """Seconds on the wall, and of processor time in all threads of this process."""
+    return time.perf_counter(), time.process_time()
+
+
+def since(start: tuple[float, float]) -> dict[str, float]:
+    wall, processor = clocks()
+    return {'seconds': wall - start[0], 'processor_seconds': processor - start[1]}
 
 
 def product(size: int = 2048, repeats: int = 5) -> dict[str, float]:
