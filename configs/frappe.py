@@ -21,7 +21,16 @@ MODELS = {
     'deepfm': {'dropout': 0.2},
     # One layer: deeper stacks overfit these 200,000 rows, and so do normalised tokens.
     'dlf': {'layers': 1, 'implicit_hidden': (400,), 'dropout': 0.4, 'layer_norm': False},
-    'edcn': {'layers': 3, 'tau': 5.0, 'dropout': 0.3},
+    # BatchNorm on the gated streams and nowhere else, and cross layers that do not add their input:
+    # the leaderboard's form. With the papers' (BatchNorm in the deep layers alone) AUC ends at 0.980.
+    'edcn': {
+        'layers': 3,
+        'tau': 5.0,
+        'dropout': 0.3,
+        'residual': False,
+        'gate_norm': True,
+        'batch_norm': False,
+    },
     'finalmlp': {
         'hidden_1': (400,),
         'hidden_2': (100,),
@@ -40,11 +49,14 @@ MODELS = {
     },
     'mlp': {'dropout': 0.2},
     'pnn': {'dropout': 0.3, 'batch_norm': False},
+    # At the penalty of the leaderboard's best run, 0.05, the third order wakes so slowly that the
+    # learning rate may drop first: AUC 0.944 here, and in seven of its nine runs of three to five
+    # layers. At 0.01, with which all of its runs are above 0.976: 0.981.
     'sam': {'block': '3a', 'layers': 4, 'dropout': 0.2},
     'xdeepfm': {'cin': (64,), 'dropout': 0.2},
 }
 # lambda of the embedding penalty, where it is not 0.05.
-PENALTIES = {'afm': 1e-5, 'afn': 1e-3, 'finalnet': 0.1, 'fm': 5e-6, 'lr': 5e-6, 'xdeepfm': 0.1}
+PENALTIES = {'afm': 1e-5, 'afn': 1e-3, 'finalnet': 0.1, 'fm': 5e-6, 'lr': 5e-6, 'sam': 0.01, 'xdeepfm': 0.1}
 
 
 def get_config(model: str = 'dlf') -> ConfigDict:
