@@ -15,13 +15,31 @@ from dlf_jax import config as defaults
 MODELS = {
     'afm': {'attention_size': 128, 'dropout': 0.1},
     'afn': {'neurons': 1000, 'hidden': (400,), 'dropout': 0.4},
-    'autoint': {'attention_size': 128, 'layers': 6, 'heads': 4},
+    # Half the leaderboard's width (128) and depth (6), a tenth of the work, with the LayerNorm, the scale
+    # and the dropout of its AutoInt+: AUC 0.9826 in 25 epochs, where its own took 29 to 0.9828.
+    'autoint': {
+        'attention_size': 64,
+        'layers': 3,
+        'heads': 4,
+        'layer_norm': True,
+        'scale': True,
+        'dropout': 0.1,
+    },
     'dcn': {'dropout': 0.2},
     'dcnv2': {'cross_layers': 4, 'dropout': 0.4},
     'deepfm': {'dropout': 0.2},
     # One layer: deeper stacks overfit these 200,000 rows, and so do normalised tokens.
     'dlf': {'layers': 1, 'implicit_hidden': (400,), 'dropout': 0.4, 'layer_norm': False},
-    'edcn': {'layers': 3, 'tau': 5.0, 'dropout': 0.3},
+    # BatchNorm on the gated streams and nowhere else, and cross layers that do not add their input:
+    # the leaderboard's form. With the papers' (BatchNorm in the deep layers alone) AUC ends at 0.980.
+    'edcn': {
+        'layers': 3,
+        'tau': 5.0,
+        'dropout': 0.3,
+        'residual': False,
+        'gate_norm': True,
+        'batch_norm': False,
+    },
     'finalmlp': {
         'hidden_1': (400,),
         'hidden_2': (100,),
@@ -40,11 +58,14 @@ MODELS = {
     },
     'mlp': {'dropout': 0.2},
     'pnn': {'dropout': 0.3, 'batch_norm': False},
+    # At the penalty of the leaderboard's best run, 0.05, the third order wakes so slowly that the
+    # learning rate may drop first: AUC 0.944 here, and in seven of its nine runs of three to five
+    # layers. At 0.01, with which all of its runs are above 0.976: 0.981.
     'sam': {'block': '3a', 'layers': 4, 'dropout': 0.2},
     'xdeepfm': {'cin': (64,), 'dropout': 0.2},
 }
 # lambda of the embedding penalty, where it is not 0.05.
-PENALTIES = {'afm': 1e-5, 'afn': 1e-3, 'finalnet': 0.1, 'fm': 5e-6, 'lr': 5e-6, 'xdeepfm': 0.1}
+PENALTIES = {'afm': 1e-5, 'afn': 1e-3, 'finalnet': 0.1, 'fm': 5e-6, 'lr': 5e-6, 'sam': 0.01, 'xdeepfm': 0.1}
 
 
 def get_config(model: str = 'dlf') -> ConfigDict:

@@ -13,12 +13,20 @@ from dlf_jax import config as defaults
 
 # The leaderboards' settings; DLF's are our own.
 MODELS = {
-    'afn': {'neurons': 800, 'hidden': (200,), 'dropout': 0.4},
+    'afn': {'neurons': 800, 'hidden': (200,), 'dropout': 0.4, 'batch_norm': False},
     'autoint': {'attention_size': 128, 'layers': 2, 'heads': 4, 'layer_norm': True, 'scale': True},
     'dcnv2': {'cross_layers': 5},
     'dcn': {'cross_layers': 4},
     'deepfm': {'dropout': 0.3},
-    'edcn': {'layers': 2, 'dropout': 0.1, 'tau': 1.0},
+    # The leaderboard's has no regulation at all; this is the form that it has on Frappe.
+    'edcn': {
+        'layers': 2,
+        'dropout': 0.1,
+        'tau': 1.0,
+        'residual': False,
+        'gate_norm': True,
+        'batch_norm': False,
+    },
     'finalmlp': {
         'hidden_1': (400,),
         'dropout_1': 0.4,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from dlf_jax.models.fields import check_positive, check_rate, check_widths
 from dlf_jax.models.interactions import linear_terms
-from dlf_jax.models.layers import MLP, Dense, Dropout, LayerNorm, Mode
+from dlf_jax.models.layers import MLP, Dense, Dropout, LayerNorm, Mode, kernel_init
 
 
 class AutoInt(nn.Module):
@@ -131,17 +131,32 @@ class _InteractingLayer(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
-        def project(name):
-            return Dense(self.attention_size, use_bias=False, name=name)(x)
-
-        def split(projected):
-            return projected.reshape(*x.shape[:2], self.heads, -1)
-
-        query, key, value = (split(project(name)) for name in ('query', 'key', 'value'))
+        batch, fields, width = x.shape
+        names = ('query', 'key', 'value', *(('residual',) if self.project_residual else ()))
+        kernels = [_Kernel((width, self.attention_size), name=name)() for name in names]
+        # One product for all, and heads before fields once for all: many small transpositions would
+        # take as long as the rest of the layer.
+        projected = x.reshape(-1, width) @ jnp.concatenate(kernels, 1)
+        projected = projected.reshape(batch, fields, len(names) * self.heads, -1)
+        query, key, value, *residual = jnp.split(jnp.swapaxes(projected, 1, 2), len(names), axis=1)
         if self.scale:
             query *= (self.attention_size // self.heads) ** -0.5
-        weights = nn.softmax(jnp.einsum('bmhc,bkhc->bhmk', query, key))
+        weights = nn.softmax(query @ jnp.swapaxes(key, 2, 3))
         weights = Dropout(self.dropout, name='dropout_0')(weights, mode)
-        attended = jnp.einsum('bhmk,bkhc->bmhc', weights, value).reshape(*x.shape[:2], -1)
-        attended += project('residual') if self.project_residual else x
+        attended = weights @ value
+        if residual:
+            attended += residual[0]
+        attended = jnp.swapaxes(attended, 1, 2).reshape(batch, fields, -1)
+        if not residual:
+            attended += x
         return nn.relu(LayerNorm(name='norm')(attended) if self.layer_norm else attended)
+
+
+class _Kernel(nn.Module):
+    """`kernel`, float32 of the given shape, under the name that a Dense would give it."""
+
+    shape: tuple[int, int]
+
+    @nn.compact
+    def __call__(self) -> jax.Array:
+        return self.param('kernel', kernel_init, self.shape)
