@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from dlf_jax.models.fields import check_positive, check_rate
 from dlf_jax.models.interactions import linear_terms, pair_products
-from dlf_jax.models.layers import Dense, Dropout, Mode
+from dlf_jax.models.layers import Dense, Dropout, Mode, softmax
 
 
 class AFM(nn.Module):
@@ -68,7 +68,7 @@ class AFM(nn.Module):
         pairs = pair_products(rows['embedding'])
         hidden = nn.relu(Dense(self.attention_size, name='attention')(pairs))
         scores = Dense(1, use_bias=False, name='score')(hidden)
-        weights = nn.softmax(scores, axis=1)
+        weights = softmax(scores, axis=1)
         weights = Dropout(self.attention_dropout, name='attention_dropout_0')(weights, mode)
         pooled = Dropout(self.dropout, name='dropout_0')(jnp.sum(weights * pairs, 1), mode)
         second_order = Dense(1, use_bias=False, name='pool')(pooled)[:, 0]

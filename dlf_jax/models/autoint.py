@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from dlf_jax.models.fields import check_positive, check_rate, check_widths
 from dlf_jax.models.interactions import linear_terms
-from dlf_jax.models.layers import MLP, Dense, Dropout, LayerNorm, Mode, kernel_init
+from dlf_jax.models.layers import MLP, Dense, Dropout, LayerNorm, Mode, kernel_init, softmax
 
 
 class AutoInt(nn.Module):
@@ -141,7 +141,7 @@ class _InteractingLayer(nn.Module):
         query, key, value, *residual = jnp.split(jnp.swapaxes(projected, 1, 2), len(names), axis=1)
         if self.scale:
             query *= (self.attention_size // self.heads) ** -0.5
-        weights = nn.softmax(query @ jnp.swapaxes(key, 2, 3))
+        weights = softmax(query @ jnp.swapaxes(key, 2, 3))
         weights = Dropout(self.dropout, name='dropout_0')(weights, mode)
         attended = weights @ value
         if residual:

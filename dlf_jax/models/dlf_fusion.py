@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from dlf_jax.models.dlf_blocks import Block
-from dlf_jax.models.layers import MLP, Dense, LayerNorm, Mode, stacked_kernel_init
+from dlf_jax.models.layers import MLP, Dense, LayerNorm, Mode, softmax, stacked_kernel_init
 
 
 def attend(query: jax.Array, key: jax.Array, value: jax.Array, heads: int) -> jax.Array:
@@ -29,7 +29,7 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array, heads: int) -> ja
     # (42) against 20 (54) at B 2000, i 48, j 16, d 64.
     for q, k, v in zip(*(jnp.split(x, heads, axis=-1) for x in (query, key, value)), strict=True):
         scores = (q * q.shape[-1] ** -0.5) @ jnp.swapaxes(k, 1, 2)
-        outputs.append(nn.softmax(scores) @ v)
+        outputs.append(softmax(scores) @ v)
     return jnp.concatenate(outputs, axis=-1)
 
 
@@ -144,7 +144,7 @@ class GateFusion(nn.Module):
     def __call__(self, blocks: Sequence[jax.Array], state: jax.Array, mode: Mode) -> jax.Array:
         del state, mode
         pooled = jnp.concatenate([jnp.mean(block, axis=1) for block in blocks], axis=-1)
-        gates = nn.softmax(Dense(len(blocks), name='gate')(pooled))
+        gates = softmax(Dense(len(blocks), name='gate')(pooled))
         fused = sum(gates[:, i, None, None] * block for i, block in enumerate(blocks))
         return jnp.concatenate([*blocks, fused], axis=1)
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from dlf_jax.models.fields import check_choice, check_positive, check_rate
-from dlf_jax.models.layers import MLP, BatchNorm, Dense, Mode, kernel_init
+from dlf_jax.models.layers import MLP, BatchNorm, Dense, Mode, kernel_init, softmax
 
 BRIDGES = ('hadamard', 'add', 'concat', 'attention')
 
@@ -35,7 +35,7 @@ class Regulation(nn.Module):
         outputs = []
         for stream in ('cross', 'deep'):
             gate = self.param(f'{stream}_gate', nn.initializers.ones, (self.fields,))
-            weights = jnp.repeat(nn.softmax(gate / self.tau), x.shape[1] // self.fields)
+            weights = jnp.repeat(softmax(gate / self.tau), x.shape[1] // self.fields)
             output = x * weights
             outputs.append(BatchNorm(name=f'{stream}_norm')(output, mode) if self.norm else output)
         return outputs
@@ -91,7 +91,7 @@ class Bridge(nn.Module):
         streams = jnp.stack([cross, deep], axis=1)
         width = cross.shape[1] if self.channel_attention else 1
         scores = Dense(width, use_bias=False, name='score')(nn.relu(dense(streams)))
-        weights = nn.softmax(scores, axis=2 if self.channel_attention else 1)
+        weights = softmax(scores, axis=2 if self.channel_attention else 1)
         return jnp.sum(weights * streams, axis=1)
 
 

@@ -139,7 +139,8 @@ class FinalNet(nn.Module):
             outputs.append(block(features.reshape(features.shape[0], -1), mode))
         logits = sum(outputs) / self.blocks
         if train and self.blocks == 2:
-            target = lax.stop_gradient(nn.sigmoid(logits))
+            outputs = [output.astype(jnp.float32) for output in outputs]
+            target = lax.stop_gradient(nn.sigmoid(logits.astype(jnp.float32)))
             losses = sum(optax.sigmoid_binary_cross_entropy(output, target) for output in outputs)
             mean, _ = masked_moments(losses[:, None], mode)
             self.sow('losses', 'distillation', mean[0])

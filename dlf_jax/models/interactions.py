@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlf_jax.models.layers import Dense, kernel_init, stacked_kernel_init
+from dlf_jax.models.layers import Dense, kernel_init, softmax, stacked_kernel_init
 
 
 def linear_terms(rows: Mapping[str, jax.Array]) -> jax.Array:
@@ -128,6 +128,6 @@ class MixtureCross(nn.Module):
             low = jnp.tanh(jnp.einsum('bkr,ksr->bks', low, c))
             # The gates sum to 1, so x_0 and the bias leave the sum over experts, and U is applied
             # after it: no [B, K, D] is made.
-            low *= nn.softmax(x @ gate)[..., None]
+            low *= softmax(x @ gate)[..., None]
             x = first * (jnp.einsum('bks,kds->bd', low, u) + bias) + x
         return x

@@ -1,6 +1,7 @@
 """Blocks that two models or more are built from.
 
-All are pure `flax.linen` modules in float32. A block whose behaviour depends on the call (training
+All are pure `flax.linen` modules, in the dtype that they are called in; norms and softmax compute in
+float32. A block whose behaviour depends on the call (training
 or not, padding, devices) takes a `Mode` as its last argument.
 """
 
@@ -35,6 +36,11 @@ class Mode:
     train: bool = False
     mask: jax.Array | None = None
     axis_name: str | None = None
+
+
+def softmax(x: jax.Array, axis: int = -1) -> jax.Array:
+    """Softmax over an axis, in float32 whatever the dtype of `x`, which is the result's."""
+    return nn.softmax(x.astype(jnp.float32), axis).astype(x.dtype)
 
 
 def masked_moments(x: jax.Array, mode: Mode) -> tuple[jax.Array, jax.Array]:
@@ -137,6 +143,8 @@ class BatchNorm(nn.Module):
         bias = self.param('bias', nn.initializers.zeros, shape)
         running_mean = self.variable('batch_stats', 'mean', jnp.zeros, shape, jnp.float32)
         running_var = self.variable('batch_stats', 'var', jnp.ones, shape, jnp.float32)
+        dtype = x.dtype
+        x, scale, bias = (array.astype(jnp.float32) for array in (x, scale, bias))
         if not mode.train:
             factor = scale * lax.rsqrt(running_var.value + self.epsilon)
             y = (x - running_mean.value) * factor + bias
@@ -145,7 +153,7 @@ class BatchNorm(nn.Module):
             if not self.is_initializing():
                 for running, value in ((running_mean, mean), (running_var, variance)):
                     running.value = self.momentum * running.value + (1 - self.momentum) * value
-        return y
+        return y.astype(dtype)
 
 
 class LayerNorm(nn.Module):
@@ -164,7 +172,8 @@ class LayerNorm(nn.Module):
         shape = (x.shape[-1],)
         scale = self.param('scale', nn.initializers.ones, shape)
         bias = self.param('bias', nn.initializers.zeros, shape)
-        return _normalise_last(x, scale, bias, self.epsilon)
+        arrays = (array.astype(jnp.float32) for array in (x, scale, bias))
+        return _normalise_last(*arrays, self.epsilon).astype(x.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))

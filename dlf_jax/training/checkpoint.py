@@ -72,6 +72,11 @@ class Checkpoints:
         with writing(f'checkpoints in {folder}'):
             self._manager = ocp.CheckpointManager(
                 folder.absolute(),
+                # Named, so that what is saved can be asked for its shapes before anything is read.
+                item_handlers={
+                    'state': ocp.StandardCheckpointHandler(),
+                    'progress': ocp.JsonCheckpointHandler(),
+                },
                 options=ocp.CheckpointManagerOptions(
                     # The one before the latest too, in case the latest is damaged.
                     preservation_policy=policies.AnyPreservationPolicy(

@@ -75,7 +75,8 @@ def _watch(timeout: float) -> None:
     """Ends this process where another one gives no sign of life, or has said that it failed.
 
     A collective that waits for a process that is gone would wait for ever. Each process counts in the
-    coordination service's store, once a second, and looks at the others' counts.
+    coordination service's store, once a second, and looks at the others' counts. Where the first
+    process is lost, which keeps the store, JAX mostly is faster and ends the others itself.
     """
     client, mine, count = distributed.global_state.client, jax.process_index(), 0
     seen = {i: ('', time.monotonic()) for i in range(jax.process_count()) if i != mine}

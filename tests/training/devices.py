@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dlf_jax import models
+from dlf_jax.config import get_config
 from dlf_jax.training.learner import Learner
 from dlf_jax.training.partition import is_table_rows
 from tests.training.test_step import SCHEMA, batch_of, config_of
@@ -24,15 +25,9 @@ SMALL = {
 
 def small(model='mlp', **changes):
     """Changes are large, and follow the gradients' sizes and not the signs of their rounding."""
-    config = config_of(model, optimizer__eps=1.0, optimizer__learning_rate=0.1, embedding__penalty=0.01)
-    config.model.update({key: value for key, value in SMALL.items() if key in config.model})
-    for key, value in changes.items():
-        *sections, name = key.split('__')
-        found = config
-        for section in sections:
-            found = found[section]
-        found[name] = value
-    return config
+    large = {'optimizer__eps': 1.0, 'optimizer__learning_rate': 0.1, 'embedding__penalty': 0.01}
+    fields = {f'model__{key}': value for key, value in SMALL.items() if key in get_config(model).model}
+    return config_of(model, **{**large, **fields, **changes})
 
 
 def train(config, devices, steps=3):

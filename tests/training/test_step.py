@@ -30,8 +30,11 @@ def config_of(model='mlp', **changes):
     if model == 'mlp':
         config.model.hidden = (8,)
     for key, value in changes.items():
-        section, name = key.split('__')
-        config[section][name] = value
+        *sections, name = key.split('__')
+        found = config
+        for section in sections:
+            found = found[section]
+        found[name] = value
     return config
 
 
