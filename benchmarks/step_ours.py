@@ -19,15 +19,13 @@ import jax
 import jax.extend
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from dlf_jax import models
 from dlf_jax.config import get_config
 from dlf_jax.data.schema import Field, Schema
 from dlf_jax.models import embedding
-from dlf_jax.training import optimizers, schedules
-from dlf_jax.training import state as states
-from dlf_jax.training import step as steps
-from dlf_jax.training.partition import Partitioner
+from dlf_jax.training.learner import Learner
 
 
 class Trainer:
@@ -48,18 +46,16 @@ class Trainer:
         self.taken = 0
 
     def _compile(self, rows: int) -> None:
-        config = get_config(self.spec['model'])
-        config.optimizer.learning_rate = self.spec['learning_rate']
-        config.optimizer.clip_norm = self.spec['clip_norm']
-        optimizer = optimizers.make(config, 1)
-        schedule = schedules.learning_rate(config, 1)
-        step = steps.make_train_step(self.model, self.schema, optimizer, schedule, self.spec['penalty'])
-        create = functools.partial(
-            states.create, model=self.model, schema=self.schema, optimizer=optimizer, std=self.spec['std']
-        )
-        self.partitioner = Partitioner(rows)
-        self.state = self.partitioner.make(create, np.int32(0))
-        self.step = self.partitioner.train(step)
+        spec = self.spec
+        config = get_config(spec['model'])
+        config.model.update(_tuples({**spec['variant_fields'], **spec['shape']}))
+        config.optimizer.learning_rate, config.optimizer.clip_norm = spec['learning_rate'], spec['clip_norm']
+        config.embedding.penalty, config.embedding.std = spec['penalty'], spec['std']
+        config.optimizer.tables = spec.get('tables', 'adam')
+        learner = Learner(config, self.schema, 1, rows)
+        self.partitioner = learner.partitioner
+        self.state = self.partitioner.make(learner.create, np.int32(0))
+        self.step = learner.train_step(1)
 
     def next_batch(self) -> dict[str, jax.Array]:
         self.taken += 1
@@ -105,8 +101,10 @@ class Trainer:
                 rngs={'dropout': jax.random.key(0)},
                 mutable=['batch_stats', 'losses'],
             )
-            loss = steps.cross_entropy(logits, batch['label'], batch['weight'])
-            return loss + steps.table_penalty(params['tables'], penalty), changed
+            losses = optax.sigmoid_binary_cross_entropy(logits, batch['label'])
+            loss = jnp.sum(losses * batch['weight']) / jnp.sum(batch['weight'])
+            squares = sum(jnp.sum(jnp.square(part)) for part in jax.tree.leaves(params['tables']))
+            return loss + 0.5 * penalty * squares, changed
 
         return {'lookup': lookup, 'forward': forward, 'backward': jax.grad(forward, has_aux=True)}
 

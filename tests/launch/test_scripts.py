@@ -1,0 +1,38 @@
+"""The scripts and manifests of `launch/`, as far as they can be tried without what they are for."""
+
+import json
+import os
+import subprocess
+
+import yaml
+
+from tests.conftest import ROOT, TINY
+
+
+def test_the_jobset_is_one_and_its_command_is_ours():
+    jobset = yaml.safe_load((ROOT / 'launch' / 'jobset.yaml').read_text())
+    assert (jobset['apiVersion'], jobset['kind']) == ('jobset.x-k8s.io/v1alpha2', 'JobSet')
+    (job,) = jobset['spec']['replicatedJobs']
+    spec = job['template']['spec']
+    assert spec['completionMode'] == 'Indexed'
+    pod = spec['template']['spec']
+    (container,) = pod['containers']
+    _, _, line = container['command']
+    name = jobset['metadata']['name']
+    # The first pod's name, as the headless service of a JobSet gives it.
+    assert f'coordinator={name}-{job["name"]}-0-0.{name}:{container["ports"][0]["containerPort"]}' in line
+    assert f'processes={spec["completions"]}' in line
+    assert spec['completions'] == spec['parallelism']
+    assert {m['name'] for m in container['volumeMounts']} == {v['name'] for v in pod['volumes']}
+    flags = [word for word in line.split() if word.startswith('--')]
+    keys = {flag.split('=')[0] for flag in flags}
+    assert keys >= {'--config', '--workdir', '--data_dir', '--config.distributed.process'}
+
+
+def test_processes_on_this_machine(tmp_path, data_dir):
+    environment = {**os.environ, 'VENV': os.environ.get('VIRTUAL_ENV', str(ROOT / '.venv'))}
+    line = ['launch/processes.sh', '2', *TINY, f'--workdir={tmp_path}', f'--data_dir={data_dir}']
+    done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result['valid']['rows'] == 600
