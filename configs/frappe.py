@@ -14,7 +14,15 @@ from dlf_jax import config as defaults
 # The leaderboards' settings; DLF's are our own.
 MODELS = {
     'afm': {'attention_size': 128, 'dropout': 0.1},
-    'afn': {'neurons': 1000, 'hidden': (400,), 'dropout': 0.4},
+    # A fifth of the leaderboard's 1000 logarithmic neurons, and of the work: AUC 0.981 all the same.
+    # `deep_dropout` is AFN+'s.
+    'afn': {
+        'neurons': 200,
+        'hidden': (400,),
+        'dropout': 0.4,
+        'deep_dropout': 0.2,
+        'batch_norm': False,
+    },
     # Half the leaderboard's width (128) and depth (6), a tenth of the work, with the LayerNorm, the scale
     # and the dropout of its AutoInt+: AUC 0.9826 in 25 epochs, where its own took 29 to 0.9828.
     'autoint': {
