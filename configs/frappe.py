@@ -11,10 +11,18 @@ from ml_collections import ConfigDict
 
 from dlf_jax import config as defaults
 
-# The leaderboards' settings; DLF's are our own.
+# The leaderboards' settings, except where said; DLF's and Wukong's are our own.
 MODELS = {
     'afm': {'attention_size': 128, 'dropout': 0.1},
-    'afn': {'neurons': 1000, 'hidden': (400,), 'dropout': 0.4},
+    # A fifth of the leaderboard's 1000 logarithmic neurons, and of the work: AUC 0.981 all the same.
+    # `deep_dropout` is AFN+'s.
+    'afn': {
+        'neurons': 200,
+        'hidden': (400,),
+        'dropout': 0.4,
+        'deep_dropout': 0.2,
+        'batch_norm': False,
+    },
     # Half the leaderboard's width (128) and depth (6), a tenth of the work, with the LayerNorm, the scale
     # and the dropout of its AutoInt+: AUC 0.9826 in 25 epochs, where its own took 29 to 0.9828.
     'autoint': {
@@ -62,6 +70,9 @@ MODELS = {
     # learning rate may drop first: AUC 0.944 here, and in seven of its nine runs of three to five
     # layers. At 0.01, with which all of its runs are above 0.976: 0.981.
     'sam': {'block': '3a', 'layers': 4, 'dropout': 0.2},
+    # The library's form, four times as fast as the paper's on a CPU. Two layers instead of three took
+    # AUC from 0.9831 to 0.9835, a dropout of 0.4 (with three) to 0.9801.
+    'wukong': {'form': 'flat', 'layers': 2, 'dropout': 0.2},
     'xdeepfm': {'cin': (64,), 'dropout': 0.2},
 }
 # lambda of the embedding penalty, where it is not 0.05.
