@@ -133,7 +133,8 @@ class _Training:
         return {seed: run for seed, run in stack.items() if not run.plateau.exhausted(self.config)}
 
     def _train(self, checkpoints: Checkpoints) -> Runs:
-        state, runs = self._begin(checkpoints)
+        with self.preemption.nothing_to_lose(checkpoints.wait):
+            state, runs = self._begin(checkpoints)
         if not self._pending(runs) and not self._going(runs):
             return runs
         step, batch_size = replicas.steps_taken(runs), self.config.training.batch_size
