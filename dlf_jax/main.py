@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import os
+import platform
 import re
 import sys
 import time
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import tqdm
 from absl import app, flags
 from absl import logging as absl_logging
@@ -53,6 +55,7 @@ def train() -> dict[str, Any]:
     """Prepares where needed, trains, evaluates; or tells the result of a finished run."""
     config = _config()
     workdir = _workdir()
+    _keep_compiled()
     hosts.start(config)
     with contextlib.ExitStack() as stack, hosts.losses_explained():
 
@@ -72,6 +75,17 @@ def train() -> dict[str, Any]:
         hosts.agree(lambda: workdir.finish(result))
     _tell(result)
     return result
+
+
+def _keep_compiled() -> None:
+    """Has JAX keep what takes it a second or more to compile, for the next run of the same program.
+
+    By machine, because programs for CPUs are made for the one that compiles them; JAX's own setting
+    (`JAX_COMPILATION_CACHE_DIR`) goes first.
+    """
+    if not jax.config.jax_compilation_cache_dir:
+        folder = Path(_DATA_DIR.value).expanduser() / 'compiled' / platform.node()
+        jax.config.update('jax_compilation_cache_dir', str(folder))
 
 
 def _tell(result: dict[str, Any]) -> None:

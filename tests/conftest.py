@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import jax
@@ -24,6 +28,14 @@ TINY = (
 )  # fmt: skip
 
 
+@functools.cache
+def compiled() -> dict[str, str]:
+    """Environment in which processes share what they compile, however little time that took."""
+    folder = tempfile.mkdtemp(prefix='dlf_jax-compiled-')
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return {'JAX_COMPILATION_CACHE_DIR': folder, 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
+
+
 def shared_file(name: str) -> Path:
     """A file of real rows, or a skipped test where the folder is missing."""
     path = SHARED / name
@@ -34,7 +46,7 @@ def shared_file(name: str) -> Path:
 
 def command(*arguments: str | Path, **options) -> subprocess.Popen:
     """Starts `python -m dlf_jax.main` as a process of its own."""
-    environment = {**os.environ, 'JAX_PLATFORMS': 'cpu', **options.pop('env', {})}
+    environment = {**os.environ, 'JAX_PLATFORMS': 'cpu', **compiled(), **options.pop('env', {})}
     pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE}
     line = [sys.executable, '-m', 'dlf_jax.main', *map(str, arguments)]
     return subprocess.Popen(line, cwd=ROOT, env=environment, text=True, **{**pipes, **options})

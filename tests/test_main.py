@@ -175,3 +175,15 @@ def test_validation_names_the_key():
     bad.plateau.factor = 0.0
     with pytest.raises(UsageError, match=r'config.plateau.factor=0.0: expected more than 0'):
         configs.validate(bad)
+
+
+def test_compiled_programs_are_kept_for_the_next_run(tmp_path, data_dir):
+    """Beside the data; not where JAX's own setting names a folder."""
+    unset = {'JAX_COMPILATION_CACHE_DIR': ''}
+    kept = []
+    for name in ('one', 'other'):
+        run(*TINY, f'--workdir={tmp_path / name}', f'--data_dir={tmp_path}', env=unset)
+        found = (tmp_path / 'compiled').rglob('*-cache')
+        kept.append({path.name: path.stat().st_mtime_ns for path in found})
+    assert any('train_step' in name for name in kept[0])
+    assert kept[0] == kept[1]
