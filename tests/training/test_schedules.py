@@ -57,3 +57,14 @@ def test_schedules(config):
     config.optimizer.schedule = 'cosine'
     assert float(learning_rate(config, 100)(10)) == pytest.approx(1e-3)
     assert float(learning_rate(config, 100)(100)) == pytest.approx(0, abs=1e-9)
+
+
+def test_the_best_few_evaluations_are_kept(config):
+    config.training.keep_best = 2
+    plateau = Plateau()
+    for step, value in ((1, 0.5), (2, 0.9), (3, 0.7), (4, float('nan')), (5, 0.9), (6, 0.6)):
+        plateau = plateau.observe(value, step, config)
+    # The earlier of equals first; NaN is never among them.
+    assert plateau.top == ((0.9, 2), (0.9, 5))
+    assert plateau.best_steps == {2, 5}
+    assert plateau.best_step == 2

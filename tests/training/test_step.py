@@ -203,3 +203,22 @@ def test_prediction_uses_running_statistics():
 def test_batch_that_devices_cannot_share():
     with pytest.raises(UserError, match='multiple of 3'):
         Partitioner(32, jax.devices() * 3)
+
+
+def test_a_step_is_compiled_once_and_for_one_shape():
+    learner = Learner(config_of(), SCHEMA, 100, 16, jax.devices()[:1])
+    state, step = learner.create(np.int32(0)), learner.train_step(1)
+    state, _ = step(state, batch_of(16))
+    executable = step.executable
+    for seed in range(2):
+        state, _ = step(state, batch_of(16, seed=seed))
+    assert step.executable is executable
+    with pytest.raises(TypeError, match='compiled'):
+        step(state, batch_of(8))
+
+
+def test_old_memory_is_reused():
+    learner = Learner(config_of(), SCHEMA, 100, 16, jax.devices()[:1])
+    before = learner.partitioner.make(learner.create, np.int32(0))
+    learner.train_step(1)(before, learner.partitioner.put(batch_of(16)))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before.params))
