@@ -30,12 +30,15 @@ from dlf_jax.errors import UsageError, UserError, suggest
 from dlf_jax.lock import locked
 from dlf_jax.serving.predict import Predictor
 from dlf_jax.training import hosts, loop
+from dlf_jax.training import profile as profiling
 from dlf_jax.training.preemption import EXIT_CODE, Preempted
 from dlf_jax.workdir import Workdir
 
 _log = logging.getLogger('dlf_jax.main')
 
-MODES = ('train', 'prepare', 'evaluate', 'predict')
+# Timed, and traced, by `profile`.
+_PROFILE_STEPS = 20
+MODES = ('train', 'prepare', 'evaluate', 'predict', 'profile')
 
 _CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'Config file, FILE.py or FILE.py:MODEL; --config.KEY=VALUE sets a key.'
@@ -138,6 +141,14 @@ def _propose_schema(config: ConfigDict) -> dict[str, Any]:
     paths = sources.expand(config.dataset.train, 'config.dataset.train')
     table = sources.open_table(paths, separator=config.dataset.separator)
     return schema_files.propose(table, _OUTPUT.value or 'schema.toml')
+
+
+def profile() -> dict[str, Any]:
+    """Tells where the time of a training step goes, and writes a trace into the workdir."""
+    config, workdir = _config(), _workdir()
+    _keep_compiled()
+    workdir.create()
+    return profiling.profile(config, _prepared(config), workdir.path / 'profile', _PROFILE_STEPS)
 
 
 def evaluate() -> dict[str, Any]:
@@ -299,6 +310,7 @@ def main(argv: list[str]) -> int:
         'prepare': prepare,
         'evaluate': evaluate,
         'predict': predict,
+        'profile': profile,
     }
     try:
         # Libraries print to standard output; that is for the result alone.

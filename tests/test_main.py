@@ -187,3 +187,14 @@ def test_compiled_programs_are_kept_for_the_next_run(tmp_path, data_dir):
         kept.append({path.name: path.stat().st_mtime_ns for path in found})
     assert any('train_step' in name for name in kept[0])
     assert kept[0] == kept[1]
+
+
+def test_profile_tells_where_the_time_goes(tmp_path, data_dir):
+    found = run(*TINY, '--mode=profile', f'--workdir={tmp_path}', f'--data_dir={data_dir}')
+    spent = found['milliseconds']
+    assert set(spent) == {'input', 'transfer', 'lookup', 'forward', 'backward', 'update', 'step'}
+    inside = sum(spent[name] for name in ('lookup', 'forward', 'backward', 'update'))
+    assert inside == pytest.approx(spent['step'], abs=0.01)
+    assert spent['lookup'] > 0
+    assert found['samples_per_second'] > 0
+    assert list((tmp_path / 'profile').rglob('*.xplane.pb'))

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from dlf_jax.config import build_model
 from dlf_jax.data.schema import Schema
-from dlf_jax.errors import UserError
+from dlf_jax.errors import UsageError, UserError
 from dlf_jax.training import optimizers, replicas
 from dlf_jax.training import state as states
 from dlf_jax.training import step as steps
@@ -50,7 +50,7 @@ class Learner:
         """
         self._config, self.schema = config, schema
         self._optimizer = optimizers.make(config, total_steps)
-        self._forward = steps.Forward(build_model(config), schema, config.precision)
+        self.forward = steps.Forward(build_model(config), schema, config.precision)
         devices = jax.devices() if devices is None else devices
         by_rows = self._choose(devices)
         self.partitioner = Partitioner(batch_size, devices, config.parallel, by_rows)
@@ -64,7 +64,7 @@ class Learner:
 
     def _create(self, seed: jax.Array, multiple: int) -> states.TrainState:
         std = self._config.embedding.std
-        return states.create(seed, self._forward.model, self.schema, self._optimizer, std, multiple)
+        return states.create(seed, self.forward.model, self.schema, self._optimizer, std, multiple)
 
     def parameter_counts(self) -> dict[str, int]:
         """See `state.parameter_counts`; rows that only fill a table up do not count."""
@@ -75,17 +75,23 @@ class Learner:
         """The training step of one run, not compiled."""
         partitioner = self.partitioner
         return steps.make_train_step(
-            self._forward, self._optimizer, partitioner.collectives, partitioner.placement(),
+            self.forward, self._optimizer, partitioner.collectives, partitioner.placement(),
             self._config.training.accumulate,
         )  # fmt: skip
 
     def _train_step(self, count: int) -> Callable:
         """Compiles `(state, batch) -> (state, metrics)` for a stack of so many runs."""
+        size, parts = self._config.training.batch_size, self._config.training.accumulate
+        if size % (parts * len(self.partitioner.devices)):
+            raise UsageError(
+                f'config.training.accumulate={parts}: its parts of a batch of {size} rows cannot be cut '
+                f'evenly over {len(self.partitioner.devices)} devices'
+            )
         return self.partitioner.train(replicas.together(self.body(), count), count > 1)
 
     def _predict_step(self, count: int) -> Callable:
         """Compiles `(state, batch) -> logits` for a stack of so many runs."""
-        step = steps.make_predict_step(self._forward, self.partitioner.placement(training=False))
+        step = steps.make_predict_step(self.forward, self.partitioner.placement(training=False))
         return self.partitioner.predict(replicas.together(step, count, (0, None)))
 
     def _choose(self, devices: list[jax.Device]) -> bool:

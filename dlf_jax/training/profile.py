@@ -1,0 +1,123 @@
+"""Where the time of a step goes: a table, and a trace for TensorBoard or Perfetto."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from dlf_jax.data.builders.base import Builder
+from dlf_jax.data.pipeline import Order, TrainingBatches, iterate
+from dlf_jax.errors import writing
+from dlf_jax.models import embedding
+from dlf_jax.training.learner import Learner
+
+_log = logging.getLogger(__name__)
+
+
+def profile(config: ConfigDict, builder: Builder, folder: Path, steps: int) -> dict[str, Any]:
+    """Trains some steps from a fresh state, part by part and then traced; saves no state.
+
+    Args:
+      config: validated.
+      builder: its data is prepared.
+      folder: where the trace goes.
+      steps: how many are timed; medians are told.
+
+    Returns:
+      `milliseconds` of a step's parts: `input` (a batch out of the pipeline), `transfer` (onto the
+      devices), and what the devices do: `lookup`, `forward`, `backward` and `update`, which are differences
+      of programs of which each holds the one before, so they say where time goes and not what each
+      would cost alone. Of `step`, all that the devices do. `samples_per_second` as training runs, with
+      input and transfer beside the step. `trace`: its folder.
+    """
+    blocks, size = builder.blocks('train'), config.training.batch_size
+    order = Order(blocks.rows, blocks.block_rows, size, config.seed)
+    learner = Learner(config, builder.encoder().schema, order.steps, size)
+    put, step = learner.partitioner.put, learner.train_step(1)
+    state = learner.partitioner.make(learner.create, np.int32(config.seed))
+    # Enough epochs for all that is run below.
+    epochs = -(-4 * (steps + 2) // order.steps)
+    found: dict[str, float] = {}
+    with iterate(TrainingBatches(blocks, order, epochs)) as batches:
+        waiting, moving = [], []
+        for _ in range(steps + 1):
+            batch = _timed(waiting, lambda: next(batches))
+            placed = _timed(moving, lambda batch=batch: jax.block_until_ready(put(batch)))
+        # The first of each fills the pipeline and the allocator.
+        found |= {'input': _median(waiting[1:]), 'transfer': _median(moving[1:])}
+        before = 0.0
+        for name, program in _programs(learner, state).items():
+            compiled, spent = jax.jit(program), []
+            jax.block_until_ready(compiled(state.params, placed))
+            for _ in range(steps):
+                _timed(spent, lambda run=compiled: jax.block_until_ready(run(state.params, placed)))
+            found[name], before = _median(spent) - before, _median(spent)
+        state, spent = jax.block_until_ready(step(state, placed))[0], []
+        for _ in range(steps):
+            state, _ = _timed(spent, lambda s=state: jax.block_until_ready(step(s, placed)))
+        found |= {'update': _median(spent) - before, 'step': _median(spent)}
+        start = time.perf_counter()
+        with writing(f'the trace in {folder}'), jax.profiler.trace(str(folder)):
+            for _ in range(steps):
+                state, _ = step(state, put(next(batches)))
+            jax.block_until_ready(state)
+        seconds = time.perf_counter() - start
+    for name, value in found.items():
+        _log.info('%10s %9.2f ms %5.1f %% of the step', name, 1e3 * value, 100 * value / found['step'])
+    return {
+        'milliseconds': {name: round(1e3 * value, 3) for name, value in found.items()},
+        'samples_per_second': round(steps * size / seconds, 1),
+        'trace': str(folder),
+    }
+
+
+def _programs(learner: Learner, state: Any) -> dict[str, Callable[..., Any]]:
+    """Parts of a step, each holding the one before, of params and a batch."""
+    schema, forward = learner.schema, learner.forward
+    placement = learner.partitioner.placement(training=False)
+
+    def gather(params, batch):
+        rows, others = embedding.split(params['tables'])
+        ids = embedding.ids_of(batch, schema)
+        return embedding.gather(rows, ids, placement.take), others
+
+    def lookup(params, batch):
+        return embedding.assemble(embedding.join(*gather(params, batch)), batch, schema)
+
+    def loss(model_params, rows, others, batch):
+        logits, changed = forward.logits(
+            model_params, state.batch_stats, embedding.join(rows, others), batch, train=True,
+            mask=batch['weight'] > 0, rngs={'dropout': jax.random.key(0)},
+            mutable=['batch_stats', 'losses'],
+        )  # fmt: skip
+        return (logits * batch['label']).sum(), changed
+
+    def with_rows(function, params, batch):
+        rows, others = gather(params, batch)
+        return function(params['model'], rows, others, batch)
+
+    backward = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)
+    return {
+        'lookup': lookup,
+        'forward': functools.partial(with_rows, loss),
+        'backward': functools.partial(with_rows, backward),
+    }
+
+
+def _timed(spent: list[float], run: Callable[[], Any]) -> Any:
+    start = time.perf_counter()
+    result = run()
+    spent.append(time.perf_counter() - start)
+    return result
+
+
+def _median(values: list[float]) -> float:
+    return float(np.median(values))
