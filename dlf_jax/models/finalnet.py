@@ -11,7 +11,7 @@ import optax
 from jax import lax
 
 from dlf_jax.models.fields import check_choice, check_positive, check_rate, check_widths
-from dlf_jax.models.layers import BatchNorm, Dense, Dropout, Mode, masked_moments
+from dlf_jax.models.layers import BatchNorm, Dense, Dropout, Mode, at_least_float32, masked_moments
 
 
 class FieldGate(nn.Module):
@@ -139,8 +139,8 @@ class FinalNet(nn.Module):
             outputs.append(block(features.reshape(features.shape[0], -1), mode))
         logits = sum(outputs) / self.blocks
         if train and self.blocks == 2:
-            outputs = [output.astype(jnp.float32) for output in outputs]
-            target = lax.stop_gradient(nn.sigmoid(logits.astype(jnp.float32)))
+            outputs = [at_least_float32(output) for output in outputs]
+            target = lax.stop_gradient(nn.sigmoid(at_least_float32(logits)))
             losses = sum(optax.sigmoid_binary_cross_entropy(output, target) for output in outputs)
             mean, _ = masked_moments(losses[:, None], mode)
             self.sow('losses', 'distillation', mean[0])

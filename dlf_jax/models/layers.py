@@ -1,7 +1,7 @@
 """Blocks that two models or more are built from.
 
 All are pure `flax.linen` modules, in the dtype that they are called in; norms and softmax compute in
-float32. A block whose behaviour depends on the call (training
+float32 at least. A block whose behaviour depends on the call (training
 or not, padding, devices) takes a `Mode` as its last argument.
 """
 
@@ -38,9 +38,14 @@ class Mode:
     axis_name: str | None = None
 
 
+def at_least_float32(x: jax.Array) -> jax.Array:
+    """The array itself, or a narrower one (bfloat16) as float32."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
 def softmax(x: jax.Array, axis: int = -1) -> jax.Array:
-    """Softmax over an axis, in float32 whatever the dtype of `x`, which is the result's."""
-    return nn.softmax(x.astype(jnp.float32), axis).astype(x.dtype)
+    """Softmax over an axis, in float32 at least; the result has the dtype of `x`."""
+    return nn.softmax(at_least_float32(x), axis).astype(x.dtype)
 
 
 def masked_moments(x: jax.Array, mode: Mode) -> tuple[jax.Array, jax.Array]:
@@ -144,7 +149,7 @@ class BatchNorm(nn.Module):
         running_mean = self.variable('batch_stats', 'mean', jnp.zeros, shape, jnp.float32)
         running_var = self.variable('batch_stats', 'var', jnp.ones, shape, jnp.float32)
         dtype = x.dtype
-        x, scale, bias = (array.astype(jnp.float32) for array in (x, scale, bias))
+        x, scale, bias = map(at_least_float32, (x, scale, bias))
         if not mode.train:
             factor = scale * lax.rsqrt(running_var.value + self.epsilon)
             y = (x - running_mean.value) * factor + bias
@@ -172,8 +177,7 @@ class LayerNorm(nn.Module):
         shape = (x.shape[-1],)
         scale = self.param('scale', nn.initializers.ones, shape)
         bias = self.param('bias', nn.initializers.zeros, shape)
-        arrays = (array.astype(jnp.float32) for array in (x, scale, bias))
-        return _normalise_last(*arrays, self.epsilon).astype(x.dtype)
+        return _normalise_last(*map(at_least_float32, (x, scale, bias)), self.epsilon).astype(x.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
