@@ -29,7 +29,7 @@ def test_sigterm_saves_the_step_that_was_taken(undisturbed, tmp_path, data_dir):
     assert_same(workdir, undisturbed)
 
 
-@pytest.mark.parametrize('seconds', [0.5, 1.0])
+@pytest.mark.parametrize('seconds', [pytest.param(0.5, marks=pytest.mark.slow), 1.0])
 def test_sigterm_while_compiling(seconds, undisturbed, tmp_path, data_dir):  # noqa: F811
     """The handler in Python waits for the compiler; the process does not."""
     workdir = tmp_path / 'run'
