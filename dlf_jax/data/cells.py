@@ -39,13 +39,7 @@ def parse(
       The columns, numbers as Float64 and others as String, empty fields null; None where the text is not
       plain.
     """
-    if (
-        len(columns) < 2
-        or len(separator.encode()) != 1
-        or not data.isascii()
-        or not data.isascii()
-        or b'\r' in data
-    ):
+    if len(columns) < 2 or len(separator.encode()) != 1 or not data.isascii() or b'\r' in data:
         return None
     text = np.empty(_MARGIN + len(data) // 8 * 8 + 2 * _MARGIN, np.uint8)
     text[:_MARGIN] = 0

@@ -90,7 +90,10 @@ class _Training:
             with self.preemption.watched():
                 runs = self._train(checkpoints)
                 checkpoints.wait()
-                return results.of_runs(self.config, runs, counts, self._test(runs, checkpoints))
+                # All that was trained is saved by now.
+                with self.preemption.nothing_to_lose(checkpoints.wait):
+                    tests = self._test(runs, checkpoints)
+                return results.of_runs(self.config, runs, counts, tests)
         finally:
             checkpoints.close()
 
