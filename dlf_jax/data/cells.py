@@ -7,7 +7,7 @@ for the general parser to read or to complain about; a column comes out the same
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import polars as pl
@@ -21,6 +21,9 @@ _MARGIN = 16
 _NEWLINE = ord('\n')
 _MINUS = ord('-')
 _WORD = np.uint64(64)
+# Of columns that are read together: enough that threads do not spend their time in handing over the
+# interpreter's lock between operations, few enough for a core's caches.
+_TOGETHER = 1 << 17
 
 
 def parse(
@@ -55,19 +58,28 @@ def parse(
     words = text.view('<u8')
     found = {}
     # Numbers first: decimals are the likeliest reason to decline.
-    for name in sorted(wanted, key=lambda name: name not in numbers):
-        column = columns.index(name)
-        stops = ends[column]
-        if column:
-            starts = ends[column - 1] + 1
-        else:
-            starts = np.empty_like(stops)
-            starts[:1], starts[1:] = _MARGIN, ends[-1, :-1] + 1
-        read = _number if name in numbers else _text
-        if (values := read(text, words, starts, stops)) is None:
-            return None
-        found[name] = values
+    for read, kind in ((_numbers, True), (_texts, False)):
+        chosen = [i for i, name in enumerate(columns) if name in wanted and (name in numbers) == kind]
+        for first, stop in _runs(chosen, max(1, _TOGETHER // ends.shape[1])):
+            if first:
+                starts = ends[first - 1 : stop - 1] + 1
+            else:
+                starts = np.empty_like(ends[:stop])
+                starts[1:] = ends[: stop - 1] + 1
+                starts[0, :1], starts[0, 1:] = _MARGIN, ends[-1, :-1] + 1
+            if (arrays := read(text, words, starts, ends[first:stop])) is None:
+                return None
+            found.update(zip(columns[first:stop], arrays, strict=True))
     return pl.DataFrame(pl.from_arrow(pa.table(found))).select(wanted)
+
+
+def _runs(chosen: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
+    """Cuts rising numbers into runs without gaps, (first, after the last), of `most` numbers at most."""
+    first = 0
+    for i in range(1, len(chosen) + 1):
+        if i == len(chosen) or chosen[i] != chosen[i - 1] + 1 or i - first == most:
+            yield chosen[first], chosen[i - 1] + 1
+            first = i
 
 
 def _ends(text: np.ndarray, separator: str, width: int) -> np.ndarray | None:
@@ -98,37 +110,40 @@ def _load(words: np.ndarray, at: np.ndarray) -> np.ndarray:
     return low
 
 
-def _text(text: np.ndarray, words: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> pa.Array | None:
-    """A column of text; None where a value is longer than `LONGEST_TEXT`."""
+def _texts(
+    text: np.ndarray, words: np.ndarray, starts: np.ndarray, stops: np.ndarray
+) -> list[pa.Array] | None:
+    """Columns of text, from int64 [columns, rows]; None where a value is longer than `LONGEST_TEXT`."""
     lengths = stops - starts
     longest = int(lengths.max())
     if longest > LONGEST_TEXT:
         return None
     # A view: 4 bytes for the length, then the value and zeros.
-    views = np.empty((len(lengths), 2), np.uint64)
+    views = np.empty((*lengths.shape, 2), np.uint64)
     value = _load(words, stops - 8)
     if longest <= 8:
         value >>= _unused_bits(lengths)
-        np.right_shift(value, 32, out=views[:, 1])
+        np.right_shift(value, 32, out=views[..., 1])
     else:
         rest = value >> _unused_bits(np.maximum(lengths - 8, 0))
         unused = _unused_bits(np.minimum(lengths, 8))
         value = _load(words, starts) << unused
         value >>= unused
-        np.right_shift(value, 32, out=views[:, 1])
-        views[:, 1] |= rest << np.uint64(32)
+        np.right_shift(value, 32, out=views[..., 1])
+        views[..., 1] |= rest << np.uint64(32)
     value <<= np.uint64(32)
     value |= lengths.view(np.uint64)
-    views[:, 0] = value
-    return pa.Array.from_buffers(pa.string_view(), len(lengths), [_validity(lengths), pa.py_buffer(views)])
+    views[..., 0] = value
+    return _arrays(pa.string_view(), lengths, views)
 
 
-def _number(text: np.ndarray, words: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> pa.Array | None:
-    """A column of whole numbers as float64; None where something else is there."""
+def _numbers(
+    text: np.ndarray, words: np.ndarray, starts: np.ndarray, stops: np.ndarray
+) -> list[pa.Array] | None:
+    """Columns of whole numbers as float64; None where something else is there."""
     lengths = stops - starts
     if lengths.max() > LONGEST_NUMBER:
         return None
-    there = _validity(lengths)
     digits = _load(words, stops - 8)
     digits ^= np.uint64(0x3030303030303030)
     values = _decimal(digits, lengths)
@@ -141,11 +156,22 @@ def _number(text: np.ndarray, words: np.ndarray, starts: np.ndarray, stops: np.n
             return None
         # Also of 0: the general parser reads -0.0.
         np.negative(values, where=negative, out=values)
-    return pa.Array.from_buffers(pa.float64(), len(lengths), [there, pa.py_buffer(values)])
+    return _arrays(pa.float64(), lengths, values)
+
+
+def _arrays(kind: pa.DataType, lengths: np.ndarray, values: np.ndarray) -> list[pa.Array]:
+    """Arrow's columns of [columns, rows, ...]; what has no length is null."""
+    there = lengths > 0
+    found = []
+    for present, column in zip(there, values, strict=True):
+        # A bit for each row.
+        bits = None if present.all() else pa.py_buffer(np.packbits(present, bitorder='little'))
+        found.append(pa.Array.from_buffers(kind, len(column), [bits, pa.py_buffer(column)]))
+    return found
 
 
 def _decimal(digits: np.ndarray, lengths: np.ndarray) -> np.ndarray | None:
-    """The number that the last `lengths` of 8 bytes are the digits of, float64 [n]; None where one is none.
+    """The number that the last `lengths` of 8 bytes are the digits of, float64; None where one is none.
 
     Neighbours are put together: bytes to pairs, to fours, to eights (Lemire 2018).
     """
@@ -154,7 +180,7 @@ def _decimal(digits: np.ndarray, lengths: np.ndarray) -> np.ndarray | None:
     value <<= unused
     wrong = value + np.uint64(0x7676767676767676)
     wrong |= value
-    if np.bitwise_or.reduce(wrong) & np.uint64(0x8080808080808080):
+    if np.bitwise_or.reduce(wrong, axis=None) & np.uint64(0x8080808080808080):
         return None
     for bits, base, mask in (
         (8, 10, 0x00FF00FF00FF00FF),
@@ -173,9 +199,3 @@ def _unused_bits(lengths: np.ndarray) -> np.ndarray:
     unused = 8 - lengths
     unused <<= 3
     return unused.view(np.uint64)
-
-
-def _validity(lengths: np.ndarray) -> pa.Buffer | None:
-    """Arrow's bits of which fields are not empty; None where all are."""
-    there = lengths > 0
-    return None if there.all() else pa.py_buffer(np.packbits(there, bitorder='little'))

@@ -1,4 +1,4 @@
-"""md5 sums of input files, remembered by path, size and time of change."""
+"""Sums of input files, remembered by path, size and time of change."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import os
 import zlib
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from dlf_jax.data.progress import Progress
@@ -16,12 +17,23 @@ from dlf_jax.errors import UserError, writing
 _CHUNK = 1 << 22
 
 
+def sums(paths: Iterable[str], data_dir: str) -> list[str]:
+    """A sum of each file that tells whether two are the same, hexadecimal: sha256 of the sha256 sums of its
+    pieces of 4 MiB, which threads take side by side, many times faster than md5.
+
+    Args:
+      paths: files.
+      data_dir: keeps `digests.json`, so that a file is read through once and not at every start.
+    """
+    return _remembered(paths, data_dir, '|pieces', _sum_of_pieces)
+
+
 def md5_sums(paths: Iterable[str], data_dir: str) -> list[str]:
     """The md5 sum of each file, hexadecimal.
 
     Args:
       paths: files.
-      data_dir: keeps `digests.json`, so that a file is read through once and not at every start.
+      data_dir: keeps `digests.json`, as in `sums`.
     """
     return _remembered(paths, data_dir, '', file_md5)
 
@@ -31,7 +43,7 @@ def content_md5_sums(paths: Iterable[str], data_dir: str, line_end: bytes) -> li
 
     Args:
       paths: text files, plain or gzip-compressed (told by their first bytes, not by their names).
-      data_dir: keeps `digests.json`, as in `md5_sums`.
+      data_dir: keeps `digests.json`, as in `sums`.
       line_end: b'\\n' or b'\\r\\n'.
 
     Returns:
@@ -41,6 +53,12 @@ def content_md5_sums(paths: Iterable[str], data_dir: str, line_end: bytes) -> li
     ends = line_end.hex()
     sums = _remembered(paths, data_dir, f'|content {ends}', lambda path: _content_md5(path, line_end))
     return [tuple(pair.split()) for pair in sums]
+
+
+def is_zipped(path: str) -> bool:
+    """Whether a file is gzip-compressed, told by its first bytes."""
+    with open(path, 'rb') as file:
+        return file.read(2) == b'\x1f\x8b'
 
 
 def remember(path: str, md5: str, data_dir: str) -> None:
@@ -60,6 +78,26 @@ def file_md5(path: str) -> str:
     except OSError as error:
         raise UserError(f'{path}: cannot be read: {error.strerror}') from error
     return digest.hexdigest()
+
+
+def _sum_of_pieces(path: str) -> str:
+    try:
+        size = os.stat(path).st_size
+        with (
+            open(path, 'rb') as file,
+            ThreadPoolExecutor(os.cpu_count()) as pool,
+            Progress(f'reading {path}', 'B', size) as progress,
+        ):
+
+            def piece(start: int) -> bytes:
+                data = os.pread(file.fileno(), _CHUNK, start)
+                progress.advance(len(data))
+                return hashlib.sha256(data).digest()
+
+            pieces = pool.map(piece, range(0, size, _CHUNK))
+            return hashlib.sha256(b''.join(pieces)).hexdigest()
+    except OSError as error:
+        raise UserError(f'{path}: cannot be read: {error.strerror}') from error
 
 
 def _remembered(paths: Iterable[str], data_dir: str, what: str, compute: Callable[[str], str]) -> list[str]:
@@ -90,9 +128,7 @@ def _content_md5(path: str, line_end: bytes) -> str:
     try:
         size = os.stat(path).st_size
         with open(path, 'rb') as raw, Progress(f'comparing {path}', 'B', size) as progress:
-            zipped = raw.read(2) == b'\x1f\x8b'
-            raw.seek(0)
-            file = gzip.GzipFile(fileobj=raw) if zipped else raw
+            file = gzip.GzipFile(fileobj=raw) if is_zipped(path) else raw
             held, done = b'', 0
             while data := file.read(_CHUNK):
                 content.update(data)

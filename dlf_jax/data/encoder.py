@@ -193,20 +193,25 @@ class Encoder:
         [rows, bag_columns] (`PADDING` after the last value), each only where there is such a field."""
         schema, rows = self.schema, len(raw.codes)
         features: Rows = {}
+        # A column at a time, and turned round at the end: the codes lie like that too.
         if schema.categorical:
-            features['categorical'] = ids = np.empty((rows, len(schema.categorical)), np.int32)
+            ids = np.empty((len(schema.categorical), rows), np.int32)
             coded, ranged = 0, len(schema.numeric)
             for i, field in enumerate(schema.categorical):
                 if field.treatment == 'bucket':
-                    ids[:, i] = tables[field.name][self._ranges(raw.numbers[:, ranged], field)]
+                    codes = self._ranges(raw.numbers[:, ranged], field)
                     ranged += 1
                 else:
-                    ids[:, i] = tables[field.owner][raw.codes[:, coded]]
+                    codes = raw.codes[:, coded]
                     coded += 1
+                # 'wrap' is for the negative codes, as in indexing, and needs no buffer.
+                tables[field.owner].take(codes, out=ids[i], mode='wrap')
+            features['categorical'] = np.ascontiguousarray(ids.T)
         if schema.numeric:
-            features['numeric'] = numeric = np.empty((rows, len(schema.numeric)), np.float32)
+            numeric = np.empty((len(schema.numeric), rows), np.float32)
             for i, field in enumerate(schema.numeric):
-                numeric[:, i] = self._treat(raw.numbers[:, i], field)
+                numeric[i] = self._treat(raw.numbers[:, i], field)
+            features['numeric'] = np.ascontiguousarray(numeric.T)
         if schema.bags:
             features['bags'] = bags = np.empty((rows, schema.bag_columns), np.int32)
             at, first = 0, raw.codes.shape[1] - schema.bag_columns

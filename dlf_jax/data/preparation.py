@@ -200,9 +200,10 @@ class _StagedPart:
     def encoded(self, encoder: encoders.Encoder, tables: dict[str, np.ndarray], start: int) -> Iterator[Rows]:
         """The rows from `start` on as they go into records."""
         names = [name for name in self._staged.names if name != 'time']
-        for _, _, columns in self.chunks(names, start):
-            raw = encoders.Raw(columns.pop('codes'), columns.pop('numbers'))
-            yield {**columns, **encoder.encode(raw, tables)}
+        with ahead(self.chunks(names, start)) as chunks:
+            for _, _, columns in chunks:
+                raw = encoders.Raw(columns.pop('codes'), columns.pop('numbers'))
+                yield {**columns, **encoder.encode(raw, tables)}
 
     def blocks(
         self, encoder: encoders.Encoder, tables: dict[str, np.ndarray], first: int, last: int

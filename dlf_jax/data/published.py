@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Mapping, Sequence
 
-from dlf_jax.data.digests import content_md5_sums, md5_sums
+from dlf_jax.data.digests import content_md5_sums, is_zipped, md5_sums
 from dlf_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class Published:
       licence: what its owner allows, in short.
       licence_url: where that is stated.
       form: `X1` or `RAW`.
+      fields: of a row, the label among them.
       files: by part (train, valid, test); a raw form is one file, 'train', of all rows.
       url: the page to download it from.
     """
@@ -56,6 +58,7 @@ class Published:
     licence: str
     licence_url: str
     form: str
+    fields: int
     files: Mapping[str, File]
     url: str
 
@@ -93,10 +96,13 @@ class Recognised:
         return f'{verdict} ({"; ".join(self.notes)})' if self.notes else verdict
 
 
-def _x1(name: str, licence: str, licence_url: str, rows: Sequence[int], md5: Sequence[str]) -> Published:
+def _x1(
+    name: str, licence: str, licence_url: str, fields: int, rows: Sequence[int], md5: Sequence[str]
+) -> Published:
     parts = ('train', 'valid', 'test')
     files = {p: File(f'{p}.csv', m, r) for p, m, r in zip(parts, md5, rows, strict=True)}
-    return Published(name, licence, licence_url, X1, files, f'https://huggingface.co/datasets/reczoo/{name}')
+    url = f'https://huggingface.co/datasets/reczoo/{name}'
+    return Published(name, licence, licence_url, X1, fields, files, url)
 
 
 _CRITEO = 'for research, by the rules of the Display Advertising Challenge'
@@ -105,7 +111,7 @@ _AVAZU = 'for research, by the rules of the Click-Through Rate Prediction challe
 _AVAZU_RULES = 'https://www.kaggle.com/c/avazu-ctr-prediction/rules'
 
 CRITEO_X1 = _x1(
-    'Criteo_x1', _CRITEO, _CRITEO_RULES,
+    'Criteo_x1', _CRITEO, _CRITEO_RULES, 40,
     (33_003_326, 8_250_124, 4_587_167),
     (
         '30b89c1c7213013b92df52ec44f52dc5',
@@ -114,7 +120,7 @@ CRITEO_X1 = _x1(
     ),
 )  # fmt: skip
 AVAZU_X1 = _x1(
-    'Avazu_x1', _AVAZU, _AVAZU_RULES,
+    'Avazu_x1', _AVAZU, _AVAZU_RULES, 23,
     (28_300_276, 4_042_897, 8_085_794),
     (
         'f1114a07aea9e996842c71648e0f6395',
@@ -126,6 +132,7 @@ MOVIELENS_X1 = _x1(
     'MovielensLatest_x1',
     'for research; publications acknowledge it; no commercial use without permission of GroupLens',
     'https://grouplens.org/datasets/movielens/',
+    4,
     (1_404_801, 401_372, 200_686),
     (
         'efc8bceeaa0e895d566470fc99f3f271',
@@ -137,6 +144,7 @@ FRAPPE_X1 = _x1(
     'Frappe_x1',
     'for research; publications cite Baltrunas et al. 2015',
     'https://arxiv.org/abs/1505.03014',
+    11,
     (202_027, 57_722, 28_860),
     (
         'ba7306e6c4fc19dd2cd84f2f0596d158',
@@ -145,12 +153,12 @@ FRAPPE_X1 = _x1(
     ),
 )
 CRITEO_RAW = Published(
-    "Kaggle's Criteo data", _CRITEO, _CRITEO_RULES, RAW,
+    "Kaggle's Criteo data", _CRITEO, _CRITEO_RULES, RAW, 40,
     {'train': File('train.txt', '4dcfe6c4b7783585d4ae3c714994f26a', 45_840_617)},
     'https://www.kaggle.com/c/criteo-display-ad-challenge/data',
 )  # fmt: skip
 AVAZU_RAW = Published(
-    "Kaggle's Avazu data", _AVAZU, _AVAZU_RULES, RAW,
+    "Kaggle's Avazu data", _AVAZU, _AVAZU_RULES, RAW, 24,
     {'train': File('train.csv', '', 40_428_967)},
     'https://www.kaggle.com/c/avazu-ctr-prediction/data',
 )  # fmt: skip
@@ -251,6 +259,9 @@ def _compare(
     (path,) = paths
     if not file.md5:
         return f'{part}: no md5 sum is known', ''
+    if not is_zipped(path) and (size := os.path.getsize(path)) < file.rows * published.fields:
+        # Each field has a byte for what comes after it: without reading the file.
+        return '', f'{path}: {size:,} bytes, too few for the {file.rows:,} rows of {file.name}'
     (found,) = md5_sums([path], data_dir)
     if found == file.md5:
         return '', ''

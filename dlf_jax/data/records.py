@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from tensorflow_datasets.core import decode, writer
 
+from dlf_jax.data.progress import ahead
 from dlf_jax.data.schema import Schema
 from dlf_jax.data.vocabulary import mix
 from dlf_jax.errors import UserError
@@ -56,9 +57,10 @@ class BlockWriter(writer.ExampleWriter):
         super().__init__(tfds.core.FileFormat.ARRAY_RECORD)
 
     def write(self, path, examples):
-        shard = array_record_module.ArrayRecordWriter(os.fspath(path), 'group_size:1,uncompressed')
-        for _, example in examples:
-            shard.write(example)
+        shard = array_record_module.ArrayRecordWriter(os.fspath(path), 'group_size:1,uncompressed,max_parallelism:2')
+        with ahead(examples, 4) as ready:
+            for _, example in ready:
+                shard.write(example)
         shard.close()
 
 
@@ -82,6 +84,8 @@ def reblock(parts: Iterable[Rows], rows: int) -> Iterator[Rows]:
 
 
 def _join(parts: list[Rows]) -> Rows:
+    if len(parts) == 1:
+        return parts[0]
     return {k: np.concatenate([p[k] for p in parts]) for k in parts[0]}
 
 

@@ -58,7 +58,7 @@ class Dictionary:
 
     def find(self, values: pl.Series) -> np.ndarray:
         """Codes, int32 [n]; `NULL` and `UNKNOWN` where there is none."""
-        codes = self._find(_keys(values))
+        codes, _, _ = self._find(_keys(values))
         if values.null_count():
             codes[values.is_null().to_numpy()] = NULL
         return codes
@@ -66,74 +66,101 @@ class Dictionary:
     def add(self, values: pl.Series) -> np.ndarray:
         """Codes, int32 [n], after values not seen before have been given one; `NULL` for nulls."""
         keys = _keys(values)
-        codes = self._find(keys)
-        nulls = values.is_null().to_numpy() if values.null_count() else None
-        if nulls is not None:
+        codes, missed, slots = self._find(keys)
+        if values.null_count():
+            nulls = values.is_null().to_numpy()
             codes[nulls] = NULL
-        missed = np.flatnonzero(codes == UNKNOWN)
+            there = ~nulls[missed]
+            missed, slots = missed[there], slots[there]
         if missed.size:
-            self._reserve(self._size + missed.size)
-            first = self._size + 1
             new = keys[missed]
-            self._keys[first : first + new.size] = new
-            slots = self._claim(first, new.size)
-            # A value that comes several times has one slot; in reverse, its first row is left there.
-            rows = np.arange(new.size, dtype=np.int32)
-            self._table[slots[::-1]] = rows[::-1]
-            fresh = np.flatnonzero(self._table[slots] == rows)
-            self._table[slots[fresh]] = np.arange(first, first + fresh.size)
-            self._keys[first : first + fresh.size] = new[fresh]
-            self._size += fresh.size
+            if self._reserve(self._size + missed.size):
+                slots = self._slots(new)
+            fresh, codes[missed] = self._insert(new, slots)
             self._parts.append(values.gather(missed[fresh]).rename('value'))
-            codes[missed] = self._table[slots] - 1
         return codes
 
     def _allocate(self, bits: int) -> None:
         self._shift, self._mask = np.uint64(64 - bits), (1 << bits) - 1
         self._table = np.zeros(1 << bits, np.int32)  # code + 1; 0 where free
 
-    def _reserve(self, size: int) -> None:
-        """Makes room for so many values, at most half of the slots taken."""
+    def _reserve(self, size: int) -> bool:
+        """Makes room for so many values, at most half of the slots taken; whether slots have changed."""
         if size >= len(self._keys):
             grown = np.empty(max(size + 1, len(self._keys) * 3 // 2), np.uint64)
             grown[: self._size + 1] = self._keys[: self._size + 1]
             self._keys = grown
-        if 2 * size > len(self._table):
-            self._allocate((2 * size - 1).bit_length())
-            self._claim(1, self._size)
+        if 2 * size <= len(self._table):
+            return False
+        self._allocate((2 * size - 1).bit_length())
+        held = self._keys[1 : self._size + 1]
+        self._claim(held, self._slots(held), 1)
+        return True
 
     def _slots(self, keys: np.ndarray) -> np.ndarray:
         return (keys >> self._shift).view(np.int64)
 
-    def _find(self, keys: np.ndarray) -> np.ndarray:
+    def _find(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Codes, int32 [n], `UNKNOWN` where there is none; the places of those, and the free slots at which
+        their search ended, int64."""
         slots = self._slots(keys)
         held = self._table.take(slots)
         wrong = np.flatnonzero(self._keys.take(held) != keys)
         codes = held - 1
         codes[wrong] = UNKNOWN
         # A slot that is taken by another key sends the search on; a free one ends it.
-        going = wrong[held[wrong] > 0]
+        going = wrong[held.take(wrong) > 0]
         while going.size:
-            slots[going] = at = (slots[going] + 1) & self._mask
-            held = self._table[at]
-            hit = (self._keys[held] == keys[going]) & (held > 0)
+            at = (slots.take(going) + 1) & self._mask
+            slots[going] = at
+            held = self._table.take(at)
+            hit = (self._keys.take(held) == keys.take(going)) & (held > 0)
             codes[going[hit]] = held[hit] - 1
             going = going[~hit & (held > 0)]
-        return codes
+        # Not among `wrong` alone: the key 0 equals that of a free slot.
+        missed = np.flatnonzero(codes == UNKNOWN)
+        return codes, missed, slots.take(missed)
 
-    def _claim(self, first: int, count: int) -> np.ndarray:
-        """Gives slots to `count` keys, from place `first` on, that have none yet; int64 [count], the same
-        one for the same key."""
-        keys = self._keys[first : first + count]
-        slots = self._slots(keys)
-        going = np.arange(count)
+    def _insert(self, keys: np.ndarray, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Gives codes to keys that have none, at slots from which their search goes on.
+
+        Returns:
+          The places where each key comes first, int64, and the codes of all, int32 [n].
+        """
+        first = self._size + 1
+        self._keys[first : first + len(keys)] = keys
+        slots = self._claim(keys, slots, first)
+        holder = self._table.take(slots) - first
+        fresh = np.flatnonzero(holder == np.arange(len(keys), dtype=np.int32))
+        if fresh.size == len(keys):
+            self._size += fresh.size
+            return fresh, holder + np.int32(first - 1)
+        # The codes have no gaps, so those behind a key that comes again move up.
+        rank = np.empty(len(keys), np.int32)
+        rank[fresh] = np.arange(first, first + fresh.size, dtype=np.int32)
+        self._table[slots[fresh]] = rank[fresh]
+        self._keys[first : first + fresh.size] = keys[fresh]
+        self._size += fresh.size
+        return fresh, rank.take(holder) - 1
+
+    def _claim(self, keys: np.ndarray, slots: np.ndarray, first: int) -> np.ndarray:
+        """Gives a slot to each key, as the keys from place `first` on; int64 [n], the same for the same key,
+        and that holds the first of them.
+
+        Args:
+          keys: in no slot yet.
+          slots: where each begins to look for a free one; int64.
+          first: place of the first of them in `self._keys`.
+        """
+        slots = slots.copy()
+        going = np.arange(len(keys))
         while going.size:
-            at = slots[going]
-            free = self._table[at] == 0
-            # Of several that want one slot the last written has it; the others go on.
-            self._table[at[free]] = going[free] + first
-            going = going[self._keys[self._table[at]] != keys[going]]
-            slots[going] = (slots[going] + 1) & self._mask
+            at = slots.take(going)
+            free = self._table.take(at) == 0
+            # Of several that want one slot the last written has it, in reverse the first of them.
+            self._table[at[free][::-1]] = (going[free] + first)[::-1]
+            going = going[self._keys.take(self._table.take(at)) != keys.take(going)]
+            slots[going] = (slots.take(going) + 1) & self._mask
         return slots
 
 

@@ -20,7 +20,7 @@ def md5(content):
 
 
 TINY = Published(
-    'Tiny_x1', 'for tests alone', 'http://example.org/licence', X1,
+    'Tiny_x1', 'for tests alone', 'http://example.org/licence', X1, 2,
     {name[:-4]: File(name, md5(content), content.count(b'\n') - 1) for name, content in CONTENT.items()},
     'http://example.org/tiny',
 )  # fmt: skip

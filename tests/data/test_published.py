@@ -23,7 +23,7 @@ def md5(content):
 
 
 TINY = Published(
-    'Tiny_x1', 'for tests', 'http://example.org/licence', X1,
+    'Tiny_x1', 'for tests', 'http://example.org/licence', X1, 2,
     {part: File(f'{part}.csv', md5(content), content.count(b'\n') - 1) for part, content in CONTENT.items()},
     'http://example.org/tiny',
 )  # fmt: skip
@@ -98,6 +98,13 @@ def test_exchanged_parts(tmp_path):
         recognise(TINY, paths, str(tmp_path))
 
 
+def test_a_file_that_is_too_short_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(digests, 'file_md5', None)
+    paths = files_of(tmp_path, train=b'label,a\n1,2\n')
+    with pytest.raises(UserError, match=r'train\.csv: 12 bytes, too few for the 50 rows of train\.csv'):
+        recognise(TINY, {'train': paths['train']}, str(tmp_path))
+
+
 def test_several_files(tmp_path):
     paths = files_of(tmp_path)
     with pytest.raises(UserError, match=r'train: 2 files, published is one, train\.csv'):
@@ -122,6 +129,26 @@ def test_sums_are_remembered(tmp_path, monkeypatch):
     assert len(read) == 6
 
 
+def test_sums_tell_files_apart_at_every_piece(tmp_path, monkeypatch):
+    monkeypatch.setattr(digests, '_CHUNK', 64)
+    content = bytes(range(256)) + b'end'
+    given = {
+        'whole': content,
+        'same': content,
+        'short': content[:-1],
+        'swapped': content[64:128] + content[:64],
+    }
+    given |= {f'byte {i}': content[:i] + b'?' + content[i + 1 :] for i in (0, 100, 258)} | {'none': b''}
+    paths = {name: tmp_path / name for name in given}
+    for name, path in paths.items():
+        path.write_bytes(given[name])
+    found = dict(zip(given, digests.sums(map(str, paths.values()), str(tmp_path)), strict=True))
+    assert found['same'] == found['whole']
+    assert len(set(found.values())) == len(found) - 1
+    pieces = b''.join(hashlib.sha256(content[i : i + 64]).digest() for i in range(0, len(content), 64))
+    assert found['whole'] == hashlib.sha256(pieces).hexdigest()
+
+
 def test_damaged_gzip(tmp_path):
     zipped = gzip.compress(CONTENT['train'])
     for content in (zipped[:-20], zipped[:30] + bytes(20) + zipped[50:]):
@@ -142,7 +169,7 @@ def test_rows():
 
 
 def test_raw_forms(tmp_path):
-    raw = Published('Raw', 'for tests', '', RAW, {'train': File('train.txt', '', 80)}, '')
+    raw = Published('Raw', 'for tests', '', RAW, 1, {'train': File('train.txt', '', 80)}, '')
     paths = files_of(tmp_path)
     found = recognise(raw, paths, str(tmp_path))
     assert not found.exact
@@ -153,7 +180,7 @@ def test_raw_forms(tmp_path):
         check_rows(raw, {'train': 50, 'valid': 21, 'test': 10})
     # With a known sum, lines end in LF, and parts of one's own are not what is published.
     text = CONTENT['train'].replace(b'\r\n', b'\n')
-    raw = Published('Raw', 'for tests', '', RAW, {'train': File('train.txt', md5(text), 50)}, '')
+    raw = Published('Raw', 'for tests', '', RAW, 1, {'train': File('train.txt', md5(text), 50)}, '')
     assert recognise(raw, {'train': paths['train']}, str(tmp_path)).notes == ('train: other line ends',)
     with pytest.raises(UserError, match=r'valid: .*: published is only train\.txt'):
         recognise(raw, {p: paths[p] for p in ('train', 'valid')}, str(tmp_path))

@@ -18,7 +18,8 @@ from ml_collections import ConfigDict
 
 from dlf_jax.data import beam, preparation, records, sources
 from dlf_jax.data import encoder as encoders
-from dlf_jax.data.digests import md5_sums
+from dlf_jax.data.allocator import keep_freed_memory
+from dlf_jax.data.digests import sums
 from dlf_jax.data.downloads import fetch
 from dlf_jax.data.published import Published, check_rows, recognise
 from dlf_jax.data.schema import Field, Schema, number_field, text_field
@@ -45,7 +46,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
     """A TFDS builder whose examples are blocks of encoded rows.
 
     Prepared data lies in `data_dir/NAME/FINGERPRINT/VERSION/`: the shards, TFDS's description, and
-    `encoder/`. The fingerprint is of the dataset's config and the files' md5 sums, so changed
+    `encoder/`. The fingerprint is of the dataset's config and the files' sums, so changed
     input is prepared anew beside the old.
     """
 
@@ -151,7 +152,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         told = {
             'dataset': {key: value for key, value in config.items() if key not in PATHS},
             'schema': self.task.schema.to_json(),
-            'files': {part: md5_sums(t.paths, data_dir) for part, t in self.task.tables.items()},
+            'files': {part: sums(t.paths, data_dir) for part, t in self.task.tables.items()},
             'encoder': encoders.VERSION,
         }
         return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
@@ -162,6 +163,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         folder = Path(self.data_dir)
         if folder.exists():
             return
+        keep_freed_memory()
         with writing(f'prepared data in {folder}'):
             folder.parent.mkdir(parents=True, exist_ok=True)
             with locked(folder.parent / '.lock', wait=True):
