@@ -69,5 +69,7 @@ def _refusal(error: BaseException | None) -> str | None:
             return 'the file would be larger than this process may write (ulimit -f)'
         if isinstance(error, PermissionError) or 'Read-only file system' in text:
             return 'no permission to write there'
+        if isinstance(error, NotADirectoryError | FileExistsError):
+            return f'{error.filename} is a file where a folder belongs'
         error = error.__cause__ or error.__context__
     return None

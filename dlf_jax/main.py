@@ -14,6 +14,7 @@ import platform
 import re
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -326,6 +327,12 @@ def main(argv: list[str]) -> int:
     except KeyboardInterrupt:
         print('interrupted; the same command goes on from the last checkpoint', file=sys.stderr)
         return 130
+    except Exception as error:
+        # A mistake of ours: the other processes are told, so that none waits for this one.
+        if jax.process_count() > 1:
+            traceback.print_exc()
+            hosts.leave(error=f'{type(error).__name__}: {error}')
+        raise
     hosts.leave()
     if hosts.is_first():
         print(json.dumps(result), flush=True)

@@ -69,6 +69,8 @@ class Checkpoints:
         """
         self._folder, self._seeds = folder, seeds
         self._best_steps = _Steps()
+        if not read_only:
+            hosts.agree(self._make_folder)
         with writing(f'checkpoints in {folder}'):
             self._manager = ocp.CheckpointManager(
                 folder.absolute(),
@@ -86,6 +88,10 @@ class Checkpoints:
                     read_only=read_only,
                 ),
             )
+
+    def _make_folder(self) -> None:
+        with writing(f'checkpoints in {self._folder}'):
+            self._folder.mkdir(parents=True, exist_ok=True)
 
     @property
     def latest(self) -> int | None:

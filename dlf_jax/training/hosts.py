@@ -30,6 +30,10 @@ AUTO = 'auto'
 _ALIVE, _DONE, _FAILED = 'dlf_jax/alive', 'done', 'failed: '
 # Of what the first process tells the others at once.
 _MESSAGE_BYTES = 1 << 16
+# This process is about to end, and has said why.
+_leaving = threading.Event()
+# How long the first process, which ends last, waits for the others, in seconds.
+_PATIENCE = 5
 
 
 def start(config: ConfigDict) -> None:
@@ -81,7 +85,7 @@ def _watch(timeout: float) -> None:
     client, mine, count = distributed.global_state.client, jax.process_index(), 0
     seen = {i: ('', time.monotonic()) for i in range(jax.process_count()) if i != mine}
     heard = time.monotonic()
-    while True:
+    while not _leaving.is_set():
         count += 1
         try:
             client.key_value_set(f'{_ALIVE}/{mine}', str(count), allow_overwrite=True)
@@ -90,7 +94,8 @@ def _watch(timeout: float) -> None:
         except jax.errors.JaxRuntimeError:
             # The first process, which keeps the store, is gone, or was not heard this once.
             if time.monotonic() - heard > min(timeout, 5):
-                _end('process 0 cannot be reached')
+                _print(_lost('process 0 cannot be reached'))
+                os._exit(1)
             said = {}
         for process, (last, moment) in seen.items():
             found = said.get(process, last)
@@ -104,8 +109,13 @@ def _watch(timeout: float) -> None:
 
 
 def _end(reason: str) -> None:
-    print(f'error: {_lost(reason)}', file=sys.stderr, flush=True)
-    os._exit(1)
+    if not _leaving.is_set():
+        _print(_lost(reason))
+        leave(reason)
+
+
+def _print(text: str) -> None:
+    print(f'error: {text}', file=sys.stderr, flush=True)
 
 
 def _lost(reason: str) -> str:
@@ -116,17 +126,32 @@ def _lost(reason: str) -> str:
 
 
 def leave(error: str = '') -> None:
-    """Tells the other processes that this one ends; with an error it does so at once, waiting for none."""
+    """Tells the other processes that this one ends; with an error it ends at once, and does not return.
+
+    The first process keeps the store, and JAX aborts the others when it goes: it goes last.
+    """
     client = distributed.global_state.client
     if client is None:
         return
+    if error:
+        _leaving.set()
     with contextlib.suppress(jax.errors.JaxRuntimeError):
         said = f'{_FAILED}{error}' if error else _DONE
         client.key_value_set(f'{_ALIVE}/{jax.process_index()}', said, allow_overwrite=True)
+        until = time.monotonic() + _PATIENCE
+        while error and is_first() and _running(client) and time.monotonic() < until:
+            time.sleep(0.1)
     if error:
-        # The first process keeps the store: time for the others to look.
-        time.sleep(3)
+        # What the others still do between their last word and their end.
+        time.sleep(0.5 if is_first() else 0)
         os._exit(1)
+
+
+def _running(client: Any) -> bool:
+    """Whether a process other than this one has not said that it ends."""
+    said = dict(client.key_value_dir_get(_ALIVE))
+    ended = [value for value in said.values() if value == _DONE or value.startswith(_FAILED)]
+    return len(ended) < jax.process_count()
 
 
 def is_first() -> bool:
