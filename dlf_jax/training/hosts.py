@@ -30,10 +30,13 @@ AUTO = 'auto'
 _ALIVE, _DONE, _FAILED = 'dlf_jax/alive', 'done', 'failed: '
 # Of what the first process tells the others at once.
 _MESSAGE_BYTES = 1 << 16
-# This process is about to end, and has said why.
+# This process is about to end; its watch, where there is one, ends before: a thread that is inside a call
+# of the store while Python ends would abort the process.
 _leaving = threading.Event()
+_watching: list[threading.Thread] = []
 # How long the first process, which ends last, waits for the others, in seconds.
 _PATIENCE = 5
+_DAY = 24 * 3600 * 1000  # in milliseconds
 
 
 def start(config: ConfigDict) -> None:
@@ -46,6 +49,8 @@ def start(config: ConfigDict) -> None:
     options = config.distributed
     if not options.coordinator:
         return
+    # SIGTERM is ours to handle: see preemption.py.
+    jax.config.update('jax_enable_preemption_service', False)
     # Our own watch notices first, and says so in a line; JAX's ends the process with a stack trace.
     told = {
         'heartbeat_timeout_seconds': 2 * options.heartbeat_timeout + 10,
@@ -73,6 +78,7 @@ def start(config: ConfigDict) -> None:
     _log.info('process %d of %d', jax.process_index(), jax.process_count())
     watch = threading.Thread(target=_watch, args=(float(options.heartbeat_timeout),), daemon=True)
     watch.start()
+    _watching.append(watch)
 
 
 def _watch(timeout: float) -> None:
@@ -105,13 +111,13 @@ def _watch(timeout: float) -> None:
                 seen[process] = found, time.monotonic()
             elif time.monotonic() - moment > timeout:
                 _end(f'process {process} has given no sign of life for {timeout:.0f} seconds')
-        time.sleep(1)
+        _leaving.wait(1)
 
 
 def _end(reason: str) -> None:
     if not _leaving.is_set():
         _print(_lost(reason))
-        leave(reason)
+        leave(error=reason)
 
 
 def _print(text: str) -> None:
@@ -133,8 +139,10 @@ def leave(error: str = '') -> None:
     client = distributed.global_state.client
     if client is None:
         return
-    if error:
-        _leaving.set()
+    _leaving.set()
+    for watch in _watching:
+        if watch is not threading.current_thread():
+            watch.join(timeout=_PATIENCE)
     with contextlib.suppress(jax.errors.JaxRuntimeError):
         said = f'{_FAILED}{error}' if error else _DONE
         client.key_value_set(f'{_ALIVE}/{jax.process_index()}', said, allow_overwrite=True)
@@ -152,6 +160,26 @@ def _running(client: Any) -> bool:
     said = dict(client.key_value_dir_get(_ALIVE))
     ended = [value for value in said.values() if value == _DONE or value.startswith(_FAILED)]
     return len(ended) < jax.process_count()
+
+
+def tell(key: str, text: str) -> None:
+    """Puts a text into the store that all processes share."""
+    distributed.global_state.client.key_value_set(key, text, allow_overwrite=True)
+
+
+def wait_for(key: str) -> str:
+    """The text in the store, once it is there; a process that is lost ends the waiting, and this one."""
+    return distributed.global_state.client.blocking_key_value_get(key, _DAY)
+
+
+def any_told(prefix: str) -> bool:
+    """Whether the store holds a text whose key begins with `prefix/`."""
+    return bool(distributed.global_state.client.key_value_dir_get(prefix))
+
+
+def forget(key: str) -> None:
+    """Takes a text out of the store."""
+    distributed.global_state.client.key_value_delete(key)
 
 
 def is_first() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -229,6 +230,10 @@ class _Training:
         else:
             yield
 
+    def _stop_if_due(self, step: int, checkpoints: Checkpoints) -> None:
+        if self.preemption.due():
+            self._stop(step, checkpoints)
+
     def _stop(self, step: int, checkpoints: Checkpoints) -> None:
         checkpoints.wait()
         raise Preempted(f'stopped by SIGTERM after step {step}, which is saved; the same command goes on')
@@ -244,14 +249,10 @@ class _Training:
         step = replicas.steps_taken(runs)
         epoch = step / self.steps_per_epoch
         after = {}
-
-        def stop_if_due() -> None:
-            if self.preemption.due():
-                self._stop(step, checkpoints)
-
         with self._compiling(self.learner.predict_step(len(stack)), checkpoints):
             self._compile_predict(state, len(stack))
-        scores = self._score(state, len(stack), 'valid', stop_if_due)
+        between = functools.partial(self._stop_if_due, step, checkpoints)
+        scores = self._score(state, len(stack), 'valid', between)
         for (seed, run), found in zip(stack.items(), scores, strict=True):
             if found['auc'] is None:
                 raise UserError(
@@ -297,7 +298,7 @@ class _Training:
         state: states.TrainState,
         count: int,
         part: str,
-        between: Callable[[], None] = lambda: None,
+        between: Callable[[], None],
     ) -> list[dict[str, Any]]:
         """The metrics of a part for each run of a stack of `count`; `between` is called after every batch."""
         source, rows = self._evaluation_batches(part), self.builder.blocks(part).rows
@@ -317,4 +318,5 @@ class _Training:
             return dict.fromkeys(runs)
         best = checkpoints.best(runs, self.learner.create, self.partitioner)
         state = self.partitioner.make(lambda *parts: replicas.stack(parts), *best.values())
-        return dict(zip(runs, self._score(state, len(runs), 'test'), strict=True))
+        between = functools.partial(self._stop_if_due, replicas.steps_taken(runs), checkpoints)
+        return dict(zip(runs, self._score(state, len(runs), 'test', between), strict=True))

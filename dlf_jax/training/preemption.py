@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import json
 import logging
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
-from jax.experimental import multihost_utils
 
 from dlf_jax.errors import UserError
+from dlf_jax.training import hosts
 
 _log = logging.getLogger(__name__)
 
 EXIT_CODE = 128 + signal.SIGTERM
+# In the store of several processes: which have got the signal; what the first has said at which call.
+_RECEIVED, _DECISIONS = 'dlf_jax/sigterm', 'dlf_jax/decisions'
+# Between two questions: about so many seconds, so many calls at most.
+_SECONDS, _MOST_CALLS = 0.5, 16
+# Decisions that are kept for processes that lag behind.
+_KEPT = 1000
 
 
 class Preempted(UserError):
@@ -25,11 +35,19 @@ class Preempted(UserError):
 
 
 class Preemption:
-    """Notices SIGTERM, in whichever process it arrives, and lets all of them stop at the same step."""
+    """Notices SIGTERM, in whichever process it arrives, and lets all of them stop at the same step.
+
+    Several processes agree through the coordination service's store: at some of their calls, the same in
+    all, the others take the first one's word whether to stop, and which call is the next to ask at. (JAX's
+    own service for this misses signals where steps are short.)
+    """
 
     def __init__(self) -> None:
         self._noticed = False
         self._calls = 0
+        self._ask_at = 1
+        self._asked = (0, time.monotonic())
+        self._decisions: collections.deque[str] = collections.deque()
         self._idle = threading.Lock()
         self._in_idle: Callable[[], None] | None = None
 
@@ -41,15 +59,30 @@ class Preemption:
         if jax.process_count() == 1:
             return self._noticed
         self._calls += 1
-        return multihost_utils.reached_preemption_sync_point(self._calls)
+        if self._calls < self._ask_at:
+            return False
+        key = f'{_DECISIONS}/{self._calls}'
+        if hosts.is_first():
+            hosts.tell(key, json.dumps(self._decision()))
+            self._decisions.append(key)
+            if len(self._decisions) > _KEPT:
+                hosts.forget(self._decisions.popleft())
+        said = json.loads(hosts.wait_for(key))
+        self._ask_at = said['next']
+        return said['stop']
+
+    def _decision(self) -> dict[str, Any]:
+        """What the first process says: whether to stop, and after how many calls the others ask again."""
+        calls, moment = self._asked
+        self._asked = self._calls, time.monotonic()
+        rate = (self._calls - calls) / max(self._asked[1] - moment, 1e-6)
+        after = min(max(int(rate * _SECONDS), 1), _MOST_CALLS)
+        return {'stop': hosts.any_told(_RECEIVED), 'next': self._calls + after}
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Listens, until the end of the block.
-
-        Several processes leave it to JAX's coordination service, which tells the others.
-        """
-        if jax.process_count() > 1 or threading.current_thread() is not threading.main_thread():
+        """Listens, until the end of the block."""
+        if threading.current_thread() is not threading.main_thread():
             yield
             return
         reader, writer = os.pipe()
@@ -75,6 +108,9 @@ class Preemption:
                 continue
             self._noticed = True
             _log.info('SIGTERM: saving and stopping')
+            if jax.process_count() > 1:
+                hosts.tell(f'{_RECEIVED}/{jax.process_index()}', 'SIGTERM')
+                continue
             with self._idle:
                 if self._in_idle is not None:
                     self._in_idle()
@@ -83,8 +119,8 @@ class Preemption:
 
     @contextlib.contextmanager
     def nothing_to_lose(self, settle: Callable[[], None]) -> Iterator[None]:
-        """A block, such as a compilation, that may be left at any moment: there is no step that a
-        checkpoint, finished or on its way, does not hold.
+        """A block, such as a compilation, that one process may leave at any moment: there is no step that a
+        checkpoint, finished or on its way, does not hold. Several only stop together, after it.
 
         Args:
           settle: waits for the checkpoint that is on its way.
