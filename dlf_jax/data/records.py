@@ -57,7 +57,8 @@ class BlockWriter(writer.ExampleWriter):
         super().__init__(tfds.core.FileFormat.ARRAY_RECORD)
 
     def write(self, path, examples):
-        shard = array_record_module.ArrayRecordWriter(os.fspath(path), 'group_size:1,uncompressed,max_parallelism:2')
+        options = 'group_size:1,uncompressed,max_parallelism:2'
+        shard = array_record_module.ArrayRecordWriter(os.fspath(path), options)
         with ahead(examples, 4) as ready:
             for _, example in ready:
                 shard.write(example)
