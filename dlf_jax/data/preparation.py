@@ -25,7 +25,7 @@ from dlf_jax.data.splits import PARTS, Split
 from dlf_jax.data.staging import Staging
 from dlf_jax.errors import UserError
 
-# Of a shard, before compression: TFDS holds one in memory while it is written.
+# Of a shard.
 SHARD_BYTES = 64 << 20
 WHOLE = 'all'
 
@@ -197,7 +197,7 @@ class _StagedPart:
             yield chunk, rows, columns
             start = 0
 
-    def encoded(self, encoder: encoders.Encoder, tables: dict[str, np.ndarray], start: int) -> Iterator[Rows]:
+    def encoded(self, encoder: encoders.Encoder, tables: encoders.IdTables, start: int) -> Iterator[Rows]:
         """The rows from `start` on as they go into records."""
         names = [name for name in self._staged.names if name != 'time']
         with ahead(self.chunks(names, start)) as chunks:
@@ -206,15 +206,18 @@ class _StagedPart:
                 yield {**columns, **encoder.encode(raw, tables)}
 
     def blocks(
-        self, encoder: encoders.Encoder, tables: dict[str, np.ndarray], first: int, last: int
+        self, encoder: encoders.Encoder, tables: encoders.IdTables, first: int, last: int
     ) -> Iterator[tuple[int, Rows]]:
         """Yields (number, block) for the blocks of a shard."""
         size, doing = self._task.block_rows, f'{self._task.name}: writing {self._part}'
         made = numbered_blocks(self.encoded(encoder, tables, first * size), first, last, size)
         with Progress(doing, 'rows', self.total, first * size) as progress, ahead(made, 16) as blocks:
             for number, block in blocks:
+                rows = len(block['label'])
                 yield number, block
-                progress.advance(len(block['label']))
+                # It is written by now; TFDS keeps the dictionaries of a shard to count them at its end.
+                block.clear()
+                progress.advance(rows)
 
 
 def numbered_blocks(parts: Iterator[Rows], first: int, last: int, size: int) -> Iterator[tuple[int, Rows]]:
@@ -241,7 +244,7 @@ def _measure(schema: Schema, reader: encoders.Reader, part: _StagedPart) -> stat
     return statistics.Statistics(part.total, values, tuple(moments), samples[0] if samples else {})
 
 
-def _id_tables(encoder: encoders.Encoder, reader: encoders.Reader) -> dict[str, np.ndarray]:
+def _id_tables(encoder: encoders.Encoder, reader: encoders.Reader) -> encoders.IdTables:
     """Tables from the reader's codes to ids."""
     known = {}
     for name, dictionary in reader.dictionaries.items():

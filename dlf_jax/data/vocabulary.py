@@ -216,18 +216,18 @@ def mix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def id_table(size: int, offset: int, known: np.ndarray, out_of_vocabulary: int, missing: int) -> np.ndarray:
-    """A table from codes to ids, int32 [size + 3], to be indexed with the negative codes too.
+def id_table(offset: int, known: np.ndarray, out_of_vocabulary: int, missing: int) -> tuple[np.ndarray, int]:
+    """A table from codes to ids, int32 [size + 3], and the place of code 0: the negative codes come before.
 
     Args:
-      size: number of codes.
       offset: of the field in the fused table.
       known: id of each code, without the offset, int [size].
       out_of_vocabulary, missing: ids of `UNKNOWN` and `NULL`, without the offset.
     """
-    table = np.empty(size + 3, np.int32)
-    table[:size] = known
-    table[UNKNOWN], table[NULL] = out_of_vocabulary, missing
+    zero = -PAD
+    table = np.empty(zero + len(known), np.int32)
+    table[zero:] = known
+    table[zero + UNKNOWN], table[zero + NULL] = out_of_vocabulary, missing
     table += offset
-    table[PAD] = PADDING
-    return table
+    table[zero + PAD] = PADDING
+    return table, zero

@@ -76,9 +76,9 @@ def test_hashes_spread():
 
 
 def test_id_table_knows_the_negative_codes():
-    table = vocabulary.id_table(2, 10, np.array([3, 0]), 0, 1)
+    table, zero = vocabulary.id_table(10, np.array([3, 0]), 0, 1)
     codes = np.array([0, 1, UNKNOWN, NULL, vocabulary.PAD])
-    assert table[codes].tolist() == [13, 10, 10, 11, -1]
+    assert table[zero + codes].tolist() == [13, 10, 10, 11, -1]
 
 
 def test_values_of_all_lengths_are_told_apart():
