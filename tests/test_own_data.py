@@ -45,7 +45,9 @@ def test_a_parquet_file_with_every_kind_of_column(tmp_path):
     ('config', 'train', 'keys'),
     [
         ('criteo', 'criteo/train_head.txt', ('--config.dataset.min_count=2',)),
-        ('avazu', 'avazu/train_head.csv', ('--config.dataset.hour=parts',)),
+        pytest.param(
+            'avazu', 'avazu/train_head.csv', ('--config.dataset.hour=parts',), marks=pytest.mark.slow
+        ),
         pytest.param(
             'movielens', 'movielens/rows.csv', ('--config.dataset.split=random',), marks=pytest.mark.slow
         ),

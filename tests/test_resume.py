@@ -88,6 +88,7 @@ def test_kill_9_at_random_moments(undisturbed, tmp_path, data_dir):
     assert_same(workdir, undisturbed)
 
 
+@pytest.mark.slow
 def test_kill_9_while_evaluating(undisturbed, tmp_path, data_dir):
     """Kills between the line of a step that evaluates and the line of its evaluation."""
     workdir = tmp_path / 'run'
@@ -133,6 +134,7 @@ def test_kill_9_while_saving(undisturbed, tmp_path, data_dir):
     assert not [p for p in (workdir / 'checkpoints').iterdir() if 'tmp' in p.name]
 
 
+@pytest.mark.slow
 def test_interrupt_says_how_to_go_on(undisturbed, tmp_path, data_dir):
     workdir = tmp_path / 'run'
     process = command(*BUSY, f'--workdir={workdir}', f'--data_dir={data_dir}')

@@ -17,7 +17,7 @@ import numpy as np
 from dlf_jax.data import encoder as encoders
 from dlf_jax.data import records, statistics
 from dlf_jax.data.columns import extras, times
-from dlf_jax.data.progress import Progress, ahead, threads
+from dlf_jax.data.progress import Progress, ahead, side_by_side, threads
 from dlf_jax.data.records import Rows
 from dlf_jax.data.schema import OUT_OF_VOCABULARY, RESERVED, Schema
 from dlf_jax.data.sources import Chunk, Table
@@ -200,10 +200,14 @@ class _StagedPart:
     def encoded(self, encoder: encoders.Encoder, tables: encoders.IdTables, start: int) -> Iterator[Rows]:
         """The rows from `start` on as they go into records."""
         names = [name for name in self._staged.names if name != 'time']
+
+        def encode(found: tuple[int, np.ndarray, Rows]) -> Rows:
+            columns = found[2]
+            raw = encoders.Raw(columns.pop('codes'), columns.pop('numbers'))
+            return {**columns, **encoder.encode(raw, tables)}
+
         with ahead(self.chunks(names, start)) as chunks:
-            for _, _, columns in chunks:
-                raw = encoders.Raw(columns.pop('codes'), columns.pop('numbers'))
-                yield {**columns, **encoder.encode(raw, tables)}
+            yield from side_by_side(encode, chunks)
 
     def blocks(
         self, encoder: encoders.Encoder, tables: encoders.IdTables, first: int, last: int

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import functools
 import os
 import queue
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ import tqdm
 _LOG_SECONDS = 10.0
 
 T = TypeVar('T')
+U = TypeVar('U')
 
 
 class Progress(tqdm.tqdm):
@@ -104,3 +106,15 @@ def ahead(items: Iterable[T], depth: int = 2) -> Iterator[Iterator[T]]:
     finally:
         stop.set()
         thread.join()
+
+
+def side_by_side(function: Callable[[T], U], items: Iterable[T], workers: int = 2) -> Iterator[U]:
+    """Like map, in so many threads, each an item ahead; the results come in the items' order."""
+    with ThreadPoolExecutor(workers) as pool:
+        under_way: collections.deque = collections.deque()
+        for item in items:
+            under_way.append(pool.submit(function, item))
+            if len(under_way) > workers:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()

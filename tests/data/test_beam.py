@@ -31,8 +31,15 @@ def same_by_beam(tmp_path, **keys):
     assert by_beam == alone
 
 
-@pytest.mark.parametrize('kind', ['csv', 'parquet'])
-@pytest.mark.parametrize('split', ['chronological', 'random'])
+@pytest.mark.parametrize(
+    ('split', 'kind'),
+    [
+        ('chronological', 'csv'),
+        ('random', 'parquet'),
+        pytest.param('chronological', 'parquet', marks=pytest.mark.slow),
+        pytest.param('random', 'csv', marks=pytest.mark.slow),
+    ],
+)
 def test_every_kind_of_field(tmp_path, monkeypatch, kind, split):
     pytest.importorskip('apache_beam', reason='needs the extra beam')
     monkeypatch.setattr(preparation, 'SHARD_BYTES', 40_000)

@@ -290,6 +290,7 @@ COMMAND = (
 )
 
 
+@pytest.mark.slow
 def test_kill_9(together, tmp_path, data_dir, environment):
     """While all train, and at the step at which the stack shrinks."""
     flags = (*COMMAND, '--config.seeds=3', f'--workdir={tmp_path}', f'--data_dir={data_dir}')
@@ -314,6 +315,7 @@ def test_kill_9(together, tmp_path, data_dir, environment):
             assert one[key] == other[key]
 
 
+@pytest.mark.slow
 def test_four_devices_agree_with_one(together, tmp_path, data_dir, environment):
     run(
         *COMMAND, '--config.seeds=2', '--config.training.epochs=1', f'--workdir={tmp_path}',
