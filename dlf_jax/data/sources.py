@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dlf_jax.data import cells, lines
+from dlf_jax.data.progress import side_by_side
 from dlf_jax.errors import UserError
 
 PARQUET_ROWS = 65_536
@@ -216,11 +217,15 @@ class TextTable:
         return next(csv.reader([line], delimiter=self.separator), [''])
 
     def chunks(self, text: Sequence[str], numbers: Sequence[str]) -> Iterator[Chunk]:
+        def blocks() -> Iterator[tuple[bytes, str, int]]:
+            for path in self.paths:
+                for data, line in lines.line_blocks(path, self.header, self.quote):
+                    yield data, path, line
+
         empty = True
-        for path in self.paths:
-            for data, line in lines.line_blocks(path, self.header, self.quote):
-                empty = False
-                yield self._chunk(data, path, line, text, numbers)
+        for chunk in side_by_side(lambda block: self._chunk(*block, text, numbers), blocks()):
+            empty = False
+            yield chunk
         if empty:
             raise UserError(f'{self.name}: no rows')
 
