@@ -15,9 +15,11 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from benchmarks import processes
 from dlf_jax.config import get_config
@@ -31,18 +33,32 @@ BATCHES = 8
 class Contestant:
     """A compiled step and its state, on a vocabulary of some size."""
 
-    def __init__(self, optimizer: str, vocabulary: int, options: argparse.Namespace):
-        config = get_config('mlp')
-        config.model.update({'embedding_size': options.width, 'hidden': (400, 400, 400)})
-        config.optimizer.tables = optimizer
-        config.training.batch_size = options.batch_size
+    def __init__(
+        self,
+        config: ConfigDict,
+        vocabulary: int,
+        batch_size: int,
+        devices: Sequence[jax.Device] | None = None,
+    ):
+        """Args:
+        config: of the model, the optimizer, the tables' place.
+        vocabulary: of all fields together.
+        batch_size: global.
+        devices: all where none are given.
+        """
         size = vocabulary // FIELDS
         schema = Schema(tuple(Field(f'f{i}', 'categorical', size=size) for i in range(FIELDS)), 'label')
-        learner = Learner(config, schema, 1, options.batch_size)
+        learner = Learner(config, schema, 1, batch_size, devices)
+        self.parameter_counts = learner.parameter_counts()
         self._put, self._step = learner.partitioner.put, learner.train_step(1)
         self._state = learner.partitioner.make(learner.create, np.int32(0))
-        self._batches = [_batch(seed, size, options.batch_size) for seed in range(BATCHES)]
+        self._batches = [_batch(seed, size, batch_size) for seed in range(BATCHES)]
         self._taken = 0
+
+    @property
+    def program(self) -> str:
+        """HLO text of the step, once it has run."""
+        return self._step.executable.as_text()
 
     def run(self, count: int) -> float:
         """Seconds a step."""
@@ -53,6 +69,13 @@ class Contestant:
             self._taken += 1
         jax.block_until_ready(self._state)
         return (time.perf_counter() - start) / count
+
+
+def mlp(width: int) -> ConfigDict:
+    """The model: an MLP of 400-400-400."""
+    config = get_config('mlp')
+    config.model.update({'embedding_size': width, 'hidden': (400, 400, 400)})
+    return config
 
 
 def _batch(seed: int, size: int, rows: int) -> dict[str, np.ndarray]:
@@ -80,7 +103,9 @@ def main() -> None:
     sizes = [int(size) for size in options.sizes.split(',')]
     found: dict[str, dict[int, float]] = {}
     for optimizer in options.optimizers.split(','):
-        contestants = {size: Contestant(optimizer, size, options) for size in sizes}
+        config = mlp(options.width)
+        config.optimizer.tables = optimizer
+        contestants = {size: Contestant(config, size, options.batch_size) for size in sizes}
         for contestant in contestants.values():
             contestant.run(2)
         rounds = [

@@ -168,3 +168,23 @@ def test_damaged_shard_is_named(builder, damage):
     with pytest.raises(UserError, match='record shard is') as error:
         builder.blocks('valid')
     assert str(shard) in str(error.value)
+
+
+@pytest.mark.parametrize('begun', [False, True])
+def test_shard_that_vanishes_under_a_run(builder, begun):
+    """One that is open goes on being read; one that is not is named."""
+    blocks = builder.blocks('train')
+    expected = [blocks.read(i) for i in range(len(blocks))]
+    blocks = builder.blocks('train')
+    if begun:
+        blocks.read(0)
+    (shard,) = builder.info.splits['train'].filepaths
+    shard.unlink()
+    if begun:
+        found = [blocks.read(i) for i in range(len(blocks))]
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(one['categorical'], other['categorical'])
+    else:
+        with pytest.raises(UserError, match='record shard is missing') as error:
+            blocks.read(1)
+        assert str(shard) in str(error.value)
