@@ -25,7 +25,6 @@ from dlf_jax.data.splits import PARTS, Split
 from dlf_jax.data.staging import Staging
 from dlf_jax.errors import UserError
 
-# Of a shard.
 SHARD_BYTES = 64 << 20
 WHOLE = 'all'
 
@@ -212,7 +211,7 @@ class _StagedPart:
     def blocks(
         self, encoder: encoders.Encoder, tables: encoders.IdTables, first: int, last: int
     ) -> Iterator[tuple[int, Rows]]:
-        """Yields (number, block) for the blocks of a shard."""
+        """Yields (number, block) for the blocks of a shard; a block is emptied when the next is asked for."""
         size, doing = self._task.block_rows, f'{self._task.name}: writing {self._part}'
         made = numbered_blocks(self.encoded(encoder, tables, first * size), first, last, size)
         with Progress(doing, 'rows', self.total, first * size) as progress, ahead(made, 16) as blocks:

@@ -109,7 +109,10 @@ def ahead(items: Iterable[T], depth: int = 2) -> Iterator[Iterator[T]]:
 
 
 def side_by_side(function: Callable[[T], U], items: Iterable[T], workers: int = 2) -> Iterator[U]:
-    """Like map, in so many threads, each an item ahead; the results come in the items' order."""
+    """Like map, in so many threads, a few items ahead; the results come in the items' order.
+
+    For functions that wait for the interpreter's lock at every step, while others hold it for long.
+    """
     with ThreadPoolExecutor(workers) as pool:
         under_way: collections.deque = collections.deque()
         for item in items:
