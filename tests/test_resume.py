@@ -111,6 +111,7 @@ def test_kill_9_while_evaluating(undisturbed, tmp_path, data_dir):
     assert_same(workdir, undisturbed)
 
 
+@pytest.mark.slow
 def test_kill_9_while_saving(undisturbed, tmp_path, data_dir):
     """Kills when a checkpoint's temporary folder is there, so in the middle of a save."""
     workdir = tmp_path / 'run'
