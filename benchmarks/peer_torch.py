@@ -3,21 +3,22 @@
     PEER/bin/python benchmarks/peer_torch.py serve SPEC.json
     PEER/bin/python benchmarks/peer_torch.py logits SPEC.json WEIGHTS.npz
 
-`serve` reads a command a line ("steps 10", "parts 5", "product", "end") and answers each with a line of
-JSON; `logits` computes them with dlf_jax's weights. Imports nothing of dlf_jax.
+`serve` answers the orders of `step_side.serve`; `logits` computes them with dlf_jax's weights. Imports
+nothing of dlf_jax.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 
 import numpy as np
 import torch
 from peer_torch_models import TABLES, DLFLayer, build
+from step_side import clocks, gflops, since
+from step_side import serve as answer
 from torch import nn
 from torch.nn import functional
 
@@ -98,38 +99,16 @@ class Trainer:
         return {name: float(np.median(seconds)) for name, seconds in found.items()}
 
 
-def clocks() -> tuple[float, float]:
-    """Seconds on the wall, and of processor time in all threads of this process."""
-    return time.perf_counter(), time.process_time()
-
-
-def since(start: tuple[float, float]) -> dict[str, float]:
-    wall, processor = clocks()
-    return {'seconds': wall - start[0], 'processor_seconds': processor - start[1]}
-
-
-def product(size: int = 2048, repeats: int = 5) -> dict:
-    """GFLOP/s of a large float32 product, the best of some."""
-    a, best = torch.randn(size, size), float('inf')
-    for _ in range(repeats):
-        start = time.perf_counter()
-        a @ a
-        best = min(best, time.perf_counter() - start)
-    return {'gflops': 2 * size**3 / best / 1e9}
+def product(size: int = 2048) -> dict[str, float]:
+    a = torch.randn(size, size)
+    return gflops(lambda: a @ a, size)
 
 
 def serve(spec: dict) -> None:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     trainer = Trainer(spec)
-    print(json.dumps({'parameters': sum(p.numel() for p in trainer.parameters)}), flush=True)
-    for line in sys.stdin:
-        command, *count = line.split()
-        if command == 'end':
-            break
-        does = {'steps': trainer.steps, 'parts': trainer.parts, 'product': product}[command]
-        print(json.dumps(does(*map(int, count))), flush=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({'peak_bytes': peak, 'version': torch.__version__}), flush=True)
+    does = {'steps': trainer.steps, 'parts': trainer.parts, 'product': product}
+    answer({'parameters': sum(p.numel() for p in trainer.parameters)}, does, torch.__version__)
 
 
 def load(trainer: Trainer, weights: dict[str, np.ndarray]) -> None:

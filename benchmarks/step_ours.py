@@ -2,14 +2,13 @@
 
     python -m benchmarks.step_ours SPEC.json
 
-Reads a command a line ("steps 10", "parts 5", "product", "end") and answers each with one JSON object a line.
+Answers the orders of `step_side.serve`.
 """
 
 from __future__ import annotations
 
 import functools
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from benchmarks.step_side import clocks, gflops, serve, since
 from dlf_jax import models
 from dlf_jax.config import get_config
 from dlf_jax.data.schema import Field, Schema
@@ -115,27 +115,11 @@ class Trainer:
         return product_flops(jaxpr.jaxpr)
 
 
-def clocks() -> tuple[float, float]:
-    """Seconds on the wall, and of processor time in all threads of this process."""
-    return time.perf_counter(), time.process_time()
-
-
-def since(start: tuple[float, float]) -> dict[str, float]:
-    wall, processor = clocks()
-    return {'seconds': wall - start[0], 'processor_seconds': processor - start[1]}
-
-
-def product(size: int = 2048, repeats: int = 5) -> dict[str, float]:
-    """GFLOP/s of a large float32 product, the best of some."""
+def product(size: int = 2048) -> dict[str, float]:
     a = jnp.asarray(np.random.default_rng(0).normal(size=(size, size)).astype(np.float32))
     multiply = jax.jit(jnp.matmul)
     multiply(a, a).block_until_ready()
-    best = float('inf')
-    for _ in range(repeats):
-        start = time.perf_counter()
-        multiply(a, a).block_until_ready()
-        best = min(best, time.perf_counter() - start)
-    return {'gflops': 2 * size**3 / best / 1e9}
+    return gflops(lambda: multiply(a, a).block_until_ready(), size)
 
 
 def _median(run: Callable[[], Any], count: int) -> float:
@@ -174,15 +158,8 @@ def main() -> None:
     with open(sys.argv[1]) as file:
         trainer = Trainer(json.load(file))
     parameters = sum(leaf.size for leaf in jax.tree.leaves(trainer.state.params))
-    print(json.dumps({'parameters': parameters, 'flops': trainer.flops()}), flush=True)
-    for line in sys.stdin:
-        command, *count = line.split()
-        if command == 'end':
-            break
-        does = {'steps': trainer.steps, 'parts': trainer.parts, 'product': product}[command]
-        print(json.dumps(does(*map(int, count))), flush=True)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({'peak_bytes': peak, 'version': jax.__version__}), flush=True)
+    does = {'steps': trainer.steps, 'parts': trainer.parts, 'product': product}
+    serve({'parameters': parameters, 'flops': trainer.flops()}, does, jax.__version__)
 
 
 if __name__ == '__main__':

@@ -5,7 +5,8 @@
 #   launch/processes.sh 2 --config=configs/synthetic.py --workdir=/tmp/run
 set -euo pipefail
 cd "$(dirname "$0")/.."
-source launch/environment.sh
+# Without an extra; this script's own arguments are not its.
+source launch/environment.sh ""
 count="${1:?how many processes}"
 shift
 port="${PORT:-$((20000 + RANDOM % 10000))}"
@@ -19,6 +20,13 @@ for ((i = 0; i < count; i++)); do
 done
 status=0
 for pid in "${pids[@]}"; do
-  wait "$pid" || status=$?
+  ended=0
+  wait "$pid" || ended=$?
+  # A signal ends the waiting early, while the process is still saving.
+  while kill -0 "$pid" 2>/dev/null; do
+    ended=0
+    wait "$pid" || ended=$?
+  done
+  [ "$ended" = 0 ] || status="$ended"
 done
 exit "$status"

@@ -51,14 +51,17 @@ def content_md5_sums(paths: Iterable[str], data_dir: str, line_end: bytes) -> li
       the last one included, ended by `line_end`.
     """
     ends = line_end.hex()
-    sums = _remembered(paths, data_dir, f'|content {ends}', lambda path: _content_md5(path, line_end))
-    return [tuple(pair.split()) for pair in sums]
+    found = _remembered(paths, data_dir, f'|content {ends}', lambda path: _content_md5(path, line_end))
+    return [tuple(pair.split()) for pair in found]
 
 
 def is_zipped(path: str) -> bool:
-    """Whether a file is gzip-compressed, told by its first bytes."""
-    with open(path, 'rb') as file:
-        return file.read(2) == b'\x1f\x8b'
+    """Whether a file is gzip-compressed, told by its first bytes. Raises UserError if it cannot be read."""
+    try:
+        with open(path, 'rb') as file:
+            return file.read(2) == b'\x1f\x8b'
+    except OSError as error:
+        raise UserError(f'{path}: cannot be read: {error.strerror}') from error
 
 
 def remember(path: str, md5: str, data_dir: str) -> None:

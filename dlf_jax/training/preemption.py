@@ -63,11 +63,13 @@ class Preemption:
             return False
         key = f'{_DECISIONS}/{self._calls}'
         if hosts.is_first():
-            hosts.tell(key, json.dumps(self._decision()))
+            said = self._decision()
+            hosts.tell(key, json.dumps(said))
             self._decisions.append(key)
             if len(self._decisions) > _KEPT:
                 hosts.forget(self._decisions.popleft())
-        said = json.loads(hosts.wait_for(key))
+        else:
+            said = json.loads(hosts.wait_for(key))
         self._ask_at = said['next']
         return said['stop']
 

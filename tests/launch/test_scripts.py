@@ -2,8 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
+import time
 
+import pytest
 import yaml
 
 from tests.conftest import ROOT, TINY
@@ -29,10 +32,39 @@ def test_the_jobset_is_one_and_its_command_is_ours():
     assert keys >= {'--config', '--workdir', '--data_dir', '--config.distributed.process'}
 
 
+ENVIRONMENT = {**os.environ, 'VENV': os.environ.get('VIRTUAL_ENV', str(ROOT / '.venv'))}
+
+
 def test_processes_on_this_machine(tmp_path, data_dir):
-    environment = {**os.environ, 'VENV': os.environ.get('VIRTUAL_ENV', str(ROOT / '.venv'))}
     line = ['launch/processes.sh', '2', *TINY, f'--workdir={tmp_path}', f'--data_dir={data_dir}']
-    done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(line, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert 'does not provide the extra' not in done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result['valid']['rows'] == 600
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('count', [1, 2])
+def test_a_signal_to_the_script_lets_all_processes_save(count, tmp_path, data_dir):
+    line = [
+        'launch/processes.sh',
+        str(count),
+        *TINY,
+        '--config.training.epochs=200',
+        '--config.plateau.patience=0',
+    ]
+    told = tmp_path / 'told'
+    with open(told, 'w') as file:
+        script = subprocess.Popen(
+            [*line, f'--workdir={tmp_path / "run"}', f'--data_dir={data_dir}'],
+            cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=file,
+        )  # fmt: skip
+    checkpoints = tmp_path / 'run' / 'checkpoints'
+    while not any(checkpoints.glob('[0-9]*')):
+        assert script.poll() is None, told.read_text()
+        time.sleep(0.05)
+    script.send_signal(signal.SIGTERM)
+    assert script.wait() == 143, told.read_text()
+    # All have ended when it does.
+    assert told.read_text().count('error: stopped by SIGTERM') == count
