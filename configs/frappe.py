@@ -37,7 +37,7 @@ MODELS = {
     'dcnv2': {'cross_layers': 4, 'dropout': 0.4},
     'deepfm': {'dropout': 0.2},
     # One layer: deeper stacks overfit these 200,000 rows, and so do normalised tokens.
-    'dlf': {'layers': 1, 'implicit_hidden': (400,), 'dropout': 0.4, 'layer_norm': False},
+    'dlf': {'layers': 1, 'implicit_hidden': (400,), 'dropout': 0.4, 'norm': 'none'},
     # BatchNorm on the gated streams and nowhere else, and cross layers that do not add their input:
     # the leaderboard's form. With the papers' (BatchNorm in the deep layers alone) AUC ends at 0.980.
     'edcn': {

@@ -63,10 +63,14 @@ class DLF(nn.Module):
       input_attention: whether the 'released' fusion adds a self-attention over the layer's input.
       gate: whether the residual is gated (eq. 9) or plain.
       gate_epsilon: `eps`, the least gate (eq. 9).
-      layer_norm: whether LayerNorm over `d` follows the residual.
+      norm: what follows the residual: 'layer' (LayerNorm over `d`), 'batch' (BatchNorm, every token's
+        channels apart) or 'none'.
+      product_norm: the same of the flattened products in the low- and high-rank blocks.
       head: hidden layers before the last Dense; the paper has none, its repository (512,).
       batch_norm: whether hidden layers, wherever they are, have a BatchNorm.
       dropout: rate in hidden layers, wherever they are.
+      implicit_dropout, head_dropout: rates in those of the implicit block and of the head instead; -1:
+        `dropout`.
       block_dropout: rate on the outputs of the blocks.
     """
 
@@ -87,10 +91,13 @@ class DLF(nn.Module):
     input_attention: bool = False
     gate: bool = True
     gate_epsilon: float = 1e-6
-    layer_norm: bool = True
+    norm: str = 'layer'
+    product_norm: str = 'layer'
     head: tuple[int, ...] = ()
     batch_norm: bool = True
     dropout: float = 0.0
+    implicit_dropout: float = -1.0
+    head_dropout: float = -1.0
     block_dropout: float = 0.0
 
     # Table 3 without the gate, RLI, NAF or both; Figure 3's fusions; the authors' repository.
@@ -130,6 +137,12 @@ class DLF(nn.Module):
             head=self.head,
         )
         check_rate(dropout=self.dropout, block_dropout=self.block_dropout)
+        for name in ('implicit_dropout', 'head_dropout'):
+            rate = getattr(self, name)
+            if rate != -1:
+                check_rate(**{name: rate})
+        check_choice('norm', self.norm, dlf_blocks.NORMS)
+        check_choice('product_norm', self.product_norm, dlf_blocks.NORMS)
         check_choice('implicit', self.implicit, ('mlp', 'token'))
         check_choice('fusion', self.fusion, FUSIONS)
         if self.gate_epsilon < 0:
@@ -171,29 +184,32 @@ class DLF(nn.Module):
         final = list(states.values())
         # Fused blocks share one state.
         final = jnp.concatenate(final, axis=1) if self.fusion == 'none' else final[0]
-        head = MLP(self.head, 1, self.batch_norm, self.dropout, name='head')
+        head = MLP(self.head, 1, self.batch_norm, self._rate(self.head_dropout), name='head')
         return head(final.reshape(final.shape[0], -1), mode)[:, 0]
 
-    def _block_fields(self, hidden: tuple[int, ...]) -> dict:
+    def _rate(self, own: float) -> float:
+        return self.dropout if own == -1 else own
+
+    def _block_fields(self, hidden: tuple[int, ...], dropout: float) -> dict:
         return {
             'tokens': self.tokens,
             'hidden': hidden,
             'batch_norm': self.batch_norm,
-            'dropout': self.dropout,
+            'dropout': dropout,
             'relu': self.block_relu,
             'block_dropout': self.block_dropout,
         }
 
     def _blocks(self, layer: int) -> dict[str, Callable[..., nn.Module]]:
         """The blocks of a layer (counted from 0) by name, in the order of their tokens."""
-        fields = self._block_fields(self.hidden)
-        rank = functools.partial(dlf_blocks.RankBlock, rank=self.rank, **fields)
+        fields = self._block_fields(self.hidden, self.dropout)
+        rank = functools.partial(dlf_blocks.RankBlock, rank=self.rank, norm=self.product_norm, **fields)
         blocks = {
             'low_rank': functools.partial(rank, low=True, project_first=self.project_first and layer > 0),
             'high_rank': functools.partial(rank, low=False),
             'implicit': functools.partial(
                 dlf_blocks.ImplicitBlock if self.implicit == 'mlp' else dlf_blocks.TokenBlock,
-                **self._block_fields(self.implicit_hidden),
+                **self._block_fields(self.implicit_hidden, self._rate(self.implicit_dropout)),
             ),
         }
         order = ['low_rank', 'high_rank', 'implicit']
@@ -215,12 +231,12 @@ class DLF(nn.Module):
         if self.fusion == 'gate':
             return dlf_fusion.GateFusion
         if self.input_attention:
-            fields = self._block_fields(self.hidden)
+            fields = self._block_fields(self.hidden, self.dropout)
             return functools.partial(dlf_fusion.InputAttention, heads=self.heads, **fields)
         return None if self.fusion == 'none' else dlf_fusion.ConcatFusion
 
     def _residual(self) -> Callable[..., nn.Module]:
-        return functools.partial(dlf_blocks.Residual, self.gate, self.gate_epsilon, self.layer_norm)
+        return functools.partial(dlf_blocks.Residual, self.gate, self.gate_epsilon, self.norm)
 
 
 class _Layer(nn.Module):
@@ -241,9 +257,9 @@ class _Layer(nn.Module):
         outputs = {name: block(name=name)(first, states[name], mode) for name, block in self.blocks.items()}
         if self.fusion is None:
             return {
-                name: self.residual(name=f'{name}_residual')(output, states[name])
+                name: self.residual(name=f'{name}_residual')(output, states[name], mode)
                 for name, output in outputs.items()
             }
         (state, *_) = states.values()
         fused = self.fusion(name='fusion')(list(outputs.values()), state, mode)
-        return dict.fromkeys(outputs, self.residual(name='residual')(fused, state))
+        return dict.fromkeys(outputs, self.residual(name='residual')(fused, state, mode))

@@ -8,7 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dlf_jax.models.layers import MLP, Dropout, LayerNorm, Mode, kernel_init
+from dlf_jax.models.layers import MLP, BatchNorm, Dropout, LayerNorm, Mode, kernel_init
+
+NORMS = ('layer', 'batch', 'none')
 
 
 @jax.custom_vjp
@@ -46,6 +48,19 @@ def _map_tokens_backward(residuals, dy):
 map_tokens.defvjp(lambda x, kernel: (map_tokens(x, kernel), (x, kernel)), _map_tokens_backward)
 
 
+def normalise(x: jax.Array, kind: str, mode: Mode) -> jax.Array:
+    """`[B, ..., C]` to the same shape by a submodule `norm` of the caller, of the kind `NORMS` names.
+
+    'layer' is over the last axis; 'batch' over the rows alone, so that every place of `[..., C]` has
+    statistics and parameters of its own.
+    """
+    if kind == 'layer':
+        return LayerNorm(name='norm')(x)
+    if kind == 'batch':
+        return BatchNorm(name='norm')(x.reshape(x.shape[0], -1), mode).reshape(x.shape)
+    return x
+
+
 class Block(nn.Module):
     """What the blocks share: how they end, `[B, C] -> [B, n, d]`.
 
@@ -78,21 +93,23 @@ class RankBlock(Block):
     """Low- or high-rank interaction, eqs. 5 and 6: `Z = relu(W_O (X (E^(l))^T W_I) + b)`.
 
     `X` is `E^(1)` in the low-rank block (eq. 5) and `E^(l)` in the high-rank one (eq. 6). The
-    product `P: [B, |X|, R]` is flattened and goes through LayerNorm and the hidden layers to `W_O`.
+    product `P: [B, |X|, R]` is flattened and goes through a norm and the hidden layers to `W_O`.
 
     Departs from the print: `W_I` is `[N, R]` and `W_O` acts on the flattened `P`, since the printed
     `R x d` and `d x d` do not multiply; LayerNorm and hidden layers are the authors' repository's.
 
-    Parameters: `in_kernel: [N, R]`, `norm: [|X| R]`, `mlp/...` to `[n d]` and, where the low-rank
-    block projects, `first_kernel: [F, N]`.
+    Parameters: `in_kernel: [N, R]`, `norm: [|X| R]` (not without a norm), `mlp/...` to `[n d]` and, where
+    the low-rank block projects, `first_kernel: [F, N]`.
 
     Attributes:
       rank: `R`.
+      norm: of the flattened product, one of `NORMS`; the repository's is 'layer'.
       low: whether `X` is `E^(1)`.
       project_first: whether `E^(1)` is first taken to `N` tokens.
     """
 
     rank: int
+    norm: str
     low: bool
     project_first: bool = False
 
@@ -107,7 +124,7 @@ class RankBlock(Block):
         # In this order the Gram matrix [|X|, N] is never formed. Not `@` on a transposed map: XLA turns that
         # into a product [B, d, R] of transposed operands, on a CPU the slowest kind.
         products = jnp.einsum('bxd,brd->bxr', left, map_tokens(state, kernel))
-        flat = LayerNorm(name='norm')(products.reshape(batch, -1))
+        flat = normalise(products.reshape(batch, -1), self.norm, mode)
         return self.to_tokens(flat, width, mode)
 
 
@@ -138,27 +155,28 @@ class TokenBlock(Block):
 
 
 class Residual(nn.Module):
-    """Gated residual, eq. 9: `E^(l+1) = Z + max(eps, E^(l) W_gate) * E^(l)`, then LayerNorm over d.
+    """Gated residual, eq. 9: `E^(l+1) = Z + max(eps, E^(l) W_gate) * E^(l)`, then a norm.
 
     `Z: [B, M, d]`, `E^(l): [B, N, d]` -> `[B, M, d]`. Without the gate the second term is `E^(l)`.
 
     Departs from the print, which has no answer where `N != M`: the second term is then taken to
-    `M` tokens by a learned map. The LayerNorm is an addition too; a deep stack needs it.
+    `M` tokens by a learned map. The norm is an addition too; a deep stack needs it.
 
-    Parameters: `gate_kernel: [d, d]`, `token_kernel: [N, M]` where the counts differ, `norm: [d]`.
+    Parameters: `gate_kernel: [d, d]`, `token_kernel: [N, M]` where the counts differ, `norm: [d]`, with
+    BatchNorm `[M d]`.
 
     Attributes:
       gate: whether the residual is gated.
       epsilon: the least gate.
-      layer_norm: whether LayerNorm follows.
+      norm: what follows, one of `NORMS`.
     """
 
     gate: bool
     epsilon: float
-    layer_norm: bool
+    norm: str
 
     @nn.compact
-    def __call__(self, fused: jax.Array, state: jax.Array) -> jax.Array:
+    def __call__(self, fused: jax.Array, state: jax.Array, mode: Mode) -> jax.Array:
         kept = state
         if self.gate:
             width = state.shape[-1]
@@ -167,5 +185,4 @@ class Residual(nn.Module):
         if kept.shape[1] != fused.shape[1]:
             shape = (kept.shape[1], fused.shape[1])
             kept = map_tokens(kept, self.param('token_kernel', kernel_init, shape))
-        output = fused + kept
-        return LayerNorm(name='norm')(output) if self.layer_norm else output
+        return normalise(fused + kept, self.norm, mode)

@@ -28,7 +28,15 @@ CASES = {
     'two attention layers': {'attention_layers': 2, 'layers': 1},
     'released with attention': {**VARIANTS['released'], 'input_attention': True, 'layers': 1},
     'deep mlps': {'fusion': 'mlp', 'fusion_hidden': (6,), 'implicit_hidden': (9,), 'layers': 1},
-    'bare': {'fusion': 'concat', 'layer_norm': False, 'batch_norm': False, 'hidden': (), 'head': ()},
+    'bare': {
+        'fusion': 'concat',
+        'norm': 'none',
+        'product_norm': 'none',
+        'batch_norm': False,
+        'hidden': (),
+        'head': (),
+    },
+    'norms over the batch': {'fusion': 'gate', 'norm': 'batch', 'product_norm': 'batch', 'layers': 1},
 }
 every_case = pytest.mark.parametrize('case', CASES)
 # Cases that only count their parameters: what they set is run by the others.
@@ -132,7 +140,8 @@ def expected_parameters(
     fusion_hidden=(),
     input_attention=False,
     gate=True,
-    layer_norm=True,
+    norm='layer',
+    product_norm='layer',
     batch_norm=True,
 ):
     """Number of parameters, from the equations."""
@@ -144,7 +153,7 @@ def expected_parameters(
 
     def rank_block(left, state):
         flat = left * R
-        return state * R + 2 * flat + mlp(flat, hidden, N * D, batch_norm)
+        return state * R + 2 * flat * (product_norm != 'none') + mlp(flat, hidden, N * D, batch_norm)
 
     total, state = 0, F
     for layer in range(layers):
@@ -163,7 +172,8 @@ def expected_parameters(
         elif input_attention:
             total += dense(D, 3 * D) + 2 * state * D + mlp(state * D, hidden, N * D, batch_norm)
         projection = state * fused if state != fused else 0
-        total += residuals * (gate * D * D + projection + layer_norm * 2 * D)
+        normed = {'layer': D, 'batch': fused * D, 'none': 0}[norm]
+        total += residuals * (gate * D * D + projection + 2 * normed)
         state = fused
     return total + mlp(residuals * state * D, head, 1, batch_norm)
 
@@ -294,6 +304,28 @@ def test_dropout_is_for_training(rate):
     np.testing.assert_allclose(logits, evaluate('fusion=concat'), rtol=1e-4, atol=1e-5)
 
 
+def test_dropout_of_a_pathway():
+    """A rate of its own in the head replaces the common one there and nowhere else."""
+    variables, rows = example('deep mlps')
+    keys = jax.random.split(jax.random.key(0))
+
+    def spread(**rates):
+        model = models.build('dlf', **{**SMALL, **CASES['deep mlps'], **rates})
+
+        @jit
+        def trained(key):
+            rngs = {'dropout': key}
+            return model.apply(variables, rows, train=True, rngs=rngs, mutable=['batch_stats'])[0]
+
+        return np.abs(trained(keys[0]) - trained(keys[1])).max()
+
+    assert spread(dropout=0.5) > 0
+    assert spread(implicit_dropout=0.5) > 0
+    assert spread(head_dropout=0.5) > 0
+    # Then the low- and high-rank blocks and the fusion are left.
+    assert spread(dropout=0.5, implicit_dropout=0.0, head_dropout=0.0) > 0
+
+
 def test_mapped_axis_makes_batch_norm_global():
     model, (variables, rows) = build('fusion=concat'), example('fusion=concat')
 
@@ -344,6 +376,9 @@ def test_streams_without_fusion_do_not_meet():
         ({'tokens': True}, r'model.tokens=True'),
         ({'head': (8, -1)}, r'model.head='),
         ({'block_dropout': 1.5}, r'model.block_dropout=1.5'),
+        ({'head_dropout': -0.5}, r'model.head_dropout=-0.5'),
+        ({'norm': 'group'}, r"model.norm='group'"),
+        ({'product_norm': True}, r'model.product_norm=True'),
         ({'gate_epsilon': -1.0}, r'model.gate_epsilon=-1.0'),
         ({'heads': 3}, r'model.heads=3.*embedding_size=4'),
         ({'implicit': 'token', 'implicit_hidden': (8,)}, r'model.implicit_hidden=.*implicit'),

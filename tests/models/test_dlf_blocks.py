@@ -35,9 +35,9 @@ FIELDS = {
 @pytest.mark.parametrize(
     'block',
     [
-        dlf_blocks.RankBlock(rank=R, low=True, **FIELDS),
-        dlf_blocks.RankBlock(rank=R, low=True, project_first=True, **FIELDS),
-        dlf_blocks.RankBlock(rank=R, low=False, **FIELDS),
+        dlf_blocks.RankBlock(rank=R, norm='layer', low=True, **FIELDS),
+        dlf_blocks.RankBlock(rank=R, norm='layer', low=True, project_first=True, **FIELDS),
+        dlf_blocks.RankBlock(rank=R, norm='layer', low=False, **FIELDS),
         dlf_blocks.ImplicitBlock(**FIELDS),
         dlf_blocks.TokenBlock(**FIELDS),
     ],
@@ -107,15 +107,15 @@ def test_heads_are_adjacent_channels():
 
 def test_plain_residual_of_equal_counts_is_a_sum():
     blocks, _ = blocks_and_state()
-    residual = dlf_blocks.Residual(gate=False, epsilon=0.1, layer_norm=False)
-    output, variables = residual.init_with_output(jax.random.key(0), blocks[0], blocks[1])
+    residual = dlf_blocks.Residual(gate=False, epsilon=0.1, norm='none')
+    output, variables = residual.init_with_output(jax.random.key(0), blocks[0], blocks[1], Mode())
     assert not variables
     chex.assert_trees_all_equal(output, blocks[0] + blocks[1])
 
 
 def test_gate_is_at_least_epsilon():
     blocks, _ = blocks_and_state()
-    residual = dlf_blocks.Residual(gate=True, epsilon=0.1, layer_norm=False)
+    residual = dlf_blocks.Residual(gate=True, epsilon=0.1, norm='none')
     closed = {'params': {'gate_kernel': jnp.zeros((D, D))}}
-    output = residual.apply(closed, blocks[0], blocks[1])
+    output = residual.apply(closed, blocks[0], blocks[1], Mode())
     np.testing.assert_allclose(output, blocks[0] + 0.1 * blocks[1], rtol=1e-6)

@@ -60,8 +60,10 @@ SWITCHES = {
 }
 DEEP = {
     'three layers': {'layers': 3, 'attention_layers': 1},
-    'no layer norm': {'layer_norm': False, 'fusion': 'concat'},
-    'no layer norm, separate': {'layer_norm': False, 'fusion': 'none'},
+    'no norm': {'norm': 'none', 'product_norm': 'none', 'fusion': 'concat'},
+    'no norm, separate': {'norm': 'none', 'fusion': 'none'},
+    'norms over the batch': {'norm': 'batch', 'product_norm': 'batch', 'fusion': 'concat'},
+    'norms over the batch, separate': {'norm': 'batch', 'product_norm': 'batch', 'fusion': 'none'},
     'project first': {'project_first': True, 'fusion': 'concat'},
     'project first, separate': {'project_first': True, 'fusion': 'none'},
     'project first, as many tokens as fields': {'project_first': True, 'fusion': 'none', 'tokens': F},

@@ -9,7 +9,7 @@ import copy
 
 import numpy as np
 
-from tests.references.layers import Mode, dense, layer_norm, mlp, relu, softmax
+from tests.references.layers import Mode, batch_norm, dense, layer_norm, mlp, relu, softmax
 
 
 def low_order_product(first, state, kernel):
@@ -21,10 +21,19 @@ def low_order_product(first, state, kernel):
     return np.einsum('bfn,nr->bfr', gram, kernel)
 
 
+def norm(kind, params, stats, x, mode):
+    """`x` [B, ...] after the normalisation of that kind: over the last axis, or place by place over rows."""
+    if kind == 'none':
+        return x
+    if kind == 'layer':
+        return layer_norm(params['norm'], x)
+    return batch_norm(params['norm'], stats['norm'], x.reshape(len(x), -1), mode).reshape(x.shape)
+
+
 def interaction_block(params, stats, first, state, fields, mode):
     """Eq. 5 with first = E^(1), eq. 6 with first = E^(l): Z_L or Z_C [B, n, d]."""
     product = low_order_product(first, state, params['in_kernel'])
-    flat = layer_norm(params['norm'], product.reshape(len(state), -1))
+    flat = norm(fields['product_norm'], params, stats, product.reshape(len(state), -1), mode)
     out = mlp(params['mlp'], stats.get('mlp'), flat, fields['hidden'], fields['batch_norm'], mode)
     return activate(out, fields).reshape(len(state), fields['tokens'], -1)
 
@@ -141,15 +150,14 @@ def fuse(params, stats, outputs, state, fields, mode):
     return np.concatenate([*blocks, *extra], axis=1)
 
 
-def residual(params, z, state, fields):
-    """Eq. 9 and the LayerNorm behind it: E^(l+1) [B, M, d] from Z [B, M, d] and E^(l) [B, N, d]."""
+def residual(params, stats, z, state, fields, mode):
+    """Eq. 9 and the norm behind it: E^(l+1) [B, M, d] from Z [B, M, d] and E^(l) [B, N, d]."""
     kept = state
     if fields['gate']:
         kept = np.maximum(fields['gate_epsilon'], state @ params['gate_kernel']) * state
     if state.shape[1] != z.shape[1]:
         kept = np.einsum('bnd,nm->bmd', kept, params['token_kernel'])
-    out = z + kept
-    return layer_norm(params['norm'], out) if fields['layer_norm'] else out
+    return norm(fields['norm'], params, stats, z + kept, mode)
 
 
 def layer(params, stats, first, state, fields, mode):
@@ -159,7 +167,7 @@ def layer(params, stats, first, state, fields, mode):
         for name in block_names(fields)
     }
     z = fuse(params.get('fusion'), stats.get('fusion', {}), outputs, state, fields, mode)
-    return residual(params['residual'], z, state, fields)
+    return residual(params.get('residual', {}), stats.get('residual', {}), z, state, fields, mode)
 
 
 def separate_layer(params, stats, first, states, fields, mode):
@@ -167,7 +175,8 @@ def separate_layer(params, stats, first, states, fields, mode):
     following = {}
     for name, state in states.items():
         z = block(name, params[name], stats.get(name, {}), first, state, fields, mode)
-        following[name] = residual(params[f'{name}_residual'], z, state, fields)
+        own = f'{name}_residual'
+        following[name] = residual(params.get(own, {}), stats.get(own, {}), z, state, fields, mode)
     return following
 
 
