@@ -22,6 +22,9 @@ from dlf_jax.workdir import Workdir
 
 _log = logging.getLogger(__name__)
 
+# File systems take 255 bytes.
+_LONGEST_NAME = 120
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
@@ -156,9 +159,10 @@ def _row(
 def folder_name(name: str) -> str:
     """A setting's name as a folder; two names never share one."""
     plain = re.sub(r'[^\w.+=,-]', '_', name.replace(' ', ',').replace(':', '-'))
-    if re.fullmatch(r'[\w.+=: -]*', name):
+    if re.fullmatch(r'[\w.+=: -]*', name) and len(plain) <= _LONGEST_NAME:
         return plain
-    # Brackets and quotes were lost: (8,) and [8] are told apart by a digest.
+    # Brackets and quotes were lost, or the end will be: a digest tells (8,) and [8] apart.
+    plain = plain[:_LONGEST_NAME]
     return f'{plain}-{hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()[:6]}'
 
 

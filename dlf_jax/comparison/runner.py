@@ -30,11 +30,13 @@ class Outcome:
     Attributes:
       results: of finished runs.
       errors: of failed runs, one line each.
+      stopped: runs that were ended early.
     """
 
     def __init__(self, results: Mapping[Run, Result] | None = None):
         self.results: dict[Run, Result] = dict(results or {})
         self.errors: dict[Run, str] = {}
+        self.stopped: set[Run] = set()
 
 
 def standing(runs: Sequence[Run]) -> dict[Run, Result]:
@@ -48,6 +50,7 @@ def carry_out(
     outcome: Outcome,
     slots: Sequence[Mapping[str, str]],
     told: Callable[[], None] = lambda: None,
+    stop: Callable[[Run], bool] = lambda run: False,
 ) -> None:
     """Trains what has no result yet; a failure does not stop the rest.
 
@@ -56,6 +59,7 @@ def carry_out(
       outcome: changed in place.
       slots: environment variables of each of the runs that go on at once.
       told: called whenever `outcome` has changed.
+      stop: asked again and again whether a run that goes on is to be ended early.
     """
     waiting = collections.deque(run for run in runs if run not in outcome.results)
     free, going, clock = list(slots), [], _Clock(runs, len(slots), outcome)
@@ -83,6 +87,10 @@ def carry_out(
                 else:
                     waiting.appendleft(run)
                     break
+            for process in going:
+                if not process.poll() and stop(process.run):
+                    process.kill()
+                    outcome.stopped.add(process.run)
             for process in [process for process in going if process.poll()]:
                 going.remove(process)
                 free.insert(0, process.slot)
@@ -147,6 +155,8 @@ class _Process:
 def _settle(process: _Process, outcome: Outcome) -> str:
     """Notes the result or the error of a process that has ended; returns it in words."""
     run = process.run
+    if run in outcome.stopped:
+        return 'stopped early'
     result = run.workdir.result() if process.code == 0 else None
     if result is None:
         outcome.errors[run] = _error(process)

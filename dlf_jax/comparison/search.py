@@ -1,0 +1,272 @@
+"""A search for settings of a model: trials that Optuna proposes, each a training run of its own.
+
+What a trial is depends on the seed of the search, its number and the trials that have ended, and nothing
+else. So the list of ended trials is all that is kept, and a search that was killed proposes the same
+trial again, whose run goes on from its last checkpoint. Needs Optuna, the extra `tune`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import logging
+import math
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dlf_jax.comparison import runner
+from dlf_jax.comparison.plan import Run
+from dlf_jax.comparison.space import Space
+from dlf_jax.errors import UserError, write_atomically
+
+_log = logging.getLogger(__name__)
+
+COMPLETE, PRUNED, FAILED = 'complete', 'pruned', 'failed'
+# Trials before the sampler looks at results, and before any is stopped early.
+_STARTUP = 10
+# Evaluations that every run may make, and the share of runs that go on at each one after.
+_WARMUP, _PERCENTILE = 4, 50.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """A trial that has ended.
+
+    Attributes:
+      number: from 0.
+      values: config keys and their values, as text.
+      state: COMPLETE, PRUNED (stopped early) or FAILED.
+      score: what is made large; of a pruned trial the last.
+      auc, logloss: on the validation part, at the best step.
+      scores: after each evaluation.
+      seconds: of training.
+      error: why it failed.
+      workdir: of its run.
+    """
+
+    number: int
+    values: dict[str, str]
+    state: str
+    score: float | None = None
+    auc: float | None = None
+    logloss: float | None = None
+    scores: tuple[float, ...] = ()
+    seconds: float | None = None
+    error: str = ''
+    workdir: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """What is searched.
+
+    Attributes:
+      space: the keys and what they may be.
+      first: values of the first trial; what the space does not hold is drawn.
+      make_run: from values to a run; raises UserError for what cannot be.
+      journal: file of ended trials, a JSON object a line.
+      seed: of the proposals.
+      logloss_weight: `w` in `AUC - w * Logloss`, which is made large.
+    """
+
+    space: Space
+    first: dict[str, str]
+    make_run: Callable[[dict[str, str]], Run]
+    journal: Path
+    seed: int
+    logloss_weight: float
+
+    def score(self, scores: dict[str, Any]) -> float:
+        return scores['auc'] - self.logloss_weight * scores['logloss']
+
+    def carry_out(self, trials: int, slots: list[dict[str, str]]) -> list[Ended]:
+        """Goes on until so many trials have ended; returns all of them.
+
+        Args:
+          trials: how many there are in the end.
+          slots: environment variables of each of the runs that go on at once.
+
+        Raises:
+          UserError: Optuna is not installed, or the journal is of another space.
+        """
+        if importlib.util.find_spec('optuna') is None:
+            raise UserError("a search needs Optuna: pip install 'dlf_jax[tune]'")
+        ended = self.ended()
+        while len(ended) < trials:
+            # Made anew each time, so that it is the same in a search that was killed.
+            batch = self._propose(
+                _study(self, ended), range(len(ended), min(len(ended) + len(slots), trials))
+            )
+            done = self._run(batch, slots)
+            ended += done
+            # A batch at once: a part of it would have the rest proposed anew, knowing more.
+            write_atomically(self.journal, ''.join(json.dumps(dataclasses.asdict(t)) + '\n' for t in ended))
+            for trial in done:
+                _log.info('trial %d of %d: %s; %s', trial.number, trials, _told(trial), _best(ended))
+        return ended
+
+    def ended(self) -> list[Ended]:
+        """The trials of the journal. Raises UserError where it is of another space or damaged."""
+        if not self.journal.exists():
+            return []
+        found = []
+        for i, line in enumerate(self.journal.read_text().splitlines()):
+            try:
+                saved = json.loads(line)
+                trial = Ended(**{**saved, 'scores': tuple(saved['scores'])})
+            except (ValueError, TypeError, KeyError) as error:
+                raise UserError(f'{self.journal}, line {i + 1}: not a trial: {error}') from error
+            if trial.values.keys() != self.space.keys():
+                raise UserError(f'{self.journal} is of another search space; take another --name')
+            found.append(trial)
+        return found
+
+    def _propose(self, study: Any, numbers: range) -> list[_Going]:
+        going = []
+        for number in numbers:
+            study.sampler = _sampler(self.seed, number)
+            if number == 0:
+                first = {key: text for key, text in self.first.items() if self.space[key].holds(text)}
+                study.enqueue_trial({key: self.space[key].parse(text) for key, text in first.items()})
+            trial = study.ask({key: entry.distribution() for key, entry in self.space.items()})
+            values = {key: entry.text(trial.params[key]) for key, entry in self.space.items()}
+            going.append(_Going(self, number, values, trial))
+        return going
+
+    def _run(self, batch: list[_Going], slots: list[dict[str, str]]) -> list[Ended]:
+        """Carries the runs of a batch out, and settles their trials."""
+        by_run: dict[Run, _Going] = {}
+        for trial in batch:
+            try:
+                trial.run = self.make_run(trial.values)
+            except UserError as error:
+                trial.error = str(error)
+            else:
+                by_run[trial.run] = trial
+        outcome = runner.Outcome(runner.standing(list(by_run)))
+        runner.carry_out(list(by_run), outcome, slots, stop=lambda run: by_run[run].should_stop())
+        return [trial.settle(outcome) for trial in batch]
+
+
+class _Going:
+    """A trial that has been proposed."""
+
+    def __init__(self, search: Search, number: int, values: dict[str, str], trial: Any):
+        self.search, self.number, self.values, self.trial = search, number, values, trial
+        self.run: Run | None = None
+        self.error = ''
+        self._size = 0
+        self._scores: list[float] = []
+
+    def should_stop(self) -> bool:
+        """Whether the run is hopeless, by its evaluations so far."""
+        path = self.run.workdir.metrics
+        size = path.stat().st_size if path.exists() else 0
+        if size == self._size:
+            return False
+        self._size = size
+        for evaluation in self._evaluations()[len(self._scores) :]:
+            self.trial.report(self.search.score(evaluation), len(self._scores))
+            self._scores.append(self.search.score(evaluation))
+        return len(self._scores) > 0 and self.trial.should_prune()
+
+    def settle(self, outcome: runner.Outcome) -> Ended:
+        trial = Ended(self.number, self.values, FAILED)
+        if self.run is None:
+            return dataclasses.replace(trial, error=self.error)
+        trial = dataclasses.replace(trial, workdir=str(self.run.workdir.path))
+        if self.run in outcome.errors:
+            return dataclasses.replace(trial, error=outcome.errors[self.run])
+        evaluations = self._evaluations()
+        scores = tuple(map(self.search.score, evaluations))
+        result = outcome.results.get(self.run)
+        best = result['valid'] if result else max(evaluations, key=lambda e: e['auc'])
+        return dataclasses.replace(
+            trial,
+            state=COMPLETE if result else PRUNED,
+            score=self.search.score(best) if result else scores[-1],
+            auc=best['auc'],
+            logloss=best['logloss'],
+            scores=scores,
+            seconds=result['seconds'] if result else None,
+        )
+
+    def _evaluations(self) -> list[dict[str, Any]]:
+        path = self.run.workdir.metrics
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        found = [json.loads(line) for line in lines if line.endswith('\n')]
+        return [line for line in found if line['kind'] == 'valid']
+
+
+def best_of(trials: list[Ended]) -> Ended | None:
+    """The finished trial with the highest score, the earlier of equals."""
+    finished = [trial for trial in trials if trial.state == COMPLETE]
+    return max(finished, key=lambda trial: trial.score, default=None)
+
+
+def importance(search: Search, trials: list[Ended]) -> dict[str, float]:
+    """Each key's share in what separates the better half of the finished trials (PED-ANOVA), largest first.
+
+    Empty where there are too few trials to tell.
+    """
+    import optuna
+
+    study = _study(search, [trial for trial in trials if trial.state == COMPLETE])
+    if len(study.trials) < _STARTUP:
+        return {}
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.5, evaluate_on_local=False)
+    found = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {key: share for key, share in found.items() if math.isfinite(share)}
+
+
+def _study(search: Search, ended: list[Ended]) -> Any:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    pruner = optuna.pruners.PercentilePruner(
+        _PERCENTILE, n_startup_trials=_STARTUP, n_warmup_steps=_WARMUP - 1
+    )
+    study = optuna.create_study(direction='maximize', pruner=pruner)
+    study.add_trials([_frozen(search, trial) for trial in ended])
+    return study
+
+
+def _frozen(search: Search, trial: Ended) -> Any:
+    """A trial as Optuna keeps it."""
+    import optuna
+
+    return optuna.trial.create_trial(
+        state=optuna.trial.TrialState[{COMPLETE: 'COMPLETE', PRUNED: 'PRUNED', FAILED: 'FAIL'}[trial.state]],
+        value=trial.score if trial.state == COMPLETE else None,
+        params={key: entry.parse(trial.values[key]) for key, entry in search.space.items()},
+        distributions={key: entry.distribution() for key, entry in search.space.items()},
+        intermediate_values=dict(enumerate(trial.scores)),
+    )
+
+
+def _told(trial: Ended) -> str:
+    if trial.state == FAILED:
+        return f'failed: {trial.error}'
+    how = 'finished' if trial.state == COMPLETE else f'stopped after {len(trial.scores)} evaluations'
+    return f'{how}, valid AUC {trial.auc:.5f}, Logloss {trial.logloss:.4f}'
+
+
+def _best(ended: list[Ended]) -> str:
+    best = best_of(ended)
+    if best is None:
+        return 'none finished yet'
+    return f'best: trial {best.number}, AUC {best.auc:.5f}, Logloss {best.logloss:.4f}'
+
+
+def _sampler(seed: int, number: int) -> Any:
+    import optuna
+
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', optuna.exceptions.ExperimentalWarning)
+        # One for each trial, so that a proposal does not depend on when the search was started again.
+        return optuna.samplers.TPESampler(
+            n_startup_trials=_STARTUP, multivariate=True, constant_liar=True, seed=seed * 100_003 + number
+        )

@@ -1,0 +1,161 @@
+"""From options to a search, its trials as CSV and its page in Markdown."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import shlex
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from dlf_jax import config as configs
+from dlf_jax.comparison import devices, plan, search, settings, space
+from dlf_jax.comparison.resolve import flags_of, parse_overrides
+from dlf_jax.comparison.runner import duration
+from dlf_jax.errors import UsageError, suggest, write_atomically, writing
+from dlf_jax.lock import locked
+
+_SHOWN = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the flags of `dlf_jax.tune` say; see there. `overrides`: --config.KEY=VALUE."""
+
+    dataset: str = ''
+    model: str = ''
+    space: str = ''
+    trials: int = 50
+    seed: int = 0
+    logloss_weight: float = 0.0
+    files: str = ''
+    configs: str = 'configs'
+    workdir: str = 'results'
+    data_dir: str = '~/.cache/dlf_jax'
+    name: str = ''
+    jobs: int = 0
+    overrides: tuple[str, ...] = ()
+
+
+FLAGS = tuple(field.name for field in dataclasses.fields(Options) if field.name != 'overrides')
+
+
+def tune(options: Options) -> dict[str, Any]:
+    """Carries the search out and writes its folder; returns the result line.
+
+    Raises:
+      UserError: nothing was begun: something about the search as a whole is wrong. A trial that fails is
+        told, and does not stop the rest.
+    """
+    if not options.dataset or not options.model:
+        raise UsageError('say what to search: --dataset=frappe --model=dlf')
+    [setting, *more] = settings.parse_models(options.model)
+    if more:
+        raise UsageError(f'--model={options.model}: expected one model')
+    file = options.space or Path(options.configs) / 'spaces' / f'{setting.model}.toml'
+    found = space.read(file)
+    top = Path(options.workdir).expanduser()
+    name = options.name or f'tune-{options.dataset}-{plan.folder_name(setting.name)}'
+    overrides = parse_overrides(options.overrides)
+    both = sorted(found.keys() & overrides.keys())
+    if both:
+        raise UsageError(f'--config.{both[0]}: {file} searches it')
+    files = plan.find_files(options.files, [options.dataset]) if options.files else {}
+
+    def make_run(values: dict[str, str]) -> plan.Run:
+        swept = dataclasses.replace(setting, swept=tuple(values.items()))
+        made = plan.make(
+            [options.dataset], [swept], [options.seed], workdir=top, data_dir=options.data_dir,
+            configs_folder=options.configs, files=files, overrides=overrides,
+        )  # fmt: skip
+        return made.runs[0]
+
+    # What is wrong with the list as a whole shows without any trial.
+    plain = make_run({})
+    if options.dataset != 'synthetic' and not plain.config.dataset.train:
+        raise UsageError(f'which files? --files=FOLDER with FOLDER/{options.dataset}/train.csv')
+    first = _values(found, plain.config, file)
+    folder = top / name
+    with writing(str(folder)):
+        folder.mkdir(parents=True, exist_ok=True)
+    with locked(top / '.lock', wait=False):
+        searched = search.Search(
+            found, first, make_run, folder / 'trials.jsonl', options.seed, options.logloss_weight
+        )
+        trials = searched.carry_out(options.trials, devices.slots(options.jobs, devices.visible_gpus()))
+        best, shares = search.best_of(trials), search.importance(searched, trials)
+    write_atomically(folder / 'trials.csv', _csv(trials))
+    write_atomically(folder / 'search.md', _page(name, options, found, trials, shares))
+    states = [trial.state for trial in trials]
+    return {
+        'name': name,
+        'page': str(folder / 'search.md'),
+        'csv': str(folder / 'trials.csv'),
+        'trials': len(trials),
+        **{state: states.count(state) for state in (search.COMPLETE, search.PRUNED, search.FAILED)},
+        'best': best and dataclasses.asdict(best),
+        'flags': flags_of(best.values) if best else [],
+        'importance': shares,
+    }
+
+
+def _values(found: space.Space, config: ConfigDict, file: str | Path) -> dict[str, str]:
+    """What the config has for the keys of a space. Raises UsageError for keys that it has not."""
+    known = dict(configs.flatten(config))
+    for key in found:
+        if key not in known:
+            raise UsageError(f'{file}: there is no key config.{key}{suggest(key, known)}')
+    return {key: space.as_text(known[key]) for key in found}
+
+
+def _csv(trials: list[search.Ended]) -> str:
+    text = io.StringIO()
+    columns = ('number', 'state', 'score', 'auc', 'logloss', 'seconds', 'error')
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow([*columns, 'evaluations', *trials[0].values])
+    for trial in trials:
+        own = [getattr(trial, column) for column in columns]
+        writer.writerow([*own, len(trial.scores), *trial.values.values()])
+    return text.getvalue()
+
+
+def _page(
+    name: str,
+    options: Options,
+    found: space.Space,
+    trials: list[search.Ended],
+    shares: dict[str, float],
+) -> str:
+    finished = [trial for trial in trials if trial.state == search.COMPLETE]
+    states = [trial.state for trial in trials]
+    aim = 'AUC' if not options.logloss_weight else f'AUC - {options.logloss_weight:g} * Logloss'
+    text = [
+        f'# {name}', '',
+        f'{options.model} on {options.dataset}, seed {options.seed}: {len(trials)} trials, '
+        f'{len(finished)} of them finished, {states.count(search.PRUNED)} stopped early, '
+        f'{states.count(search.FAILED)} failed; {duration(sum(t.seconds for t in finished))} in finished '
+        f'runs. Made large: {aim} of the validation part, which selects and is not scored anew.', '',
+        '## Searched', '',
+        '| key | values | share |', '| --- | --- | ---: |',
+    ]  # fmt: skip
+    for key in sorted(found, key=lambda key: -shares.get(key, 0)):
+        share = f'{shares[key]:.2f}' if key in shares else ''
+        text.append(f'| `{key}` | {found[key]} | {share} |')
+    if shares:
+        text += ['', 'Share: of what separates the better half of the finished trials (PED-ANOVA).']
+    text += [
+        '',
+        '## Best trials',
+        '',
+        '| trial | AUC | Logloss | seconds | flags |',
+        '| ---: ' * 4 + '| --- |',
+    ]
+    for trial in sorted(finished, key=lambda trial: -trial.score)[:_SHOWN]:
+        flags = shlex.join(flags_of(trial.values))
+        text.append(
+            f'| {trial.number} | {trial.auc:.5f} | {trial.logloss:.4f} | {trial.seconds:.0f} | `{flags}` |'
+        )
+    return '\n'.join(text) + '\n'

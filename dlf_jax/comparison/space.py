@@ -1,0 +1,131 @@
+"""Search spaces: config keys and the values that a search may give them, read from TOML.
+
+    [embedding]
+    penalty = { low = 0.01, high = 0.2, log = true }
+    [model]
+    tokens = [4, 8, 16]
+    head = [[], [400], [400, 400]]
+
+A list is a choice; `low` and `high` are a range with both ends, of whole numbers where both are, with
+`log` by orders of magnitude, with `step` on a grid.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dlf_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One of some values, as the command line writes them."""
+
+    values: tuple[str, ...]
+
+    def distribution(self) -> Any:
+        """Optuna's."""
+        from optuna.distributions import CategoricalDistribution
+
+        return CategoricalDistribution(self.values)
+
+    def text(self, value: str) -> str:
+        """A value of the distribution as the command line writes it."""
+        return value
+
+    def parse(self, text: str) -> str:
+        """The other way."""
+        return text
+
+    def holds(self, text: str) -> bool:
+        return text in self.values
+
+    def __str__(self) -> str:
+        return ', '.join(f'`{value}`' for value in self.values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """From `low` to `high`; whole numbers where both are."""
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+
+    @property
+    def whole(self) -> bool:
+        return isinstance(self.low, int) and isinstance(self.high, int)
+
+    def distribution(self) -> Any:
+        from optuna.distributions import FloatDistribution, IntDistribution
+
+        if self.whole:
+            return IntDistribution(self.low, self.high, log=self.log, step=self.step or 1)
+        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+
+    def text(self, value: float) -> str:
+        # Three digits: finer steps are lost in the noise of a run.
+        return str(value) if self.whole else f'{value:.3g}'
+
+    def parse(self, text: str) -> float:
+        # Rounded to three digits it may lie beyond an end.
+        return int(text) if self.whole else min(max(float(text), self.low), self.high)
+
+    def holds(self, text: str) -> bool:
+        return self.low <= float(text) <= self.high
+
+    def __str__(self) -> str:
+        how = ' (log)' if self.log else f' by {self.step}' if self.step else ''
+        return f'{self.low} to {self.high}{how}'
+
+
+Space = dict[str, Choice | Range]
+
+
+def read(path: str | Path) -> Space:
+    """The space in a file, by dotted key. Raises UserError naming the file and the key."""
+    path = Path(path).expanduser()
+    try:
+        found = tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f'{path}: cannot be read as a search space: {error}') from error
+    space = dict(_entries(found, path))
+    if not space:
+        raise UserError(f'{path}: no keys to search')
+    return space
+
+
+def _entries(found: Mapping[str, Any], path: Path, prefix: str = '') -> Iterator[tuple[str, Choice | Range]]:
+    for name, value in found.items():
+        key = f'{prefix}{name}'
+        if isinstance(value, Mapping) and not value.keys() & {'low', 'high'}:
+            yield from _entries(value, path, f'{key}.')
+        elif isinstance(value, Mapping):
+            yield key, _range(value, f'{path}, {key}')
+        elif isinstance(value, list) and value:
+            yield key, Choice(tuple(dict.fromkeys(as_text(choice) for choice in value)))
+        else:
+            raise UserError(f'{path}, {key}: expected a list of values or {{ low = ..., high = ... }}')
+
+
+def _range(value: Mapping[str, Any], where: str) -> Range:
+    unknown = value.keys() - {'low', 'high', 'log', 'step'}
+    if unknown:
+        raise UserError(f'{where}: {sorted(unknown)[0]!r}: a range has low, high, log and step')
+    numbers = [value.get('low'), value.get('high'), value.get('step', 1)]
+    if any(isinstance(n, bool) or not isinstance(n, int | float) for n in numbers):
+        raise UserError(f'{where}: low, high and step must be numbers, low and high both given')
+    found = Range(**value)
+    if not found.low < found.high or numbers[2] <= 0 or (found.log and (found.low <= 0 or found.step)):
+        raise UserError(f'{where}: expected low < high and step > 0; with log, low > 0 and no step')
+    return found
+
+
+def as_text(value: Any) -> str:
+    """A value of a config or of TOML as `--config.KEY=` takes it."""
+    return repr(tuple(value)) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,44 @@
+"""The command: `python -m dlf_jax.tune --dataset=frappe --model=dlf --trials=60 --files=FOLDER`.
+
+Searches settings of a model on the validation part, going on where it stopped: trials that Optuna
+proposes (TPE, ten at random first), of which the hopeless are stopped early. Writes the trials, the best
+one's flags and which keys mattered. The last line on standard output is the result as one JSON object;
+all else goes to standard error. Exit codes: 0 done, 1 an error that its one line explains, 2 a wrong
+command.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from absl import flags
+
+from dlf_jax.comparison import command, search_report
+
+
+def _flags() -> flags.FlagValues:
+    values = command.shared_flags()
+    command.text(values, 'dataset', '', 'A dataset; its config file holds what is not searched.')
+    command.text(values, 'model', '', 'MODEL, or MODEL:VARIANT.')
+    command.text(values, 'space', '', 'A TOML file: what is searched; default: CONFIGS/spaces/MODEL.toml.')
+    flags.DEFINE_integer('trials', 50, 'How many, all starts together.', lower_bound=1, flag_values=values)
+    flags.DEFINE_integer('seed', 0, 'Of the proposals, and of the runs.', lower_bound=0, flag_values=values)
+    flags.DEFINE_float(
+        'logloss_weight', 0.0, 'w: AUC - w * Logloss is made large.', lower_bound=0, flag_values=values
+    )
+    command.text(values, 'name', '', "Of the search's folder; default: tune-DATASET-MODEL.")
+    return values
+
+
+def parse(argv: list[str]) -> search_report.Options:
+    """The options that flags name; raises as `command.parse` does."""
+    return search_report.Options(**command.parse(argv, _flags(), search_report.FLAGS, __doc__))
+
+
+def main(argv: list[str]) -> int:
+    """Carries the search out and prints what it came to."""
+    return command.run(lambda: search_report.tune(parse(argv)))
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv))

@@ -1,0 +1,207 @@
+"""Searches: proposals that do not depend on interruptions, early stops, failures, and the command."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from dlf_jax import tune
+from dlf_jax.comparison import plan, runner, search, settings, space
+from dlf_jax.errors import UserError
+from tests.comparison.conftest import result
+from tests.conftest import ROOT
+
+pytest.importorskip('optuna')
+
+SPACE = {
+    'optimizer.learning_rate': space.Range(1e-4, 1e-1, log=True),
+    'model.dropout': space.Choice(('0.0', '0.2', '0.7', '1.5')),
+}
+
+
+class Interrupted(Exception):
+    """Of a search that is killed."""
+
+
+class Fake:
+    """In place of the runner: a run's AUC is a function of its values; some are stopped early."""
+
+    def __init__(self, monkeypatch, dies_at=None):
+        self.begun, self.dies_at = [], dies_at
+        monkeypatch.setattr(runner, 'carry_out', self)
+        monkeypatch.setattr(runner, 'standing', lambda runs: {})
+
+    def __call__(self, runs, outcome, slots, stop):
+        for run in runs:
+            self.begun.append(dict(run.values))
+            if len(self.begun) - 1 == self.dies_at:
+                raise Interrupted
+            run.workdir.create()
+            final = 0.9 - abs(run.config.optimizer.learning_rate - 1e-2)
+            lines = ''
+            for i in range(8):
+                auc = final - 0.01 * (7 - i)
+                lines += json.dumps({'kind': 'train', 'step': i}) + '\n'
+                lines += json.dumps({'kind': 'valid', 'step': i, 'auc': auc, 'logloss': 0.5}) + '\n'
+                run.workdir.metrics.write_text(lines)
+                if stop(run):
+                    outcome.stopped.add(run)
+                    break
+            else:
+                outcome.results[run] = result(final, 0.5)
+
+
+def make_search(tmp_path, **changes):
+    def make_run(values):
+        setting = settings.Setting('mlp', swept=tuple(values.items()))
+        [run] = plan.make(
+            ['synthetic'],
+            [setting],
+            [0],
+            workdir=tmp_path,
+            data_dir='data',
+            configs_folder=str(ROOT / 'configs'),
+        ).runs
+        object.__setattr__(run, 'values', values)
+        return run
+
+    fields = {
+        'space': SPACE,
+        'first': {'optimizer.learning_rate': '0.001', 'model.dropout': '0.3'},
+        'make_run': make_run,
+        'journal': tmp_path / 'trials.jsonl',
+        'seed': 3,
+        'logloss_weight': 0.1,
+    }
+    return search.Search(**{**fields, **changes})
+
+
+def test_search(tmp_path, monkeypatch):
+    Fake(monkeypatch)
+    searched = make_search(tmp_path)
+    trials = searched.carry_out(30, [{}])
+    assert [trial.number for trial in trials] == list(range(30))
+    # The config's own values as far as the space holds them.
+    assert trials[0].values['optimizer.learning_rate'] == '0.001'
+    states = {trial.state for trial in trials}
+    assert states == {search.COMPLETE, search.PRUNED, search.FAILED}
+    for trial in trials:
+        if trial.values['model.dropout'] == '1.5':
+            assert trial.state == search.FAILED
+            assert 'model.dropout=1.5' in trial.error
+        elif trial.state == search.PRUNED:
+            # Not among the first ten, nor before its fourth evaluation.
+            assert trial.number >= 10
+            assert 4 <= len(trial.scores) < 8
+        else:
+            rate = float(trial.values['optimizer.learning_rate'])
+            assert trial.auc == pytest.approx(0.9 - abs(rate - 1e-2))
+            assert trial.score == pytest.approx(trial.auc - 0.05)
+            assert len(trial.scores) == 8
+    best = search.best_of(trials)
+    assert best.score == max(trial.score for trial in trials if trial.state == search.COMPLETE)
+    # It has learned where to look: the best is nearer than the ten at random come.
+    random = [t.score for t in trials[:10] if t.state == search.COMPLETE]
+    assert best.score > max(random)
+    shares = search.importance(searched, trials)
+    assert next(iter(shares)) == 'optimizer.learning_rate'
+
+
+@pytest.mark.parametrize('jobs', [1, 2])
+def test_a_killed_search_proposes_the_same(tmp_path, monkeypatch, jobs):
+    slots = [{}] * jobs
+    whole = Fake(monkeypatch)
+    expected = make_search(tmp_path / 'a').carry_out(24, slots)
+    for begun in (3, 5, 1, 4):
+        Fake(monkeypatch, dies_at=begun)
+        with pytest.raises(Interrupted):
+            make_search(tmp_path / 'b').carry_out(24, slots)
+    Fake(monkeypatch)
+    trials = make_search(tmp_path / 'b').carry_out(24, slots)
+    assert len(whole.begun) == sum(trial.workdir != '' for trial in trials)
+    for one, other in zip(trials, expected, strict=True):
+        assert (one.values, one.state, one.score) == (other.values, other.state, other.score)
+
+
+def test_a_failed_run_is_told_and_does_not_stop_the_rest(tmp_path, monkeypatch):
+    def fail(runs, outcome, slots, stop):
+        for run in runs:
+            outcome.errors[run] = 'step 7: the loss is nan'
+
+    monkeypatch.setattr(runner, 'carry_out', fail)
+    searched = make_search(tmp_path, space={'model.dropout': SPACE['model.dropout']}, first={})
+    trials = searched.carry_out(3, [{}])
+    assert {trial.state for trial in trials} == {search.FAILED}
+    assert search.best_of(trials) is None
+    assert search.importance(searched, trials) == {}
+
+
+def test_journal_of_another_space(tmp_path, monkeypatch):
+    Fake(monkeypatch)
+    make_search(tmp_path).carry_out(1, [{}])
+    other = make_search(tmp_path, space={'model.dropout': SPACE['model.dropout']})
+    with pytest.raises(UserError, match='another search space; take another --name'):
+        other.carry_out(2, [{}])
+    (tmp_path / 'trials.jsonl').write_text('{"number": 0}\n')
+    with pytest.raises(UserError, match=r'trials\.jsonl, line 1: not a trial'):
+        make_search(tmp_path).ended()
+
+
+def run_command(*flags):
+    line = [sys.executable, '-m', 'dlf_jax.tune', *flags]
+    env = {**os.environ, 'JAX_PLATFORMS': 'cpu'}
+    return subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240, check=False)
+
+
+def test_the_command(tmp_path, data_dir):
+    (tmp_path / 'space.toml').write_text(
+        '[optimizer]\nlearning_rate = [0.002, 0.2]\n[embedding]\nstd = [0.1, 0.2]'
+    )
+    flags = [
+        '--dataset=synthetic', '--model=lr', f'--space={tmp_path}/space.toml', f'--workdir={tmp_path}/runs',
+        f'--data_dir={data_dir}', '--config.dataset.rows=3000', '--config.dataset.block_rows=256',
+        '--config.training.batch_size=256', '--config.training.epochs=1',
+    ]  # fmt: skip
+    done = run_command(*flags, '--trials=1')
+    assert done.returncode == 0, done.stderr
+    before = json.loads(done.stdout)
+    assert (before['trials'], before['complete'], before['best']['number']) == (1, 1, 0)
+
+    done = run_command(*flags, '--trials=2')
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert done.stderr.count('begins') == 1
+    assert told['complete'] == 2
+    best = told['best']
+    assert set(told['flags']) == {f'--config.{key}={value}' for key, value in best['values'].items()}
+    folder = tmp_path / 'runs/tune-synthetic-lr'
+    assert len((folder / 'trials.csv').read_text().splitlines()) == 3
+    page = (folder / 'search.md').read_text()
+    assert f'{best["auc"]:.5f}' in page
+    assert '| `optimizer.learning_rate` | `0.002`, `0.2` |' in page
+
+
+@pytest.mark.parametrize(
+    ('flags', 'code', 'message'),
+    [
+        ((), 2, 'say what to search'),
+        (('--dataset=synthetic', '--model=lr'), 1, 'spaces/lr.toml: cannot be read'),
+        (('--dataset=frappe', '--model=dlf'), 2, 'which files?'),
+        (
+            ('--dataset=synthetic', '--model=dlf', '--config.model.rank=3'),
+            2,
+            'config.model.rank: .* searches it',
+        ),
+        (('--dataset=synthetic', '--model=mlp,lr'), 2, 'expected one model'),
+        (('--dataset=synthetic', '--model=mlp', '--space=configs/spaces/dlf.toml'), 2, 'no key config.model'),
+    ],
+)
+def test_wrong_commands(tmp_path, flags, code, message, capsys):
+    assert tune.main(['tune', f'--workdir={tmp_path}', *flags]) == code
+    said = capsys.readouterr()
+    assert said.out == ''
+    assert re.search(message, said.err), said.err
+    assert list(tmp_path.iterdir()) == []
