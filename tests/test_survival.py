@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.conftest import command, finish, run
+from tests.conftest import TINY, command, finish, run
 from tests.test_resume import BUSY, assert_same, last_line, undisturbed, wait_for_lines  # noqa: F401
 
 
@@ -44,6 +44,31 @@ def test_sigterm_while_compiling(seconds, undisturbed, tmp_path, data_dir):  # n
     moment = time.monotonic()
     assert finish(process).returncode == 143
     assert time.monotonic() - moment < 10
+
+
+@pytest.mark.slow
+def test_sigterm_while_the_test_part_is_scored(tmp_path, data_dir):
+    flags = (
+        *TINY, '--config.dataset.rows=60000', '--config.dataset.fractions=(1.,1.,58.)',
+        '--config.dataset.split=chronological', '--config.predict.batch_size=16',
+        f'--data_dir={data_dir}',
+    )  # fmt: skip
+    expected = run(*flags, f'--workdir={tmp_path / "undisturbed"}')
+    workdir = tmp_path / 'run'
+    process = command(*flags, f'--workdir={workdir}')
+    for line in process.stderr:
+        if 'scoring the test part' in line:
+            break
+    time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    moment = time.monotonic()
+    done = finish(process)
+    assert done.returncode == 143, done.stderr
+    assert time.monotonic() - moment < 10
+    assert not (workdir / 'result.json').exists()
+    result = run(*flags, f'--workdir={workdir}')
+    assert result['test'] == expected['test']
+    assert result['test']['rows'] == 58000
 
 
 def test_a_damaged_checkpoint_is_set_aside(undisturbed, tmp_path, data_dir):  # noqa: F811

@@ -319,4 +319,5 @@ class _Training:
         best = checkpoints.best(runs, self.learner.create, self.partitioner)
         state = self.partitioner.make(lambda *parts: replicas.stack(parts), *best.values())
         between = functools.partial(self._stop_if_due, replicas.steps_taken(runs), checkpoints)
+        _log.info('scoring the test part')
         return dict(zip(runs, self._score(state, len(runs), 'test', between), strict=True))
