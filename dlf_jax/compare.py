@@ -39,11 +39,10 @@ def parse(argv: list[str]) -> report.Options:
 def main(argv: list[str]) -> int:
     """Carries the list out and prints what it came to."""
 
-    def act():
-        options = parse(argv)
+    def act(options: report.Options):
         return report.listing(options) if options.list else report.compare(options)
 
-    return command.run(act)
+    return command.run(lambda: parse(argv), act)
 
 
 if __name__ == '__main__':

@@ -37,7 +37,7 @@ def parse(argv: list[str]) -> search_report.Options:
 
 def main(argv: list[str]) -> int:
     """Carries the search out and prints what it came to."""
-    return command.run(lambda: search_report.tune(parse(argv)))
+    return command.run(lambda: parse(argv), search_report.tune)
 
 
 if __name__ == '__main__':

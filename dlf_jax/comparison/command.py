@@ -10,12 +10,14 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from absl import flags
 from absl import logging as absl_logging
 
 from dlf_jax.errors import UsageError, UserError
+
+Options = TypeVar('Options')
 
 
 def shared_flags() -> flags.FlagValues:
@@ -62,17 +64,22 @@ def parse(argv: list[str], values: flags.FlagValues, names: Iterable[str], about
     return {**{name: values[name].value for name in names}, 'overrides': tuple(overrides)}
 
 
-def run(act: Callable[[], dict[str, Any]]) -> int:
+def run(options: Callable[[], Options], act: Callable[[Options], dict[str, Any]]) -> int:
     """Does it, prints the result as one JSON line, and returns the exit code.
 
     0 done, 1 an error that its one line explains, or runs that failed (the result's `failed`, of `runs`),
     2 a wrong command.
+
+    Args:
+      options: from the command line; may print help and leave.
+      act: what they ask for.
     """
     _quiet_logs()
     signal.signal(signal.SIGTERM, _terminate)
     try:
+        wanted = options()
         with contextlib.redirect_stdout(sys.stderr):
-            result = act()
+            result = act(wanted)
     except UserError as error:
         print(f'error: {error}', file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1

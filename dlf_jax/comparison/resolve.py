@@ -33,15 +33,15 @@ def config_file(folder: str, dataset: str) -> Path:
     return directory / f'{dataset}.py'
 
 
-def parse_overrides(arguments: Iterable[str]) -> dict[str, str]:
-    """Keys and values of `--config.KEY=VALUE` flags. Raises UsageError for what cannot be shared."""
+def parse_overrides(arguments: Iterable[str], taken: Mapping[str, str] = TAKEN) -> dict[str, str]:
+    """Keys and values of `--config.KEY=VALUE` flags. Raises UsageError for what is `taken` by other flags."""
     found = {}
     for argument in arguments:
         key, equals, value = argument.removeprefix('--config.').partition('=')
         if not equals:
             raise UsageError(f'{argument}: expected --config.KEY=VALUE')
-        if key in TAKEN:
-            raise UsageError(f'{argument}: differs between the runs; use {TAKEN[key]}')
+        if key in taken:
+            raise UsageError(f'{argument}: has a flag of its own; use {taken[key]}')
         found[key] = value
     return found
 

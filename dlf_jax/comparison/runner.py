@@ -155,9 +155,10 @@ class _Process:
 def _settle(process: _Process, outcome: Outcome) -> str:
     """Notes the result or the error of a process that has ended; returns it in words."""
     run = process.run
-    if run in outcome.stopped:
+    # One that was stopped may have come to its end just before.
+    result = run.workdir.result() if process.code == 0 or run in outcome.stopped else None
+    if result is None and run in outcome.stopped:
         return 'stopped early'
-    result = run.workdir.result() if process.code == 0 else None
     if result is None:
         outcome.errors[run] = _error(process)
         return f'failed: {outcome.errors[run]}'

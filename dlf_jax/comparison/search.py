@@ -25,8 +25,10 @@ from dlf_jax.errors import UserError, write_atomically
 _log = logging.getLogger(__name__)
 
 COMPLETE, PRUNED, FAILED = 'complete', 'pruned', 'failed'
-# Trials before the sampler looks at results, and before any is stopped early.
+# Finished trials before the sampler looks at them, and before any is stopped early.
 _STARTUP = 10
+# What a run says that failed because of its values. Anything else that fails it is not the trial's fault.
+_BY_ITSELF = ('the loss is', 'the gradient norm is', 'RESOURCE_EXHAUSTED')
 # Evaluations that every run may make, and the share of runs that go on at each one after.
 _WARMUP, _PERCENTILE = 4, 50.0
 
@@ -67,7 +69,8 @@ class Search:
       space: the keys and what they may be.
       first: values of the first trial; what the space does not hold is drawn.
       make_run: from values to a run; raises UserError for what cannot be.
-      journal: file of ended trials, a JSON object a line.
+      journal: file of ended trials, a JSON object a line, after one of `about`.
+      about: what else the trials depend on, by name; not to be mixed in one journal.
       seed: of the proposals.
       logloss_weight: `w` in `AUC - w * Logloss`, which is made large.
     """
@@ -76,6 +79,7 @@ class Search:
     first: dict[str, str]
     make_run: Callable[[dict[str, str]], Run]
     journal: Path
+    about: dict[str, Any]
     seed: int
     logloss_weight: float
 
@@ -90,7 +94,8 @@ class Search:
           slots: environment variables of each of the runs that go on at once.
 
         Raises:
-          UserError: Optuna is not installed, or the journal is of another space.
+          UserError: Optuna is not installed, the journal is of another search, or a run failed for a reason
+            that is not in its values. The same command goes on with that trial.
         """
         if importlib.util.find_spec('optuna') is None:
             raise UserError("a search needs Optuna: pip install 'dlf_jax[tune]'")
@@ -103,26 +108,44 @@ class Search:
             done = self._run(batch, slots)
             ended += done
             # A batch at once: a part of it would have the rest proposed anew, knowing more.
-            write_atomically(self.journal, ''.join(json.dumps(dataclasses.asdict(t)) + '\n' for t in ended))
+            lines = [self._header(), *map(dataclasses.asdict, ended)]
+            write_atomically(self.journal, ''.join(json.dumps(line) + '\n' for line in lines))
             for trial in done:
                 _log.info('trial %d of %d: %s; %s', trial.number, trials, _told(trial), _best(ended))
         return ended
 
+    def _header(self) -> dict[str, Any]:
+        fixed = {'seed': self.seed, 'logloss_weight': self.logloss_weight}
+        space = {f'space {key}': str(entry) for key, entry in self.space.items()}
+        # As JSON has it.
+        return json.loads(json.dumps({**fixed, **self.about, **space}))
+
     def ended(self) -> list[Ended]:
-        """The trials of the journal. Raises UserError where it is of another space or damaged."""
+        """The trials of the journal. Raises UserError where it is of another search or damaged."""
         if not self.journal.exists():
             return []
+        lines = self.journal.read_text().splitlines()
         found = []
-        for i, line in enumerate(self.journal.read_text().splitlines()):
+        for i, line in enumerate(lines):
             try:
                 saved = json.loads(line)
-                trial = Ended(**{**saved, 'scores': tuple(saved['scores'])})
+                if i == 0:
+                    self._check(saved)
+                else:
+                    found.append(Ended(**{**saved, 'scores': tuple(saved['scores'])}))
             except (ValueError, TypeError, KeyError) as error:
                 raise UserError(f'{self.journal}, line {i + 1}: not a trial: {error}') from error
-            if trial.values.keys() != self.space.keys():
-                raise UserError(f'{self.journal} is of another search space; take another --name')
-            found.append(trial)
         return found
+
+    def _check(self, header: dict[str, Any]) -> None:
+        wanted = self._header()
+        for key in {**wanted, **header}:
+            there, now = header.get(key), wanted.get(key)
+            if there != now:
+                raise UserError(
+                    f'{self.journal} is of another search ({key}: {there!r} there, {now!r} now); '
+                    'take another --name'
+                )
 
     def _propose(self, study: Any, numbers: range) -> list[_Going]:
         going = []
@@ -137,18 +160,23 @@ class Search:
         return going
 
     def _run(self, batch: list[_Going], slots: list[dict[str, str]]) -> list[Ended]:
-        """Carries the runs of a batch out, and settles their trials."""
+        """Carries the runs of a batch out, those of the same values once, and settles their trials."""
+        runs: dict[Path, Run] = {}
         by_run: dict[Run, _Going] = {}
         for trial in batch:
             try:
-                trial.run = self.make_run(trial.values)
+                run = self.make_run(trial.values)
             except UserError as error:
                 trial.error = str(error)
             else:
-                by_run[trial.run] = trial
+                trial.run = runs.setdefault(run.workdir.path, run)
+                by_run.setdefault(trial.run, trial)
         outcome = runner.Outcome(runner.standing(list(by_run)))
         runner.carry_out(list(by_run), outcome, slots, stop=lambda run: by_run[run].should_stop())
-        return [trial.settle(outcome) for trial in batch]
+        for run, error in outcome.errors.items():
+            if not any(words in error for words in _BY_ITSELF):
+                raise UserError(f'{run.name}: {error}; the same command goes on with this trial')
+        return [trial.settle(outcome, by_run[trial.run] if trial.run else trial) for trial in batch]
 
 
 class _Going:
@@ -159,7 +187,7 @@ class _Going:
         self.run: Run | None = None
         self.error = ''
         self._size = 0
-        self._scores: list[float] = []
+        self._seen: list[dict[str, Any]] = []
 
     def should_stop(self) -> bool:
         """Whether the run is hopeless, by its evaluations so far."""
@@ -168,21 +196,25 @@ class _Going:
         if size == self._size:
             return False
         self._size = size
-        for evaluation in self._evaluations()[len(self._scores) :]:
-            self.trial.report(self.search.score(evaluation), len(self._scores))
-            self._scores.append(self.search.score(evaluation))
-        return len(self._scores) > 0 and self.trial.should_prune()
+        # One by one, so that it does not matter how many have come since the last look.
+        for evaluation in self._evaluations()[len(self._seen) :]:
+            self.trial.report(self.search.score(evaluation), len(self._seen))
+            self._seen.append(evaluation)
+            if self.trial.should_prune():
+                return True
+        return False
 
-    def settle(self, outcome: runner.Outcome) -> Ended:
+    def settle(self, outcome: runner.Outcome, first: _Going) -> Ended:
+        """How it ended; `first` is the trial of the batch that watched over its run."""
         trial = Ended(self.number, self.values, FAILED)
         if self.run is None:
             return dataclasses.replace(trial, error=self.error)
         trial = dataclasses.replace(trial, workdir=str(self.run.workdir.path))
         if self.run in outcome.errors:
             return dataclasses.replace(trial, error=outcome.errors[self.run])
-        evaluations = self._evaluations()
-        scores = tuple(map(self.search.score, evaluations))
         result = outcome.results.get(self.run)
+        evaluations = self._evaluations() if result else first._seen
+        scores = tuple(map(self.search.score, evaluations))
         best = result['valid'] if result else max(evaluations, key=lambda e: e['auc'])
         return dataclasses.replace(
             trial,
@@ -268,5 +300,8 @@ def _sampler(seed: int, number: int) -> Any:
         warnings.simplefilter('ignore', optuna.exceptions.ExperimentalWarning)
         # One for each trial, so that a proposal does not depend on when the search was started again.
         return optuna.samplers.TPESampler(
-            n_startup_trials=_STARTUP, multivariate=True, constant_liar=True, seed=seed * 100_003 + number
+            n_startup_trials=_STARTUP,
+            multivariate=True,
+            constant_liar=True,
+            seed=(seed * 100_003 + number) % 2**32,
         )

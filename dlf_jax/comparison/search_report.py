@@ -17,8 +17,16 @@ from dlf_jax.comparison.resolve import flags_of, parse_overrides
 from dlf_jax.comparison.runner import duration
 from dlf_jax.errors import UsageError, suggest, write_atomically, writing
 from dlf_jax.lock import locked
+from dlf_jax.workdir import FREE
 
 _SHOWN = 10
+# Keys that have flags of their own.
+_TAKEN = {
+    'seed': '--seed',
+    'variant': '--model=MODEL:VARIANT',
+    'model.name': '--model',
+    'dataset.name': '--dataset',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,14 +60,16 @@ def tune(options: Options) -> dict[str, Any]:
     """
     if not options.dataset or not options.model:
         raise UsageError('say what to search: --dataset=frappe --model=dlf')
-    [setting, *more] = settings.parse_models(options.model)
+    [setting, *more] = settings.parse_models(options.model, flag='--model')
     if more:
         raise UsageError(f'--model={options.model}: expected one model')
     file = options.space or Path(options.configs) / 'spaces' / f'{setting.model}.toml'
+    if not Path(file).expanduser().is_file():
+        raise UsageError(f'{file}: there is no such search space; --space=FILE names one')
     found = space.read(file)
     top = Path(options.workdir).expanduser()
     name = options.name or f'tune-{options.dataset}-{plan.folder_name(setting.name)}'
-    overrides = parse_overrides(options.overrides)
+    overrides = parse_overrides(options.overrides, _TAKEN)
     both = sorted(found.keys() & overrides.keys())
     if both:
         raise UsageError(f'--config.{both[0]}: {file} searches it')
@@ -73,8 +83,9 @@ def tune(options: Options) -> dict[str, Any]:
         )  # fmt: skip
         return made.runs[0]
 
-    # What is wrong with the list as a whole shows without any trial.
     plain = make_run({})
+    if plain.config.seeds != 1:
+        raise UsageError(f'--config.seeds={plain.config.seeds}: a trial is one run; --seed=N says which')
     if options.dataset != 'synthetic' and not plain.config.dataset.train:
         raise UsageError(f'which files? --files=FOLDER with FOLDER/{options.dataset}/train.csv')
     first = _values(found, plain.config, file)
@@ -83,19 +94,30 @@ def tune(options: Options) -> dict[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
     with locked(top / '.lock', wait=False):
         searched = search.Search(
-            found, first, make_run, folder / 'trials.jsonl', options.seed, options.logloss_weight
+            found,
+            first,
+            make_run,
+            folder / 'trials.jsonl',
+            _about(plain.config, found),
+            options.seed,
+            options.logloss_weight,
         )
         trials = searched.carry_out(options.trials, devices.slots(options.jobs, devices.visible_gpus()))
         best, shares = search.best_of(trials), search.importance(searched, trials)
     write_atomically(folder / 'trials.csv', _csv(trials))
     write_atomically(folder / 'search.md', _page(name, options, found, trials, shares))
     states = [trial.state for trial in trials]
+    errors = [f'trial {trial.number}: {trial.error}' for trial in trials if trial.state == search.FAILED]
     return {
         'name': name,
         'page': str(folder / 'search.md'),
         'csv': str(folder / 'trials.csv'),
-        'trials': len(trials),
-        **{state: states.count(state) for state in (search.COMPLETE, search.PRUNED, search.FAILED)},
+        'runs': len(trials),
+        'finished': states.count(search.COMPLETE),
+        'stopped': states.count(search.PRUNED),
+        'errors': errors,
+        # Some trials may fail; a search of which none is finished has.
+        'failed': [] if best else errors,
         'best': best and dataclasses.asdict(best),
         'flags': flags_of(best.values) if best else [],
         'importance': shares,
@@ -106,9 +128,17 @@ def _values(found: space.Space, config: ConfigDict, file: str | Path) -> dict[st
     """What the config has for the keys of a space. Raises UsageError for keys that it has not."""
     known = dict(configs.flatten(config))
     for key in found:
+        if key in _TAKEN or key == 'seeds':
+            raise UsageError(f'{file}: config.{key} cannot be searched')
         if key not in known:
             raise UsageError(f'{file}: there is no key config.{key}{suggest(key, known)}')
     return {key: space.as_text(known[key]) for key in found}
+
+
+def _about(config: ConfigDict, found: space.Space) -> dict[str, Any]:
+    """What else the runs depend on: the config without what is searched and what changes nothing."""
+    known = configs.flatten(config)
+    return {key: value for key, value in known if key not in found and not key.startswith(FREE)}
 
 
 def _csv(trials: list[search.Ended]) -> str:
@@ -118,7 +148,7 @@ def _csv(trials: list[search.Ended]) -> str:
     writer.writerow([*columns, 'evaluations', *trials[0].values])
     for trial in trials:
         own = [getattr(trial, column) for column in columns]
-        writer.writerow([*own, len(trial.scores), *trial.values.values()])
+        writer.writerow([*own, len(trial.scores), *(trial.values[key] for key in trials[0].values)])
     return text.getvalue()
 
 
@@ -131,12 +161,14 @@ def _page(
 ) -> str:
     finished = [trial for trial in trials if trial.state == search.COMPLETE]
     states = [trial.state for trial in trials]
+    # Trials of the same values share a run.
+    seconds = {trial.workdir: trial.seconds for trial in finished}
     aim = 'AUC' if not options.logloss_weight else f'AUC - {options.logloss_weight:g} * Logloss'
     text = [
         f'# {name}', '',
         f'{options.model} on {options.dataset}, seed {options.seed}: {len(trials)} trials, '
         f'{len(finished)} of them finished, {states.count(search.PRUNED)} stopped early, '
-        f'{states.count(search.FAILED)} failed; {duration(sum(t.seconds for t in finished))} in finished '
+        f'{states.count(search.FAILED)} failed; {duration(sum(seconds.values()))} in finished '
         f'runs. Made large: {aim} of the validation part, which selects and is not scored anew.', '',
         '## Searched', '',
         '| key | values | share |', '| --- | --- | ---: |',
@@ -158,4 +190,7 @@ def _page(
         text.append(
             f'| {trial.number} | {trial.auc:.5f} | {trial.logloss:.4f} | {trial.seconds:.0f} | `{flags}` |'
         )
+    failed = [f'- trial {trial.number}: {trial.error}' for trial in trials if trial.state == search.FAILED]
+    if failed:
+        text += ['', '## Failed', '', *failed]
     return '\n'.join(text) + '\n'

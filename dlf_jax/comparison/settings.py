@@ -78,30 +78,31 @@ def experiment(name: str) -> Experiment:
     return EXPERIMENTS[name]
 
 
-def parse_models(text: str, sweeps: Sequence[str] = ()) -> tuple[Setting, ...]:
+def parse_models(text: str, sweeps: Sequence[str] = (), flag: str = '--models') -> tuple[Setting, ...]:
     """The settings that flags name.
 
     Args:
       text: by commas, models (`mlp`), variants (`dlf:wo_gate`), `MODEL:all` for all variants of a
         model, or `all` for all models.
+      flag: what they were given by.
       sweeps: each `KEY=VALUE,VALUE,...`; several make a grid. Every setting is taken along it.
 
     Raises:
       UsageError: an unknown model or variant, with the nearest; a sweep of another form.
     """
     found: list[Setting] = []
-    for name in split_list(text, '--models'):
+    for name in split_list(text, flag):
         model, _, variant = name.partition(':')
         if model == 'all' and not variant:
             found += [Setting(model) for model in models.MODELS]
             continue
         if model not in models.MODELS:
-            raise UsageError(f'--models={name}: there is no model {model!r}{suggest(model, models.MODELS)}')
+            raise UsageError(f'{flag}={name}: there is no model {model!r}{suggest(model, models.MODELS)}')
         variants = models.MODELS[model].variants
         if variant == 'all':
             found += [Setting(model, known) for known in variants]
         elif variant and variant not in variants:
-            raise UsageError(f'--models={name}: {model} has no such variant{suggest(variant, variants)}')
+            raise UsageError(f'{flag}={name}: {model} has no such variant{suggest(variant, variants)}')
         else:
             found.append(Setting(model, variant or 'full'))
     grid = [parse_sweep(sweep) for sweep in sweeps]

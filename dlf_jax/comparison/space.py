@@ -42,6 +42,7 @@ class Choice:
         return text
 
     def holds(self, text: str) -> bool:
+        """Whether it is a value of this entry."""
         return text in self.values
 
     def __str__(self) -> str:
@@ -69,15 +70,21 @@ class Range:
         return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
 
     def text(self, value: float) -> str:
-        # Three digits: finer steps are lost in the noise of a run.
-        return str(value) if self.whole else f'{value:.3g}'
+        if self.whole:
+            return str(value)
+        # Without a step three digits: finer ones are lost in the noise of a run.
+        return f'{value:.10g}' if self.step else f'{value:.3g}'
 
     def parse(self, text: str) -> float:
         # Rounded to three digits it may lie beyond an end.
         return int(text) if self.whole else min(max(float(text), self.low), self.high)
 
     def holds(self, text: str) -> bool:
-        return self.low <= float(text) <= self.high
+        try:
+            value = int(text) if self.whole else float(text)
+        except ValueError:
+            return False
+        return self.distribution()._contains(value)
 
     def __str__(self) -> str:
         how = ' (log)' if self.log else f' by {self.step}' if self.step else ''
@@ -121,8 +128,12 @@ def _range(value: Mapping[str, Any], where: str) -> Range:
     if any(isinstance(n, bool) or not isinstance(n, int | float) for n in numbers):
         raise UserError(f'{where}: low, high and step must be numbers, low and high both given')
     found = Range(**value)
-    if not found.low < found.high or numbers[2] <= 0 or (found.log and (found.low <= 0 or found.step)):
-        raise UserError(f'{where}: expected low < high and step > 0; with log, low > 0 and no step')
+    if not found.low < found.high or (found.log and (found.low <= 0 or found.step)):
+        raise UserError(f'{where}: expected low < high; with log, low > 0 and no step')
+    if found.step is not None:
+        steps = (found.high - found.low) / found.step if found.step > 0 else 0
+        if steps < 1 or abs(steps - round(steps)) > 1e-8 or (found.whole and not isinstance(found.step, int)):
+            raise UserError(f'{where}: expected a step that leads from low to high, whole where they are')
     return found
 
 

@@ -48,7 +48,7 @@ class DLF(nn.Module):
       tokens: `n`, tokens that each block puts out.
       rank: `R`, rank of `W_LI` and `W_CI` (eqs. 5, 6).
       heads: `H`, attention heads; must divide `embedding_size` where there is attention.
-      hidden: hidden layers of the low- and high-rank blocks, between LayerNorm and `W_O`.
+      hidden: hidden layers of the low- and high-rank blocks, between the products' norm and `W_O`.
       low_rank: whether there is a low-rank block (eq. 5).
       implicit: the implicit block; 'mlp' (eq. 7) or 'token', a linear map over the tokens.
       implicit_hidden: hidden layers of the 'mlp' block before `W_D`; none is eq. 7 as printed.

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from dlf_jax import tune
+from dlf_jax import compare, tune
 from dlf_jax.comparison import plan, runner, search, settings, space
 from dlf_jax.errors import UserError
 from tests.comparison.conftest import result
@@ -73,6 +73,7 @@ def make_search(tmp_path, **changes):
         'first': {'optimizer.learning_rate': '0.001', 'model.dropout': '0.3'},
         'make_run': make_run,
         'journal': tmp_path / 'trials.jsonl',
+        'about': {'model.name': 'mlp', 'dataset.fractions': (7.0, 2.0)},
         'seed': 3,
         'logloss_weight': 0.1,
     }
@@ -139,15 +140,74 @@ def test_a_failed_run_is_told_and_does_not_stop_the_rest(tmp_path, monkeypatch):
     assert search.importance(searched, trials) == {}
 
 
-def test_journal_of_another_space(tmp_path, monkeypatch):
+def test_a_failure_that_is_not_of_the_values_ends_the_search(tmp_path, monkeypatch):
+    def fail(runs, outcome, slots, stop):
+        for run in runs:
+            outcome.errors[run] = 'cannot write: no space left on the device'
+
+    searched = make_search(tmp_path, first={'model.dropout': '0.2'})
+    monkeypatch.setattr(runner, 'carry_out', fail)
+    with pytest.raises(UserError, match='no space left on the device; the same command goes on'):
+        searched.carry_out(3, [{}])
+    # Nothing is noted, so that the trial comes again.
+    assert searched.ended() == []
+    Fake(monkeypatch)
+    assert searched.carry_out(1, [{}])[0].state == search.COMPLETE
+
+
+def test_equal_values_in_a_batch_are_one_run(tmp_path, monkeypatch):
+    fake = Fake(monkeypatch)
+    one = {'model.dropout': space.Choice(('0.2', '0.7'))}
+    trials = make_search(tmp_path, space=one, first={}).carry_out(8, [{}] * 8)
+    assert len(fake.begun) == 2
+    assert {trial.state for trial in trials} == {search.COMPLETE}
+    assert len({(trial.workdir, trial.score) for trial in trials}) == 2
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'space': {'model.dropout': SPACE['model.dropout']}, 'first': {}}, 'space optimizer.learning_rate'),
+        ({'space': {**SPACE, 'model.dropout': space.Choice(('0.0',))}}, 'space model.dropout'),
+        ({'seed': 4}, 'seed: 3 there, 4 now'),
+        ({'logloss_weight': 0.0}, 'logloss_weight: 0.1 there, 0.0 now'),
+        ({'about': {'model.name': 'dlf'}}, "model.name: 'mlp' there, 'dlf' now"),
+    ],
+)
+def test_journal_of_another_search(tmp_path, monkeypatch, changes, message):
     Fake(monkeypatch)
     make_search(tmp_path).carry_out(1, [{}])
-    other = make_search(tmp_path, space={'model.dropout': SPACE['model.dropout']})
-    with pytest.raises(UserError, match='another search space; take another --name'):
-        other.carry_out(2, [{}])
-    (tmp_path / 'trials.jsonl').write_text('{"number": 0}\n')
-    with pytest.raises(UserError, match=r'trials\.jsonl, line 1: not a trial'):
+    with pytest.raises(UserError, match=f'another search .{message}.*take another --name'):
+        make_search(tmp_path, **changes).carry_out(2, [{}])
+
+
+def test_damaged_journal(tmp_path, monkeypatch):
+    Fake(monkeypatch)
+    make_search(tmp_path).carry_out(1, [{}])
+    with open(tmp_path / 'trials.jsonl', 'a') as file:
+        file.write('{"number": 1}\n')
+    with pytest.raises(UserError, match=r'trials\.jsonl, line 3: not a trial'):
         make_search(tmp_path).ended()
+
+
+def test_evaluations_seen_together_are_judged_one_by_one(tmp_path, monkeypatch):
+    """However far a run has come when it is looked at, it is stopped at the same evaluation."""
+
+    class Late(Fake):
+        def __call__(self, runs, outcome, slots, stop):
+            def late(run):
+                return run.workdir.metrics.read_text().count('valid') >= 6 and stop(run)
+
+            super().__call__(runs, outcome, slots, late)
+
+    Fake(monkeypatch)
+    expected = make_search(tmp_path / 'a').carry_out(16, [{}])
+    Late(monkeypatch)
+    trials = make_search(tmp_path / 'b').carry_out(16, [{}])
+    assert [(t.values, t.state, t.scores) for t in trials] == [
+        (t.values, t.state, t.scores) for t in expected
+    ]
+    assert any(trial.state == search.PRUNED for trial in trials)
 
 
 def run_command(*flags):
@@ -168,13 +228,13 @@ def test_the_command(tmp_path, data_dir):
     done = run_command(*flags, '--trials=1')
     assert done.returncode == 0, done.stderr
     before = json.loads(done.stdout)
-    assert (before['trials'], before['complete'], before['best']['number']) == (1, 1, 0)
+    assert (before['runs'], before['finished'], before['best']['number']) == (1, 1, 0)
 
     done = run_command(*flags, '--trials=2')
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert done.stderr.count('begins') == 1
-    assert told['complete'] == 2
+    assert (told['finished'], told['errors'], told['failed']) == (2, [], [])
     best = told['best']
     assert set(told['flags']) == {f'--config.{key}={value}' for key, value in best['values'].items()}
     folder = tmp_path / 'runs/tune-synthetic-lr'
@@ -184,11 +244,40 @@ def test_the_command(tmp_path, data_dir):
     assert '| `optimizer.learning_rate` | `0.002`, `0.2` |' in page
 
 
+def test_trials_that_fail(tmp_path, data_dir):
+    """A value that cannot be costs its trial alone; a search of which nothing finished says so."""
+    (tmp_path / 'space.toml').write_text('[model]\nembedding_size = [0, -1]')
+    flags = [
+        '--dataset=synthetic', '--model=mlp', f'--space={tmp_path}/space.toml', f'--workdir={tmp_path}/runs',
+        f'--data_dir={data_dir}', '--trials=2',
+    ]  # fmt: skip
+    done = run_command(*flags)
+    assert done.returncode == 1
+    assert 'Traceback' not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith('error: 2 of 2 runs failed: trial 0: ')
+    told = json.loads(done.stdout)
+    assert (told['finished'], told['best'], len(told['errors'])) == (0, None, 2)
+    assert 'model.embedding_size' in (tmp_path / 'runs/tune-synthetic-mlp/search.md').read_text()
+
+
+@pytest.mark.parametrize('module', [compare, tune])
+def test_help_goes_to_standard_output(module, capsys):
+    with pytest.raises(SystemExit, match='0'):
+        module.main(['command', '--help'])
+    said = capsys.readouterr()
+    assert module.__doc__.splitlines()[0] in said.out
+    assert '--workdir' in said.out
+    assert said.err == ''
+
+
 @pytest.mark.parametrize(
     ('flags', 'code', 'message'),
     [
         ((), 2, 'say what to search'),
-        (('--dataset=synthetic', '--model=lr'), 1, 'spaces/lr.toml: cannot be read'),
+        (('--dataset=synthetic', '--model=lr'), 2, 'spaces/lr.toml: there is no such search space; --space='),
+        (('--dataset=synthetic', '--model=dlff'), 2, "--model=dlff: .* did you mean 'dlf'"),
+        (('--dataset=synthetic', '--model=dlf', '--config.seed=3'), 2, 'use --seed$'),
+        (('--dataset=synthetic', '--model=dlf', '--config.seeds=3'), 2, 'a trial is one run'),
         (('--dataset=frappe', '--model=dlf'), 2, 'which files?'),
         (
             ('--dataset=synthetic', '--model=dlf', '--config.model.rank=3'),
@@ -203,5 +292,5 @@ def test_wrong_commands(tmp_path, flags, code, message, capsys):
     assert tune.main(['tune', f'--workdir={tmp_path}', *flags]) == code
     said = capsys.readouterr()
     assert said.out == ''
-    assert re.search(message, said.err), said.err
+    assert re.search(message, said.err.strip()), said.err
     assert list(tmp_path.iterdir()) == []

@@ -53,6 +53,10 @@ def test_read(tmp_path):
         ('[model]\nrank = { low = 3, high = 3 }', r'model\.rank: expected low < high'),
         ('[model]\nrank = { low = 0, high = 3, log = true }', r'model\.rank: .* with log, low > 0'),
         ('[model]\nrank = { low = 1, high = 3, steps = 1 }', r"model\.rank: 'steps'"),
+        ('[model]\nrank = { low = 1, high = 3, step = 0.5 }', r'model\.rank: expected a step'),
+        ('[model]\nrank = { low = 1, high = 4, step = 2 }', r'model\.rank: expected a step'),
+        ('[model]\ndropout = { low = 0.0, high = 0.5, step = 0.2 }', r'model\.dropout: expected a step'),
+        ('[model]\nrank = { low = 1, high = 4, step = -1 }', r'model\.rank: expected a step'),
     ],
 )
 def test_error_names_the_key(tmp_path, text, message):
@@ -67,6 +71,7 @@ def test_error_names_the_key(tmp_path, text, message):
         (space.Range(2, 16), 7, '7'),
         (space.Range(1e-4, 0.2, log=True), 0.0123456, '0.0123'),
         (space.Range(0.0, 0.6, step=0.1), 0.30000000000000004, '0.3'),
+        (space.Range(0.0, 0.25, step=0.0625), 0.1875, '0.1875'),
     ],
 )
 def test_text_and_back(entry, value, text):
@@ -80,6 +85,20 @@ def test_a_rounded_end_stays_inside():
     entry = space.Range(0.1, 0.12344, log=True)
     assert entry.parse('0.1235') == 0.12344
     assert not entry.holds('0.1235')
+
+
+@pytest.mark.parametrize(
+    ('entry', 'text'),
+    [
+        (space.Range(1, 20), '10.0'),
+        (space.Range(100, 200), '(128, 64)'),
+        (space.Range(8, 40, step=8), '10'),
+        (space.Range(0.0, 0.5, step=0.1), '0.25'),
+        (space.Choice(('0.2',)), '0.3'),
+    ],
+)
+def test_what_an_entry_does_not_hold(entry, text):
+    assert not entry.holds(text)
 
 
 @pytest.mark.parametrize('path', sorted((ROOT / 'configs/spaces').glob('*.toml')), ids=lambda path: path.stem)
