@@ -69,8 +69,8 @@ class DLF(nn.Module):
       head: hidden layers before the last Dense; the paper has none, its repository (512,).
       batch_norm: whether hidden layers, wherever they are, have a BatchNorm.
       dropout: rate in hidden layers, wherever they are.
-      implicit_dropout, head_dropout: rates in those of the implicit block and of the head instead; -1:
-        `dropout`.
+      implicit_dropout: rate in those of the implicit block instead; -1: `dropout`.
+      head_dropout: rate in those of the head instead; -1: `dropout`.
       block_dropout: rate on the outputs of the blocks.
     """
 
