@@ -1,10 +1,9 @@
 """The command: `python -m dlf_jax.tune --dataset=frappe --model=dlf --trials=60 --files=FOLDER`.
 
 Searches settings of a model on the validation part, going on where it stopped: trials that Optuna
-proposes, of which the hopeless are stopped early. Writes the trials, the best
-one's flags and which keys mattered. The last line on standard output is the result as one JSON object;
-all else goes to standard error. Exit codes: 0 done, 1 an error that its one line explains, or no trial that
-finished; 2 a wrong
+proposes, of which the hopeless are stopped early. Writes the trials, the best one's flags and which keys
+mattered. The last line on standard output is the result as one JSON object; all else goes to standard
+error. Exit codes: 0 done, 1 an error that its one line explains, or no trial that finished; 2 a wrong
 command.
 """
 
