@@ -32,8 +32,7 @@ def _flags() -> flags.FlagValues:
 
 def parse(argv: list[str]) -> report.Options:
     """The options that flags name; raises as `command.parse` does."""
-    found = command.parse(argv, _flags(), report.FLAGS, __doc__)
-    return report.Options(**{**found, 'sweep': tuple(found['sweep'])})
+    return command.parse(argv, _flags(), report.Options, __doc__)
 
 
 def main(argv: list[str]) -> int:

@@ -32,7 +32,7 @@ def _flags() -> flags.FlagValues:
 
 def parse(argv: list[str]) -> search_report.Options:
     """The options that flags name; raises as `command.parse` does."""
-    return search_report.Options(**command.parse(argv, _flags(), search_report.FLAGS, __doc__))
+    return command.parse(argv, _flags(), search_report.Options, __doc__)
 
 
 def main(argv: list[str]) -> int:

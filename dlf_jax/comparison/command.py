@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import logging
 import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -15,9 +16,24 @@ from typing import Any, TypeVar
 from absl import flags
 from absl import logging as absl_logging
 
-from dlf_jax.errors import UsageError, UserError
+from dlf_jax.errors import UsageError, UserError, writing
+from dlf_jax.lock import locked
 
-Options = TypeVar('Options')
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the flags of every such command say; see `shared_flags`. `overrides`: --config.KEY=VALUE."""
+
+    files: str = ''
+    configs: str = 'configs'
+    workdir: str = 'results'
+    data_dir: str = '~/.cache/dlf_jax'
+    name: str = ''
+    jobs: int = 0
+    overrides: tuple[str, ...] = ()
+
+
+Chosen = TypeVar('Chosen', bound=Options)
 
 
 def shared_flags() -> flags.FlagValues:
@@ -38,13 +54,13 @@ def text(values: flags.FlagValues, name: str, default: str, about: str) -> None:
     flags.DEFINE_string(name, default, about, flag_values=values)
 
 
-def parse(argv: list[str], values: flags.FlagValues, names: Iterable[str], about: str) -> dict[str, Any]:
-    """The values of flags by name, and under `overrides` the `--config.KEY=VALUE`, which are for every run.
+def parse(argv: list[str], values: flags.FlagValues, options: type[Chosen], about: str) -> Chosen:
+    """The options that the flags of their names say; `overrides` are the `--config.KEY=VALUE` of every run.
 
     Args:
       argv: of the command.
       values: its flags.
-      names: of those wanted.
+      options: what is made of them.
       about: what --help says before them.
 
     Raises:
@@ -61,10 +77,27 @@ def parse(argv: list[str], values: flags.FlagValues, names: Iterable[str], about
         raise SystemExit(0)
     if len(rest) > 1:
         raise UsageError(f'{rest[1]!r}: what is this? flags begin with --')
-    return {**{name: values[name].value for name in names}, 'overrides': tuple(overrides)}
+    names = [field.name for field in dataclasses.fields(options) if field.name != 'overrides']
+    found = {name: values[name].value for name in names}
+    found = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+    return options(**found, overrides=tuple(overrides))
 
 
-def run(options: Callable[[], Options], act: Callable[[Options], dict[str, Any]]) -> int:
+@contextlib.contextmanager
+def own_folder(workdir: str, name: str) -> Iterator[Path]:
+    """The folder `name` of `workdir`, made if need be, while no other command works in `workdir`.
+
+    Raises:
+      UserError: it cannot be written, or another command is at work.
+    """
+    top = Path(workdir).expanduser()
+    with writing(str(top / name)):
+        (top / name).mkdir(parents=True, exist_ok=True)
+    with locked(top / '.lock', wait=False):
+        yield top / name
+
+
+def run(options: Callable[[], Chosen], act: Callable[[Chosen], dict[str, Any]]) -> int:
     """Does it, prints the result as one JSON line, and returns the exit code.
 
     0 done, 1 an error that its one line explains, or runs that failed (the result's `failed`, of `runs`),

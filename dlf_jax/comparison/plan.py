@@ -166,6 +166,15 @@ def folder_name(name: str) -> str:
     return f'{plain}-{hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()[:6]}'
 
 
+def check_files(run: Run) -> None:
+    """Raises UsageError where a run has no files to train on."""
+    if run.dataset != 'synthetic' and not run.config.dataset.train:
+        raise UsageError(
+            f'{run.dataset}: which files? --files=FOLDER with FOLDER/{run.dataset}/train.csv, '
+            'and perhaps valid.csv and test.csv'
+        )
+
+
 def find_files(folder: str, datasets: Iterable[str]) -> dict[str, dict[str, str]]:
     """`FOLDER/DATASET/{train,valid,test}.*` of each dataset that needs files.
 

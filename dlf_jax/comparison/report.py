@@ -8,38 +8,27 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from dlf_jax.comparison import devices, plan, plots, runner, settings, table
+from dlf_jax.comparison import command, devices, plan, plots, runner, settings, table
 from dlf_jax.comparison.resolve import parse_overrides
-from dlf_jax.errors import UsageError, writing
-from dlf_jax.lock import locked
+from dlf_jax.errors import UsageError
 
 _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-    """What the flags of `dlf_jax.compare` say, as text; see there. `overrides`: --config.KEY=VALUE."""
+class Options(command.Options):
+    """What the flags of `dlf_jax.compare` say, as text; see there."""
 
     dataset: str = ''
     models: str = ''
     experiment: str = ''
     seeds: str = '5'
     sweep: tuple[str, ...] = ()
-    files: str = ''
-    configs: str = 'configs'
-    workdir: str = 'results'
-    data_dir: str = '~/.cache/dlf_jax'
-    name: str = ''
-    jobs: int = 0
     list: bool = False
-    overrides: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
         return self.name or self.experiment or 'comparison'
-
-
-FLAGS = tuple(field.name for field in dataclasses.fields(Options) if field.name != 'overrides')
 
 
 def make_plan(options: Options) -> plan.Plan:
@@ -71,12 +60,9 @@ def make_plan(options: Options) -> plan.Plan:
         files=files,
         overrides=overrides,
     )
-    for row in found.rows:
-        if not (options.list or row.dataset == 'synthetic' or row.runs[0].config.dataset.train):
-            raise UsageError(
-                f'{row.dataset}: which files? --files=FOLDER with FOLDER/{row.dataset}/train.csv, '
-                'and perhaps valid.csv and test.csv'
-            )
+    if not options.list:
+        for row in found.rows:
+            plan.check_files(row.runs[0])
     return found
 
 
@@ -104,11 +90,7 @@ def compare(options: Options) -> dict[str, Any]:
         single run is in the result, under `failed`.
     """
     found = make_plan(options)
-    top = Path(options.workdir).expanduser()
-    folder = top / options.title
-    with writing(str(folder)):
-        folder.mkdir(parents=True, exist_ok=True)
-    with locked(top / '.lock', wait=False):
+    with command.own_folder(options.workdir, options.title) as folder:
         outcome = runner.Outcome(runner.standing(found.runs))
         _log.info('%d runs, %d of them finished; %s', len(found.runs), len(outcome.results), folder)
 

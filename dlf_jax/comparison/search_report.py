@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import shlex
 from pathlib import Path
 from typing import Any
@@ -12,26 +10,21 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dlf_jax import config as configs
-from dlf_jax.comparison import devices, plan, search, settings, space
-from dlf_jax.comparison.resolve import flags_of, parse_overrides
+from dlf_jax.comparison import command, devices, plan, search, settings, space
+from dlf_jax.comparison.resolve import TAKEN, flags_of, parse_overrides
 from dlf_jax.comparison.runner import duration
-from dlf_jax.errors import UsageError, suggest, write_atomically, writing
-from dlf_jax.lock import locked
+from dlf_jax.comparison.table import as_csv, markdown_row
+from dlf_jax.errors import UsageError, suggest, write_atomically
 from dlf_jax.workdir import FREE
 
 _SHOWN = 10
 # Keys that have flags of their own.
-_TAKEN = {
-    'seed': '--seed',
-    'variant': '--model=MODEL:VARIANT',
-    'model.name': '--model',
-    'dataset.name': '--dataset',
-}
+_TAKEN = {**TAKEN, 'seed': '--seed', 'variant': '--model=MODEL:VARIANT', 'model.name': '--model'}
 
 
 @dataclasses.dataclass(frozen=True)
-class Options:
-    """What the flags of `dlf_jax.tune` say; see there. `overrides`: --config.KEY=VALUE."""
+class Options(command.Options):
+    """What the flags of `dlf_jax.tune` say; see there."""
 
     dataset: str = ''
     model: str = ''
@@ -39,16 +32,6 @@ class Options:
     trials: int = 50
     seed: int = 0
     logloss_weight: float = 0.0
-    files: str = ''
-    configs: str = 'configs'
-    workdir: str = 'results'
-    data_dir: str = '~/.cache/dlf_jax'
-    name: str = ''
-    jobs: int = 0
-    overrides: tuple[str, ...] = ()
-
-
-FLAGS = tuple(field.name for field in dataclasses.fields(Options) if field.name != 'overrides')
 
 
 def tune(options: Options) -> dict[str, Any]:
@@ -63,11 +46,10 @@ def tune(options: Options) -> dict[str, Any]:
     [setting, *more] = settings.parse_models(options.model, flag='--model')
     if more:
         raise UsageError(f'--model={options.model}: expected one model')
-    file = options.space or Path(options.configs) / 'spaces' / f'{setting.model}.toml'
-    if not Path(file).expanduser().is_file():
+    file = Path(options.space or f'{options.configs}/spaces/{setting.model}.toml').expanduser()
+    if not file.is_file():
         raise UsageError(f'{file}: there is no such search space; --space=FILE names one')
     found = space.read(file)
-    top = Path(options.workdir).expanduser()
     name = options.name or f'tune-{options.dataset}-{plan.folder_name(setting.name)}'
     overrides = parse_overrides(options.overrides, _TAKEN)
     both = sorted(found.keys() & overrides.keys())
@@ -78,7 +60,7 @@ def tune(options: Options) -> dict[str, Any]:
     def make_run(values: dict[str, str]) -> plan.Run:
         swept = dataclasses.replace(setting, swept=tuple(values.items()))
         made = plan.make(
-            [options.dataset], [swept], [options.seed], workdir=top, data_dir=options.data_dir,
+            [options.dataset], [swept], [options.seed], workdir=options.workdir, data_dir=options.data_dir,
             configs_folder=options.configs, files=files, overrides=overrides,
         )  # fmt: skip
         return made.runs[0]
@@ -86,13 +68,9 @@ def tune(options: Options) -> dict[str, Any]:
     plain = make_run({})
     if plain.config.seeds != 1:
         raise UsageError(f'--config.seeds={plain.config.seeds}: a trial is one run; --seed=N says which')
-    if options.dataset != 'synthetic' and not plain.config.dataset.train:
-        raise UsageError(f'which files? --files=FOLDER with FOLDER/{options.dataset}/train.csv')
+    plan.check_files(plain)
     first = _values(found, plain.config, file)
-    folder = top / name
-    with writing(str(folder)):
-        folder.mkdir(parents=True, exist_ok=True)
-    with locked(top / '.lock', wait=False):
+    with command.own_folder(options.workdir, name) as folder:
         searched = search.Search(
             found,
             first,
@@ -104,10 +82,10 @@ def tune(options: Options) -> dict[str, Any]:
         )
         trials = searched.carry_out(options.trials, devices.slots(options.jobs, devices.visible_gpus()))
         best, shares = search.best_of(trials), search.importance(searched, trials)
-    write_atomically(folder / 'trials.csv', _csv(trials))
-    write_atomically(folder / 'search.md', _page(name, options, found, trials, shares))
-    states = [trial.state for trial in trials]
     errors = [f'trial {trial.number}: {trial.error}' for trial in trials if trial.state == search.FAILED]
+    write_atomically(folder / 'trials.csv', as_csv([_line(trial, found) for trial in trials]))
+    write_atomically(folder / 'search.md', _page(name, options, found, trials, shares, errors))
+    states = [trial.state for trial in trials]
     return {
         'name': name,
         'page': str(folder / 'search.md'),
@@ -124,7 +102,7 @@ def tune(options: Options) -> dict[str, Any]:
     }
 
 
-def _values(found: space.Space, config: ConfigDict, file: str | Path) -> dict[str, str]:
+def _values(found: space.Space, config: ConfigDict, file: Path) -> dict[str, str]:
     """What the config has for the keys of a space. Raises UsageError for keys that it has not."""
     known = dict(configs.flatten(config))
     for key in found:
@@ -141,15 +119,11 @@ def _about(config: ConfigDict, found: space.Space) -> dict[str, Any]:
     return {key: value for key, value in known if key not in found and not key.startswith(FREE)}
 
 
-def _csv(trials: list[search.Ended]) -> str:
-    text = io.StringIO()
+def _line(trial: search.Ended, found: space.Space) -> dict[str, Any]:
+    """A trial as a line of trials.csv."""
     columns = ('number', 'state', 'score', 'auc', 'logloss', 'seconds', 'error')
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow([*columns, 'evaluations', *trials[0].values])
-    for trial in trials:
-        own = [getattr(trial, column) for column in columns]
-        writer.writerow([*own, len(trial.scores), *(trial.values[key] for key in trials[0].values)])
-    return text.getvalue()
+    own = {column: getattr(trial, column) for column in columns}
+    return {**own, 'evaluations': len(trial.scores), **{key: trial.values[key] for key in found}}
 
 
 def _page(
@@ -158,24 +132,25 @@ def _page(
     found: space.Space,
     trials: list[search.Ended],
     shares: dict[str, float],
+    errors: list[str],
 ) -> str:
     finished = [trial for trial in trials if trial.state == search.COMPLETE]
-    states = [trial.state for trial in trials]
+    stopped = sum(trial.state == search.PRUNED for trial in trials)
     # Trials of the same values share a run.
     seconds = {trial.workdir: trial.seconds for trial in finished}
     aim = 'AUC' if not options.logloss_weight else f'AUC - {options.logloss_weight:g} * Logloss'
     text = [
         f'# {name}', '',
         f'{options.model} on {options.dataset}, seed {options.seed}: {len(trials)} trials, '
-        f'{len(finished)} of them finished, {states.count(search.PRUNED)} stopped early, '
-        f'{states.count(search.FAILED)} failed; {duration(sum(seconds.values()))} in finished '
+        f'{len(finished)} of them finished, {stopped} stopped early, '
+        f'{len(errors)} failed; {duration(sum(seconds.values()))} in finished '
         f'runs. Made large: {aim} of the validation part, which selects and is not scored anew.', '',
         '## Searched', '',
         '| key | values | share |', '| --- | --- | ---: |',
     ]  # fmt: skip
     for key in sorted(found, key=lambda key: -shares.get(key, 0)):
         share = f'{shares[key]:.2f}' if key in shares else ''
-        text.append(f'| `{key}` | {found[key]} | {share} |')
+        text.append(markdown_row([f'`{key}`', str(found[key]), share]))
     if shares:
         text += ['', 'Share: of what separates the better half of the finished trials (PED-ANOVA).']
     text += [
@@ -186,11 +161,8 @@ def _page(
         '| ---: ' * 4 + '| --- |',
     ]
     for trial in sorted(finished, key=lambda trial: -trial.score)[:_SHOWN]:
-        flags = shlex.join(flags_of(trial.values))
-        text.append(
-            f'| {trial.number} | {trial.auc:.5f} | {trial.logloss:.4f} | {trial.seconds:.0f} | `{flags}` |'
-        )
-    failed = [f'- trial {trial.number}: {trial.error}' for trial in trials if trial.state == search.FAILED]
-    if failed:
-        text += ['', '## Failed', '', *failed]
+        scores = f'{trial.auc:.5f}', f'{trial.logloss:.4f}', f'{trial.seconds:.0f}'
+        text.append(markdown_row([str(trial.number), *scores, f'`{shlex.join(flags_of(trial.values))}`']))
+    if errors:
+        text += ['', '## Failed', '', *(f'- {error}' for error in errors)]
     return '\n'.join(text) + '\n'

@@ -69,6 +69,11 @@ class Range:
             return IntDistribution(self.low, self.high, log=self.log, step=self.step or 1)
         return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
 
+    def on_grid(self, value: float) -> bool:
+        """Whether a whole number of steps leads from `low` to it."""
+        steps = (value - self.low) / self.step if self.step else 0
+        return abs(steps - round(steps)) < 1e-8
+
     def text(self, value: float) -> str:
         if self.whole:
             return str(value)
@@ -84,7 +89,7 @@ class Range:
             value = int(text) if self.whole else float(text)
         except ValueError:
             return False
-        return self.distribution()._contains(value)
+        return self.low <= value <= self.high and self.on_grid(value)
 
     def __str__(self) -> str:
         how = ' (log)' if self.log else f' by {self.step}' if self.step else ''
@@ -130,10 +135,10 @@ def _range(value: Mapping[str, Any], where: str) -> Range:
     found = Range(**value)
     if not found.low < found.high or (found.log and (found.low <= 0 or found.step)):
         raise UserError(f'{where}: expected low < high; with log, low > 0 and no step')
-    if found.step is not None:
-        steps = (found.high - found.low) / found.step if found.step > 0 else 0
-        if steps < 1 or abs(steps - round(steps)) > 1e-8 or (found.whole and not isinstance(found.step, int)):
-            raise UserError(f'{where}: expected a step that leads from low to high, whole where they are')
+    if found.step is not None and (
+        found.step <= 0 or not found.on_grid(found.high) or (found.whole and not isinstance(found.step, int))
+    ):
+        raise UserError(f'{where}: expected a step that leads from low to high, whole where they are')
     return found
 
 

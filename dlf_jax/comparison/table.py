@@ -104,8 +104,8 @@ def notes(plan: Plan, outcome: Outcome) -> list[str]:
 def write(folder: Path, title: str, plan: Plan, outcome: Outcome) -> list[Line]:
     """Writes table.csv, runs.csv (a line per run) and table.md, each at once; returns the lines."""
     lines = summarise(plan, outcome)
-    write_atomically(folder / 'table.csv', _csv(lines))
-    write_atomically(folder / 'runs.csv', _csv([_run_line(run, outcome) for run in plan.runs]))
+    write_atomically(folder / 'table.csv', as_csv(lines))
+    write_atomically(folder / 'runs.csv', as_csv([_run_line(run, outcome) for run in plan.runs]))
     write_atomically(folder / 'table.md', markdown(title, lines, notes(plan, outcome)))
     return lines
 
@@ -129,7 +129,8 @@ def _run_line(run: Run, outcome: Outcome) -> Line:
     return {**line, 'error': outcome.errors.get(run), 'workdir': str(run.workdir.path)}
 
 
-def _csv(lines: Sequence[Line]) -> str:
+def as_csv(lines: Sequence[Line]) -> str:
+    """The lines, all of the same keys, under a line of the keys."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(lines[0]), lineterminator='\n')
     writer.writeheader()
@@ -164,7 +165,7 @@ def _dataset_table(lines: Sequence[Line]) -> list[str]:
     head = ['model', 'seeds', *(f'{part} {_title(metric)}' for part, metric in scores)]
     head += [f'p {tested} {_title(metric)}' for metric in METRICS]
     head += ['parameters', 'samples/s', 'seconds', *(f'{s} AUC / Logloss' for s in sources)]
-    found = [_cells(head), _cells(['---', *['---:'] * (len(head) - 1)])]
+    found = [markdown_row(head), markdown_row(['---', *['---:'] * (len(head) - 1)])]
     for line in lines:
         seeds = str(line['of']) if line['seeds'] == line['of'] else f'{line["seeds"]} of {line["of"]}'
         cells = [f'`{line["name"]}`', seeds]
@@ -178,7 +179,7 @@ def _dataset_table(lines: Sequence[Line]) -> list[str]:
         for source in sources:
             pair = [line[f'{source}_{metric}'] for metric in METRICS]
             cells.append('' if pair[0] is None else ' / '.join(f'{value:.4f}' for value in pair))
-        found.append(_cells(cells))
+        found.append(markdown_row(cells))
     return found
 
 
@@ -207,5 +208,6 @@ def _title(metric: str) -> str:
     return {'auc': 'AUC', 'logloss': 'Logloss'}[metric]
 
 
-def _cells(cells: Sequence[str]) -> str:
+def markdown_row(cells: Sequence[str]) -> str:
+    """A line of a Markdown table."""
     return f'| {" | ".join(cells)} |'

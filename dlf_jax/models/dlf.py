@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from dlf_jax.models import dlf_blocks, dlf_fusion
-from dlf_jax.models.fields import check_choice, check_positive, check_rate, check_widths
+from dlf_jax.models.fields import check_choice, check_own_rate, check_positive, check_rate, check_widths
 from dlf_jax.models.layers import MLP, Mode
 
 FUSIONS = ('naf', 'concat', 'mlp', 'gate', 'attention', 'none', 'released')
@@ -137,10 +137,7 @@ class DLF(nn.Module):
             head=self.head,
         )
         check_rate(dropout=self.dropout, block_dropout=self.block_dropout)
-        for name in ('implicit_dropout', 'head_dropout'):
-            rate = getattr(self, name)
-            if rate != -1:
-                check_rate(**{name: rate})
+        check_own_rate('dropout', implicit_dropout=self.implicit_dropout, head_dropout=self.head_dropout)
         check_choice('norm', self.norm, dlf_blocks.NORMS)
         check_choice('product_norm', self.product_norm, dlf_blocks.NORMS)
         check_choice('implicit', self.implicit, ('mlp', 'token'))

@@ -49,7 +49,7 @@ map_tokens.defvjp(lambda x, kernel: (map_tokens(x, kernel), (x, kernel)), _map_t
 
 
 def normalise(x: jax.Array, kind: str, mode: Mode) -> jax.Array:
-    """`[B, ..., C]` to the same shape by a submodule `norm` of the caller, of the kind `NORMS` names.
+    """Float32 `[B, ..., C]` to the same shape by a submodule `norm` of the caller, of the kind `NORMS` names.
 
     'layer' is over the last axis; 'batch' over the rows alone, so that every place of `[..., C]` has
     statistics and parameters of its own.
@@ -163,7 +163,7 @@ class Residual(nn.Module):
     `M` tokens by a learned map. The norm is an addition too; a deep stack needs it.
 
     Parameters: `gate_kernel: [d, d]`, `token_kernel: [N, M]` where the counts differ, `norm: [d]`, with
-    BatchNorm `[M d]`.
+    BatchNorm `[M d]` (not without a norm).
 
     Attributes:
       gate: whether the residual is gated.

@@ -35,5 +35,16 @@ def check_widths(**values: Any) -> None:
 def check_rate(**values: Any) -> None:
     """Raises `ValueError` unless every value lies in [0, 1)."""
     for key, value in values.items():
-        if not isinstance(value, int | float) or not 0 <= value < 1:
+        if not _is_rate(value):
             raise _expected(key, value, 'a number in [0, 1)')
+
+
+def check_own_rate(common: str, **values: Any) -> None:
+    """Raises `ValueError` unless every value lies in [0, 1) or is -1, which stands for the field `common`."""
+    for key, value in values.items():
+        if value != -1 and not _is_rate(value):
+            raise _expected(key, value, f'a number in [0, 1), or -1 for model.{common}')
+
+
+def _is_rate(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value < 1

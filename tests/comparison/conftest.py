@@ -7,13 +7,13 @@ from dlf_jax.comparison.runner import Outcome
 from tests.conftest import ROOT
 
 
-def make(tmp_path, models, sweeps=(), datasets=('synthetic',), seeds='3', **options):
+def make(tmp_path, models, sweeps=(), datasets=('synthetic',), seeds='3', folder=None, **options):
     return plan.make(
         datasets,
         settings.parse_models(models, sweeps),
         settings.parse_seeds(seeds),
         workdir=tmp_path,
-        data_dir=str(tmp_path / 'data'),
+        data_dir=str(folder or tmp_path / 'data'),
         configs_folder=str(ROOT / 'configs'),
         **options,
     )

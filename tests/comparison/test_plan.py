@@ -148,3 +148,10 @@ def test_mistakes_are_named(flags, expected):
         report.make_plan(parse(['compare', *flags.split()]))
     assert expected in str(error.value)
     assert '\n' not in str(error.value)
+
+
+def test_long_names_make_folders():
+    names = [f'dlf {" ".join(f"key{i}=value" for i in range(60))} last={last}' for last in (1, 2)]
+    folders = [plan.folder_name(name) for name in names]
+    assert len(set(folders)) == 2
+    assert max(map(len, folders)) < 255

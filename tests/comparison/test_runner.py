@@ -60,6 +60,33 @@ def test_a_child_whose_parent_has_gone_does_not_start():
     assert done.stdout == ''
 
 
+def test_a_hopeless_run_is_ended_and_another_is_not(tmp_path, data_dir):
+    """Real processes: the first is stopped after two evaluations, the second comes to its end."""
+    overrides = {
+        'dataset.rows': '3000', 'dataset.block_rows': '256', 'training.batch_size': '256',
+        'training.epochs': '2',
+    }  # fmt: skip
+    [short] = make(tmp_path, 'lr', seeds='1', overrides=overrides, folder=data_dir).runs
+    overrides |= {'training.epochs': '3000', 'plateau.patience': '0'}
+    [endless] = make(
+        tmp_path, 'lr', ['embedding.std=0.01'], seeds='1', overrides=overrides, folder=data_dir
+    ).runs
+    outcome = runner.Outcome()
+
+    def hopeless(run):
+        return (
+            run is endless
+            and run.workdir.metrics.exists()
+            and run.workdir.metrics.read_text().count('valid') > 1
+        )
+
+    runner.carry_out([endless, short], outcome, [{}], stop=hopeless)
+    assert outcome.stopped == {endless}
+    assert list(outcome.results) == [short]
+    assert outcome.errors == {}
+    assert not runner._busy(endless)
+
+
 @pytest.mark.parametrize(
     ('seconds', 'words'), [(12.4, '12 s'), (600, '10 min'), (7800, '2 h 10 min'), (3599, '1 h 0 min')]
 )

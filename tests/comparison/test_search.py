@@ -14,12 +14,16 @@ from dlf_jax.errors import UserError
 from tests.comparison.conftest import result
 from tests.conftest import ROOT
 
-pytest.importorskip('optuna')
-
 SPACE = {
     'optimizer.learning_rate': space.Range(1e-4, 1e-1, log=True),
     'model.dropout': space.Choice(('0.0', '0.2', '0.7', '1.5')),
 }
+
+
+SMALL_DATA = (
+    '--config.dataset.rows=3000', '--config.dataset.block_rows=256', '--config.training.batch_size=256',
+    '--config.training.epochs=1',
+)  # fmt: skip
 
 
 class Interrupted(Exception):
@@ -222,8 +226,7 @@ def test_the_command(tmp_path, data_dir):
     )
     flags = [
         '--dataset=synthetic', '--model=lr', f'--space={tmp_path}/space.toml', f'--workdir={tmp_path}/runs',
-        f'--data_dir={data_dir}', '--config.dataset.rows=3000', '--config.dataset.block_rows=256',
-        '--config.training.batch_size=256', '--config.training.epochs=1',
+        f'--data_dir={data_dir}', *SMALL_DATA,
     ]  # fmt: skip
     done = run_command(*flags, '--trials=1')
     assert done.returncode == 0, done.stderr
@@ -244,12 +247,19 @@ def test_the_command(tmp_path, data_dir):
     assert '| `optimizer.learning_rate` | `0.002`, `0.2` |' in page
 
 
-def test_trials_that_fail(tmp_path, data_dir):
-    """A value that cannot be costs its trial alone; a search of which nothing finished says so."""
-    (tmp_path / 'space.toml').write_text('[model]\nembedding_size = [0, -1]')
+@pytest.mark.parametrize(
+    ('entry', 'says'),
+    [
+        ('[model]\nembedding_size = [0, -1]', 'model.embedding_size'),
+        ('[embedding]\nstd = [1e38]', 'the loss is'),
+    ],
+)
+def test_trials_that_fail(entry, says, tmp_path, data_dir):
+    """A value that cannot be, or diverges, costs its trial alone; a search without any result says so."""
+    (tmp_path / 'space.toml').write_text(entry)
     flags = [
         '--dataset=synthetic', '--model=mlp', f'--space={tmp_path}/space.toml', f'--workdir={tmp_path}/runs',
-        f'--data_dir={data_dir}', '--trials=2',
+        f'--data_dir={data_dir}', '--trials=2', *SMALL_DATA,
     ]  # fmt: skip
     done = run_command(*flags)
     assert done.returncode == 1
@@ -257,7 +267,7 @@ def test_trials_that_fail(tmp_path, data_dir):
     assert done.stderr.splitlines()[-1].startswith('error: 2 of 2 runs failed: trial 0: ')
     told = json.loads(done.stdout)
     assert (told['finished'], told['best'], len(told['errors'])) == (0, None, 2)
-    assert 'model.embedding_size' in (tmp_path / 'runs/tune-synthetic-mlp/search.md').read_text()
+    assert says in (tmp_path / 'runs/tune-synthetic-mlp/search.md').read_text()
 
 
 @pytest.mark.parametrize('module', [compare, tune])

@@ -2,11 +2,11 @@
 
 import pytest
 
-from dlf_jax.comparison import space
+from dlf_jax import config as configs
+from dlf_jax.comparison import resolve, space
+from dlf_jax.comparison.settings import Setting
 from dlf_jax.errors import UserError
 from tests.conftest import ROOT
-
-optuna = pytest.importorskip('optuna')
 
 
 def write(tmp_path, text):
@@ -78,7 +78,6 @@ def test_text_and_back(entry, value, text):
     assert entry.text(value) == text
     assert entry.holds(text)
     assert entry.text(entry.parse(text)) == text
-    assert entry.distribution()._contains(entry.distribution().to_internal_repr(entry.parse(text)))
 
 
 def test_a_rounded_end_stays_inside():
@@ -104,19 +103,13 @@ def test_what_an_entry_does_not_hold(entry, text):
 @pytest.mark.parametrize('path', sorted((ROOT / 'configs/spaces').glob('*.toml')), ids=lambda path: path.stem)
 def test_spaces_of_the_project(path):
     """Every value of every key makes a valid config of the model that the file is named after."""
-    from dlf_jax import config as configs
-    from dlf_jax.comparison import resolve
-    from dlf_jax.comparison.settings import Setting
-
     file = ROOT / 'configs/frappe.py'
     for key, entry in space.read(path).items():
-        values = (
-            entry.values
-            if isinstance(entry, space.Choice)
-            else (entry.text(entry.low), entry.text(entry.high))
+        ends = (
+            [entry.text(entry.low), entry.text(entry.high)]
+            if isinstance(entry, space.Range)
+            else entry.values
         )
-        for value in values:
-            config = resolve.resolve(file, Setting(path.stem), {key: value})
-            assert space.as_text(dict(configs.flatten(config))[key]) == value or entry.parse(
-                space.as_text(dict(configs.flatten(config))[key])
-            ) == entry.parse(value)
+        for text in ends:
+            config = resolve.resolve(file, Setting(path.stem), {key: text})
+            assert entry.holds(space.as_text(dict(configs.flatten(config))[key])), f'{key}={text}'

@@ -304,13 +304,22 @@ def test_dropout_is_for_training(rate):
     np.testing.assert_allclose(logits, evaluate('fusion=concat'), rtol=1e-4, atol=1e-5)
 
 
-def test_dropout_of_a_pathway():
-    """A rate of its own in the head replaces the common one there and nowhere else."""
-    variables, rows = example('deep mlps')
+@pytest.mark.parametrize(
+    ('own', 'fields'),
+    [
+        ('head_dropout', {'implicit_hidden': (), 'head': (7,)}),
+        ('implicit_dropout', {'implicit_hidden': (9,), 'head': ()}),
+    ],
+)
+def test_dropout_of_a_pathway(own, fields):
+    """In a model whose only hidden layer is that pathway's, its own rate alone decides."""
+    fields = {**SMALL, 'layers': 1, 'hidden': (), 'fusion': 'concat', **fields}
+    rows = example('bare')[1]
+    variables = jit(models.build('dlf', **fields).init)(jax.random.key(1), rows)
     keys = jax.random.split(jax.random.key(0))
 
     def spread(**rates):
-        model = models.build('dlf', **{**SMALL, **CASES['deep mlps'], **rates})
+        model = models.build('dlf', **fields, **rates)
 
         @jit
         def trained(key):
@@ -320,10 +329,10 @@ def test_dropout_of_a_pathway():
         return np.abs(trained(keys[0]) - trained(keys[1])).max()
 
     assert spread(dropout=0.5) > 0
-    assert spread(implicit_dropout=0.5) > 0
-    assert spread(head_dropout=0.5) > 0
-    # Then the low- and high-rank blocks and the fusion are left.
-    assert spread(dropout=0.5, implicit_dropout=0.0, head_dropout=0.0) > 0
+    assert spread(**{own: 0.5}) > 0
+    assert spread(**{'dropout': 0.5, own: 0.0}) == 0
+    others = {'head_dropout', 'implicit_dropout'} - {own}
+    assert spread(**dict.fromkeys(others, 0.5)) == 0
 
 
 def test_mapped_axis_makes_batch_norm_global():
@@ -376,7 +385,7 @@ def test_streams_without_fusion_do_not_meet():
         ({'tokens': True}, r'model.tokens=True'),
         ({'head': (8, -1)}, r'model.head='),
         ({'block_dropout': 1.5}, r'model.block_dropout=1.5'),
-        ({'head_dropout': -0.5}, r'model.head_dropout=-0.5'),
+        ({'head_dropout': -0.5}, r'model.head_dropout=-0.5: .* or -1 for model.dropout'),
         ({'norm': 'group'}, r"model.norm='group'"),
         ({'product_norm': True}, r'model.product_norm=True'),
         ({'gate_epsilon': -1.0}, r'model.gate_epsilon=-1.0'),
