@@ -1,6 +1,7 @@
 """The datasets' own forms, on real rows where they are at hand."""
 
 import gzip
+import tempfile
 
 import numpy as np
 import polars as pl
@@ -113,3 +114,12 @@ def test_table_needs_features(tmp_path):
         prepared(tmp_path, 'table', tmp_path / 't.csv', label='y')
     with pytest.raises(UserError, match="column 'a' is named 2 times"):
         prepared(tmp_path, 'table', tmp_path / 't.csv', label='y', categorical=('a', 'a'))
+
+
+def test_preparing_leaves_nothing_in_the_temporary_folder(tmp_path, monkeypatch):
+    (tmp_path / 'rows.csv').write_text('click,user\n' + '1,a\n0,b\n' * 20)
+    temporary = tmp_path / 'temporary'
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, 'tempdir', str(temporary))
+    prepared(tmp_path, 'table', tmp_path / 'rows.csv', label='click', categorical=('user',))
+    assert not list(temporary.iterdir())

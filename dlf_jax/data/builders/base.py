@@ -204,7 +204,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
     # What TFDS asks for.
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
+        return _Info(
             builder=self,
             description=type(self).__doc__,
             features=records.features(self.task.schema),
@@ -234,6 +234,12 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         # TFDS leaves what its Beam workers told each other.
         for left in folder.glob('*.shard_infos.json'):
             left.unlink()
+
+
+class _Info(tfds.core.DatasetInfo):
+    def initialize_from_bucket(self) -> None:
+        """Nothing: these datasets are in no bucket, and TFDS's way to find out leaves an empty folder in the
+        system's temporary one for every builder."""
 
 
 def truth_path(folder: str | os.PathLike, part: str) -> Path:
