@@ -7,6 +7,11 @@ Answers the orders of `step_side.serve`.
 
 from __future__ import annotations
 
+from dlf_jax import allocator
+
+# First, as in the command.
+allocator.one_arena()
+
 import functools
 import json
 import sys

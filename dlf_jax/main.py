@@ -6,6 +6,11 @@ Exit codes: 0 done, 1 an error that its one line explains, 2 a wrong command.
 
 from __future__ import annotations
 
+from dlf_jax import allocator
+
+# Before what is imported below starts threads.
+allocator.one_arena()
+
 import contextlib
 import json
 import logging

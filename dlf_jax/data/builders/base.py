@@ -16,9 +16,9 @@ import polars as pl
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
+from dlf_jax import allocator
 from dlf_jax.data import beam, preparation, records, sources
 from dlf_jax.data import encoder as encoders
-from dlf_jax.data.allocator import keep_freed_memory
 from dlf_jax.data.digests import sums
 from dlf_jax.data.downloads import fetch
 from dlf_jax.data.published import Published, check_rows, recognise
@@ -163,7 +163,8 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         folder = Path(self.data_dir)
         if folder.exists():
             return
-        keep_freed_memory()
+        allocator.one_arena()
+        allocator.keep_freed_memory()
         with writing(f'prepared data in {folder}'):
             folder.parent.mkdir(parents=True, exist_ok=True)
             with locked(folder.parent / '.lock', wait=True):
