@@ -13,7 +13,7 @@ import json
 import logging
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,8 @@ class Search:
         if importlib.util.find_spec('optuna') is None:
             raise UserError("a search needs Optuna: pip install 'dlf_jax[tune]'")
         ended = self.ended()
+        for problem in self._problems() if len(ended) < trials else ():
+            _log.warning('%s; trials with it may fail', problem)
         while len(ended) < trials:
             # Made anew each time, so that it is the same in a search that was killed.
             batch = self._propose(
@@ -113,6 +115,15 @@ class Search:
             for trial in done:
                 _log.info('trial %d of %d: %s; %s', trial.number, trials, _told(trial), _best(ended))
         return ended
+
+    def _problems(self) -> Iterator[str]:
+        """What the config says against values of the space, each by itself."""
+        for key, entry in self.space.items():
+            for text in entry.ends():
+                try:
+                    self.make_run({key: text})
+                except UserError as error:
+                    yield f'{key}={text} cannot be with the other keys as they are: {error}'
 
     def _header(self) -> dict[str, Any]:
         fixed = {'seed': self.seed, 'logloss_weight': self.logloss_weight}

@@ -45,6 +45,10 @@ class Choice:
         """Whether it is a value of this entry."""
         return text in self.values
 
+    def ends(self) -> tuple[str, ...]:
+        """The values that tell whether all can be."""
+        return self.values
+
     def __str__(self) -> str:
         return ', '.join(f'`{value}`' for value in self.values)
 
@@ -90,6 +94,9 @@ class Range:
         except ValueError:
             return False
         return self.low <= value <= self.high and self.on_grid(value)
+
+    def ends(self) -> tuple[str, ...]:
+        return self.text(self.low), self.text(self.high)
 
     def __str__(self) -> str:
         how = ' (log)' if self.log else f' by {self.step}' if self.step else ''

@@ -84,10 +84,14 @@ def make_search(tmp_path, **changes):
     return search.Search(**{**fields, **changes})
 
 
-def test_search(tmp_path, monkeypatch):
+def test_search(tmp_path, monkeypatch, caplog):
     Fake(monkeypatch)
     searched = make_search(tmp_path)
-    trials = searched.carry_out(30, [{}])
+    with caplog.at_level('WARNING', 'dlf_jax'):
+        trials = searched.carry_out(30, [{}])
+    # Before the first trial, and of the one value that cannot be.
+    (warning,) = caplog.messages
+    assert warning.startswith('model.dropout=1.5 cannot be with the other keys as they are: ')
     assert [trial.number for trial in trials] == list(range(30))
     # The config's own values as far as the space holds them.
     assert trials[0].values['optimizer.learning_rate'] == '0.001'
