@@ -38,7 +38,7 @@ class Predictor:
     """
 
     def __init__(self, workdir: Workdir, config: ConfigDict):
-        """Restores the best state.
+        """Restores the weights of the best state.
 
         Args:
           workdir: of a run with at least one evaluation.
@@ -47,7 +47,7 @@ class Predictor:
         self.config = config
         self.encoder = workdir.encoder()
         self.batch_size = config.predict.batch_size or config.training.batch_size
-        learner = Learner(config, self.encoder.schema, 1, self.batch_size)
+        learner = Learner(config, self.encoder.schema, 1, self.batch_size, training=False)
         self._partitioner = learner.partitioner
         self._predict = learner.predict_step(1)
         self._state = self._restore(workdir, learner)
@@ -63,7 +63,8 @@ class Predictor:
                 raise UserError(f'{workdir.checkpoints}: no whole checkpoint; train first')
             runs = checkpoints.runs()
             seed = self._seed(runs)
-            return checkpoints.best({seed: runs[seed]}, learner.create, learner.partitioner)[seed]
+            best = checkpoints.best({seed: runs[seed]}, learner.create_weights, learner.partitioner)
+            return best[seed]
         finally:
             checkpoints.close()
 

@@ -76,7 +76,7 @@ class Checkpoints:
                 folder.absolute(),
                 # Named, so that what is saved can be asked for its shapes before anything is read.
                 item_handlers={
-                    'state': ocp.StandardCheckpointHandler(),
+                    'state': ocp.PyTreeCheckpointHandler(),
                     'progress': ocp.JsonCheckpointHandler(),
                 },
                 options=ocp.CheckpointManagerOptions(
@@ -113,7 +113,7 @@ class Checkpoints:
             self._manager.save(
                 replicas.steps_taken(runs),
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(saved),
+                    state=ocp.args.PyTreeSave(saved),
                     progress=ocp.args.JsonSave(_to_json(runs)),
                 ),
             )
@@ -158,7 +158,8 @@ class Checkpoints:
         """Reads a checkpoint onto devices, as many as there are now.
 
         Args:
-          create: makes a single run's state; only its shapes are used.
+          create: makes a single run's state, or its weights, which are then all that is read; only
+            its shapes are used.
           partitioner: says where they are to lie.
           step: which; None: the latest.
 
@@ -177,20 +178,29 @@ class Checkpoints:
             shapes,
             partitioner.shardings(shapes),
         )
+        wanted = _saved(target)
+        # Not strict: tables that are cut over devices are filled up to a multiple of their number.
+        leaves = jax.tree.map(
+            lambda x: ocp.ArrayRestoreArgs(
+                sharding=x.sharding, global_shape=x.shape, dtype=x.dtype, strict=False
+            ),
+            wanted,
+        )
         with self._readable(step):
-            self._compare(step, _saved(target))
+            self._compare(step, wanted)
             found = self._manager.restore(
                 step,
-                # Not strict: tables that are cut over devices are filled up to a multiple of their number.
-                args=ocp.args.Composite(state=ocp.args.StandardRestore(_saved(target), strict=False)),
+                args=ocp.args.Composite(
+                    state=ocp.args.PyTreeRestore(wanted, restore_args=leaves, partial_restore=True)
+                ),
             )
         scratch = {name: np.zeros(x.shape, x.dtype) for name, x in shapes.scratch.items()}
         scratch = {n: jax.device_put(x, target.scratch[n].sharding) for n, x in scratch.items()}
-        return TrainState(**found.state, scratch=scratch), runs
+        return TrainState(**{'opt_state': {}, **found.state}, scratch=scratch), runs
 
     def _compare(self, step: int, target: dict[str, Any]) -> None:
         """Raises ValueError where the saved arrays differ from the wanted ones in more than the rows that
-        fill a table up."""
+        fill a table up, or the optimizer's state, where it is not wanted."""
         there = self._manager.item_metadata(step).state.tree
         saved = {_name(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(there)}
         for path, leaf in jax.tree_util.tree_leaves_with_path(target):
@@ -201,8 +211,9 @@ class Checkpoints:
                 found = tuple(wanted[i] if i in filled else size for i, size in enumerate(found))
             if found != wanted:
                 raise ValueError(f'{name}: expected shape {wanted}, found {found}')
-        if saved:
-            raise ValueError(f'{next(iter(saved))}: not part of this model')
+        foreign = [name for name in saved if name.partition('.')[0] in target]
+        if foreign:
+            raise ValueError(f'{foreign[0]}: not part of this model')
 
     def set_aside(self, step: int, reason: str) -> None:
         """Moves a damaged checkpoint out of the way, so that the one before is the latest."""
@@ -258,9 +269,10 @@ class Checkpoints:
 
 
 def _saved(state: TrainState) -> dict[str, Any]:
-    """What a checkpoint holds of a state."""
+    """What a checkpoint holds of a state, or of its weights."""
     fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
-    return {name: value for name, value in fields.items() if name != 'scratch'}
+    left_out = {'scratch', *(() if jax.tree.leaves(state.opt_state) else ('opt_state',))}
+    return {name: value for name, value in fields.items() if name not in left_out}
 
 
 def _to_json(runs: Runs) -> dict[str, Any]:

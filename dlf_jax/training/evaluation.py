@@ -30,7 +30,7 @@ def score(
     rows of weight above 0.
 
     Args:
-      predict: the compiled forward pass, of one state or of a stack of S.
+      predict: the compiled forward pass, of the weights of one state or of a stack of S.
       partitioner: puts batches onto devices.
       state: of the model, or the stack.
       batches: padded.
@@ -39,6 +39,7 @@ def score(
 
     Of several hosts each scores its own part of every batch; all get the scores of all rows.
     """
+    weights = state.weights()
     found: dict[str, list[np.ndarray]] = collections.defaultdict(list)
     waiting: list[tuple[dict[str, np.ndarray], jax.Array]] = []
 
@@ -52,7 +53,7 @@ def score(
 
     with Progress('evaluating', 'samples', total) as progress:
         for batch in batches:
-            waiting.append((batch, predict(state, partitioner.put(batch))))
+            waiting.append((batch, predict(weights, partitioner.put(batch))))
             # The device computes one batch while the one before is fetched.
             if len(waiting) > 1:
                 take()

@@ -37,6 +37,7 @@ class Learner:
         total_steps: int,
         batch_size: int,
         devices: list[jax.Device] | None = None,
+        training: bool = True,
     ):
         """Args:
         config: validated.
@@ -44,6 +45,7 @@ class Learner:
         total_steps: at most, for schedules that end.
         batch_size: rows of a global batch.
         devices: of all hosts; None: all there are.
+        training: whether devices must have room for what training needs; False: for weights alone.
 
         Raises:
           UserError: the devices cannot share a batch, or cannot hold the state.
@@ -52,7 +54,7 @@ class Learner:
         self._optimizer = optimizers.make(config, total_steps)
         self.forward = steps.Forward(build_model(config), schema, config.precision)
         devices = jax.devices() if devices is None else devices
-        by_rows = self._choose(devices)
+        by_rows = self._choose(devices, training)
         self.partitioner = Partitioner(batch_size, devices, config.parallel, by_rows)
         # Compiled for a number of runs in the stack.
         self.train_step = functools.cache(self._train_step)
@@ -61,6 +63,10 @@ class Learner:
     def create(self, seed: jax.Array) -> states.TrainState:
         """The state of a run before its first step; pure."""
         return self._create(seed, self.partitioner.multiple)
+
+    def create_weights(self, seed: jax.Array) -> states.TrainState:
+        """Its weights."""
+        return self.create(seed).weights()
 
     def _create(self, seed: jax.Array, multiple: int) -> states.TrainState:
         std = self._config.embedding.std
@@ -94,14 +100,15 @@ class Learner:
         step = steps.make_predict_step(self.forward, self.partitioner.placement(training=False))
         return self.partitioner.predict(replicas.together(step, count, (0, None)))
 
-    def _choose(self, devices: list[jax.Device]) -> bool:
+    def _choose(self, devices: list[jax.Device], training: bool) -> bool:
         """Whether the rows of tables are cut over the devices."""
         wanted = self._config.sharding.tables
         shapes = jax.eval_shape(functools.partial(self._create, multiple=1), np.int32(0))
-        tables, others = _bytes_of(shapes)
-        # The gradient is as large as the table, but for optimizers that touch the batch's rows alone.
-        tables += 0 if self._optimizer.rows else tables // 3
-        runs = self._config.seeds
+        tables, others = _bytes_of(shapes if training else shapes.weights())
+        if training and not self._optimizer.rows:
+            # The gradient is as large as the table, but for optimizers that touch the batch's rows alone.
+            tables += tables // 3
+        runs = self._config.seeds if training else 1
         tables, others = runs * tables, runs * others
         limit = self._config.sharding.device_memory or device_memory(devices)
         by_rows = wanted == 'rows' or (
@@ -118,8 +125,9 @@ class Learner:
                 if by_rows or len(devices) == 1
                 else 'cut the tables over the devices with --config.sharding.tables=rows'
             )
+            what = 'state takes' if training else 'weights take'
             raise UserError(
-                f'the state takes {held / 1e9:.3g} GB of each of {len(devices)} devices, which have '
+                f'the {what} {held / 1e9:.3g} GB of each of {len(devices)} devices, which have '
                 f'{limit / 1e9:.3g} GB: {advice}'
             )
         if by_rows:

@@ -291,7 +291,7 @@ class _Training:
         """Compiles the forward pass for a stack of so many runs, where that is still to be done."""
         predict = self.learner.predict_step(count)
         if predict.executable is None:
-            predict.compile(state, self.partitioner.put(self._evaluation_batches('valid')[0]))
+            predict.compile(state.weights(), self.partitioner.put(self._evaluation_batches('valid')[0]))
 
     def _score(
         self,
@@ -316,7 +316,7 @@ class _Training:
         """The metrics of the test part at each run's best step; None where there is no such part."""
         if 'test' not in self.builder.parts():
             return dict.fromkeys(runs)
-        best = checkpoints.best(runs, self.learner.create, self.partitioner)
+        best = checkpoints.best(runs, self.learner.create_weights, self.partitioner)
         state = self.partitioner.make(lambda *parts: replicas.stack(parts), *best.values())
         between = functools.partial(self._stop_if_due, replicas.steps_taken(runs), checkpoints)
         _log.info('scoring the test part')

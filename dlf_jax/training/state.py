@@ -39,6 +39,10 @@ class TrainState(flax.struct.PyTreeNode):
     learning_rate_scale: jax.Array
     scratch: dict[str, jax.Array]
 
+    def weights(self) -> TrainState:
+        """Without what only training reads: all that predictions need, a third of the memory."""
+        return self.replace(opt_state={}, scratch={})
+
 
 def create(
     seed: jax.Array,

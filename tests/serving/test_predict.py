@@ -1,9 +1,15 @@
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import polars as pl
+import pytest
 
+from dlf_jax.errors import UserError
+from dlf_jax.serving.predict import Predictor
+from dlf_jax.training.learner import Learner
+from dlf_jax.workdir import Workdir
 from tests.conftest import ROOT, write_table
 
 # A process counts the memory of the one that it was forked from as its own; so a small one starts it.
@@ -41,3 +47,15 @@ def test_memory_does_not_grow_with_the_file(trained, tmp_path):
     scores = pl.read_parquet(f'{path}.parquet')['probability'].to_numpy()
     assert len(scores) == 9_600_000
     assert np.array_equal(scores[-100_000:], scores[:100_000])
+
+
+def test_predictions_need_room_for_the_weights_alone(trained):
+    """Not for the optimizer's moments, which are twice as large and not read."""
+    workdir = Workdir(trained)
+    config = workdir.config()
+    weights = 4 * sum(workdir.result()['parameters'].values())
+    config.sharding.device_memory = 2 * weights
+    state = Predictor(workdir, config)._state
+    assert sum(leaf.nbytes for leaf in jax.tree.leaves(state)) < 1.1 * weights
+    with pytest.raises(UserError, match='the state takes'):
+        Learner(config, workdir.encoder().schema, 1, config.training.batch_size)
