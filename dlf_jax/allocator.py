@@ -15,28 +15,35 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
 # Larger arrays still go back to the system: kept, they find no room between small ones the next time, and
 # the process came to hold two and a half times what it needs.
 _LARGEST = 512 << 20
+# Older versions of glibc take no more.
+_LARGEST_ONCE = 32 << 20
 
 
 def one_arena() -> None:
     """Has all threads take their memory from one place, since what one frees another one takes, and other
-    arenas keep nothing large. To be called before anything starts threads, imports included.
+    arenas keep nothing large. To be called before anything starts threads, imports included: what has an
+    arena keeps it.
 
     The arena's lock is held for nanoseconds, and what is allocated often is small and comes from the
-    threads' own caches.
+    threads' own caches. Measured on two cores.
     """
     _set(_ARENA_MAX, 1)
 
 
 def keep_freed_memory() -> None:
-    """Lets glibc keep what arrays of up to 512 MiB leave behind, 1 GiB of it at most."""
-    _set(_MMAP_THRESHOLD, _LARGEST)
-    _set(_TRIM_THRESHOLD, 2 * _LARGEST)
-    _set(_TOP_PAD, 64 << 20)
+    """Lets glibc keep what arrays of up to 512 MiB leave behind (before version 2.35: 32 MiB).
+
+    Of the free end of its memory it keeps 1 GiB; what is free below arrays in use stays.
+    """
+    if _set(_MMAP_THRESHOLD, _LARGEST) or _set(_MMAP_THRESHOLD, _LARGEST_ONCE):
+        _set(_TRIM_THRESHOLD, 2 * _LARGEST)
+        _set(_TOP_PAD, 64 << 20)
 
 
-def _set(option: int, value: int) -> None:
-    if sys.platform.startswith('linux'):
-        # Another C library than glibc may lack it.
-        mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
-        if mallopt is not None:
-            mallopt(option, value)
+def _set(option: int, value: int) -> bool:
+    """Whether the C library took it."""
+    if not sys.platform.startswith('linux'):
+        return False
+    # Another C library than glibc may lack it.
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
+    return mallopt is not None and bool(mallopt(option, value))

@@ -1,10 +1,14 @@
-"""Memory that is kept from one large array to the next, in processes of its own: it cannot be given up."""
+"""Memory that is kept from one large array to the next: in processes of their own, for it is for good."""
 
 import platform
 import subprocess
 import sys
 
+import jax
 import pytest
+
+from dlf_jax import allocator
+from dlf_jax.training.partition import Partitioner
 
 # Faults of the second of two arrays that threads allocate one after another; the first one's are many.
 SECOND = """
@@ -34,3 +38,37 @@ def test_a_thread_takes_what_another_one_freed(arguments, kept):
     command = [sys.executable, '-c', SECOND, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (int(done.stdout) < 1000) == kept
+
+
+def test_the_command_sets_it_before_threads_start():
+    code = (
+        'import sys; from dlf_jax import allocator; loaded = []\n'
+        "allocator.one_arena = lambda: loaded.append('jax' in sys.modules or 'numpy' in sys.modules)\n"
+        'import dlf_jax.main; print(loaded)'
+    )
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert done.stdout == '[False]\n'
+
+
+@pytest.mark.parametrize('parallel', ['jit', 'pmap'])
+def test_steps_on_a_cpu_keep_it(monkeypatch, parallel):
+    calls = []
+    monkeypatch.setattr(allocator, 'keep_freed_memory', lambda: calls.append(1))
+    Partitioner(8, jax.devices()[:1], parallel)
+    assert calls == [1]
+
+
+def test_an_older_glibc_takes_less(monkeypatch):
+    """There a threshold above 32 MiB is refused, and the settings after it would freeze the small default."""
+    taken = {}
+
+    def mallopt(option, value):
+        if option == allocator._MMAP_THRESHOLD and value > 32 << 20:
+            return False
+        taken[option] = value
+        return True
+
+    monkeypatch.setattr(allocator, '_set', mallopt)
+    allocator.keep_freed_memory()
+    assert taken[allocator._MMAP_THRESHOLD] == 32 << 20
+    assert allocator._TRIM_THRESHOLD in taken

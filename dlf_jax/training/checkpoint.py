@@ -211,7 +211,8 @@ class Checkpoints:
                 found = tuple(wanted[i] if i in filled else size for i, size in enumerate(found))
             if found != wanted:
                 raise ValueError(f'{name}: expected shape {wanted}, found {found}')
-        foreign = [name for name in saved if name.partition('.')[0] in target]
+        left_out = () if 'opt_state' in target else ('opt_state',)
+        foreign = [name for name in saved if name.partition('.')[0] not in left_out]
         if foreign:
             raise ValueError(f'{foreign[0]}: not part of this model')
 
@@ -244,9 +245,12 @@ class Checkpoints:
         found = {}
         for step in sorted(set(steps.values())):
             stack, there = self.restore(create, partitioner, step)
-            states = replicas.unstack(stack, len(replicas.in_stack(there)))
-            by_seed = dict(zip(replicas.in_stack(there), states, strict=True))
-            found |= {seed: by_seed[seed] for seed in runs if steps[seed] == step}
+            places = {seed: place for place, seed in enumerate(replicas.in_stack(there))}
+            found |= {
+                seed: replicas.one_of(stack, places[seed], len(places))
+                for seed in runs
+                if steps[seed] == step
+            }
         return {seed: found[seed] for seed in runs}
 
     @contextlib.contextmanager

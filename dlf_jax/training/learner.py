@@ -108,7 +108,7 @@ class Learner:
         if training and not self._optimizer.rows:
             # The gradient is as large as the table, but for optimizers that touch the batch's rows alone.
             tables += tables // 3
-        runs = self._config.seeds if training else 1
+        runs = self._config.seeds
         tables, others = runs * tables, runs * others
         limit = self._config.sharding.device_memory or device_memory(devices)
         by_rows = wanted == 'rows' or (

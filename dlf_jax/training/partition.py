@@ -59,6 +59,9 @@ class Partitioner:
             raise UsageError('config.sharding.tables=rows: needs --config.parallel=jit')
         if parallel == 'pmap' and jax.process_count() > 1:
             raise UsageError('config.parallel=pmap: for one process; several need --config.parallel=jit')
+        if found[0].platform == 'cpu':
+            # Every step allocates the same again.
+            allocator.keep_freed_memory()
         self.parallel, self.devices = parallel, found
         self.mesh = Mesh(np.array(found), (AXIS,))
         self.replicated = NamedSharding(self.mesh, PartitionSpec())
@@ -194,9 +197,6 @@ class Compiled:
         """Compiles for arguments like these, arrays or shapes with shardings."""
         start = time.perf_counter()
         self.executable = self._jitted(*args).lower(*args).compile()
-        if jax.default_backend() == 'cpu':
-            # Each call allocates the same again.
-            allocator.keep_freed_memory()
         _log.info('%s compiled in %.1f s; %s', self._name, time.perf_counter() - start, self._memory())
 
     def _memory(self) -> str:

@@ -104,7 +104,12 @@ def stack(trees: Sequence[Any], join: Callable = jnp.stack) -> Any:
 
 def unstack(tree: Any, count: int) -> list[Any]:
     """The inverse of `stack`: the trees of `count` runs."""
-    return [tree] if count == 1 else [jax.tree.map(operator.itemgetter(i), tree) for i in range(count)]
+    return [one_of(tree, i, count) for i in range(count)]
+
+
+def one_of(tree: Any, place: int, count: int) -> Any:
+    """The tree of one of `count` runs."""
+    return tree if count == 1 else jax.tree.map(operator.itemgetter(place), tree)
 
 
 def stacked_seeds(runs: Sequence[int]) -> np.ndarray:

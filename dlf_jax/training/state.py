@@ -40,7 +40,7 @@ class TrainState(flax.struct.PyTreeNode):
     scratch: dict[str, jax.Array]
 
     def weights(self) -> TrainState:
-        """Without what only training reads: all that predictions need, a third of the memory."""
+        """Without what only training reads: all that predictions need; with Adam a third of the memory."""
         return self.replace(opt_state={}, scratch={})
 
 

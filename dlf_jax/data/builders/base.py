@@ -163,7 +163,6 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         folder = Path(self.data_dir)
         if folder.exists():
             return
-        allocator.one_arena()
         allocator.keep_freed_memory()
         with writing(f'prepared data in {folder}'):
             folder.parent.mkdir(parents=True, exist_ok=True)
