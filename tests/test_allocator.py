@@ -54,7 +54,9 @@ def test_the_command_sets_it_before_threads_start():
 def test_steps_on_a_cpu_keep_it(monkeypatch, parallel):
     calls = []
     monkeypatch.setattr(allocator, 'keep_freed_memory', lambda: calls.append(1))
-    Partitioner(8, jax.devices()[:1], parallel)
+    partitioner = Partitioner(8, jax.devices()[:1], parallel)
+    assert not calls
+    partitioner.train(lambda state, batch: (state, {}))
     assert calls == [1]
 
 

@@ -59,9 +59,6 @@ class Partitioner:
             raise UsageError('config.sharding.tables=rows: needs --config.parallel=jit')
         if parallel == 'pmap' and jax.process_count() > 1:
             raise UsageError('config.parallel=pmap: for one process; several need --config.parallel=jit')
-        if found[0].platform == 'cpu':
-            # Every step allocates the same again.
-            allocator.keep_freed_memory()
         self.parallel, self.devices = parallel, found
         self.mesh = Mesh(np.array(found), (AXIS,))
         self.replicated = NamedSharding(self.mesh, PartitionSpec())
@@ -135,6 +132,9 @@ class Partitioner:
           step: pure; made with this partitioner's `collectives` and `placement`.
           stacked: its batches are [S, B, ...].
         """
+        if self.devices[0].platform == 'cpu':
+            # Every step allocates the same again. Not before the state is made, whose arrays come once.
+            allocator.keep_freed_memory()
         if self.parallel == 'pmap':
             return _Mapped(self, step, stacked)
 
