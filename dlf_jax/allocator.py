@@ -15,8 +15,8 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
 # Larger arrays still go back to the system: kept, they find no room between small ones the next time, and
 # the process came to hold two and a half times what it needs.
 _LARGEST = 512 << 20
-# Older versions of glibc take no more.
-_LARGEST_ONCE = 32 << 20
+# glibc takes no more before version 2.35.
+_LARGEST_BEFORE = 32 << 20
 
 
 def one_arena() -> None:
@@ -35,7 +35,7 @@ def keep_freed_memory() -> None:
 
     Of the free end of its memory it keeps 1 GiB; what is free below arrays in use stays.
     """
-    if _set(_MMAP_THRESHOLD, _LARGEST) or _set(_MMAP_THRESHOLD, _LARGEST_ONCE):
+    if _set(_MMAP_THRESHOLD, _LARGEST) or _set(_MMAP_THRESHOLD, _LARGEST_BEFORE):
         _set(_TRIM_THRESHOLD, 2 * _LARGEST)
         _set(_TOP_PAD, 64 << 20)
 

@@ -46,7 +46,7 @@ class Choice:
         return text in self.values
 
     def ends(self) -> tuple[str, ...]:
-        """The values that tell whether all can be."""
+        """The values, of a range the least and the largest."""
         return self.values
 
     def __str__(self) -> str:

@@ -65,7 +65,7 @@ class Learner:
         return self._create(seed, self.partitioner.multiple)
 
     def create_weights(self, seed: jax.Array) -> states.TrainState:
-        """Its weights."""
+        """The weights of that state: what predictions need; pure."""
         return self.create(seed).weights()
 
     def _create(self, seed: jax.Array, multiple: int) -> states.TrainState:

@@ -105,11 +105,6 @@ def test_spaces_of_the_project(path):
     """Every value of every key makes a valid config of the model that the file is named after."""
     file = ROOT / 'configs/frappe.py'
     for key, entry in space.read(path).items():
-        ends = (
-            [entry.text(entry.low), entry.text(entry.high)]
-            if isinstance(entry, space.Range)
-            else entry.values
-        )
-        for text in ends:
+        for text in entry.ends():
             config = resolve.resolve(file, Setting(path.stem), {key: text})
             assert entry.holds(space.as_text(dict(configs.flatten(config))[key])), f'{key}={text}'
