@@ -12,8 +12,8 @@ import sys
 
 # Of glibc's malloc.h.
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
-# Larger arrays still go back to the system: kept, they find no room between small ones the next time, and
-# the process came to hold two and a half times what it needs.
+# Larger arrays still go back to the system: when they were kept, a process came to hold two and a half times
+# what it needs. Steps take theirs in smaller pieces.
 _LARGEST = 512 << 20
 # glibc takes no more before version 2.35.
 _LARGEST_BEFORE = 32 << 20
@@ -33,10 +33,10 @@ def one_arena() -> None:
 def keep_freed_memory() -> None:
     """Lets glibc keep what arrays of up to 512 MiB leave behind (before version 2.35: 32 MiB).
 
-    Of the free end of its memory it keeps 1 GiB; what is free below arrays in use stays.
+    Of the free end of its memory it keeps 2 GiB; what is free below arrays in use stays.
     """
     if _set(_MMAP_THRESHOLD, _LARGEST) or _set(_MMAP_THRESHOLD, _LARGEST_BEFORE):
-        _set(_TRIM_THRESHOLD, 2 * _LARGEST)
+        _set(_TRIM_THRESHOLD, 2**31 - 1)
         _set(_TOP_PAD, 64 << 20)
 
 

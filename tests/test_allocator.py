@@ -60,6 +60,37 @@ def test_steps_on_a_cpu_keep_it(monkeypatch, parallel):
     assert calls == [1]
 
 
+# Faults of the last of some steps with more temporary arrays at a time than one piece may have.
+STEPS = """
+import ctypes, resource, time
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)
+from dlf_jax import allocator
+allocator.one_arena()
+import jax, jax.numpy as jnp
+from dlf_jax.training.partition import Partitioner
+def step(state, batch):
+    # Loops, which are not fused: their results are in memory at the same time.
+    a, b, c = (jax.lax.map(lambda factor: factor * batch['x'], part) for part in jnp.split(state, 3))
+    return state + jnp.mean(a * b * c), {}
+train = Partitioner(25 << 20, jax.devices()[:1]).train(step)
+state, batch = jnp.ones((6,)), {'x': jnp.ones((25 << 20,))}
+for _ in range(5):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    state, _ = jax.block_until_ready(train(state, batch))
+    # What a step took is free a moment after its results are ready.
+    time.sleep(0.2)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+assert train.executable.memory_analysis().temp_size_in_bytes > allocator._LARGEST
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason="the allocator's settings are glibc's")
+def test_large_steps_keep_their_memory():
+    done = subprocess.run([sys.executable, '-c', STEPS], capture_output=True, text=True, check=True)
+    first, *_, last = map(int, done.stdout.split())
+    assert first > 100_000 > 10_000 > last
+
+
 def test_an_older_glibc_takes_less(monkeypatch):
     """There a threshold above 32 MiB is refused, and the settings after it would freeze the small default."""
     taken = {}

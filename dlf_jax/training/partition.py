@@ -23,6 +23,9 @@ _log = logging.getLogger(__name__)
 AXIS = 'data'
 # Arrays of a batch that devices have no use for.
 HOST_ONLY = ('group',)
+# Most bytes of temporary arrays that a step on a CPU takes in one piece: the allocator keeps twice as much.
+# Of single arrays that are larger the compiler warns, in lines of its heap_simulator.cc; they do no harm.
+_PIECE = 256 << 20
 
 
 class Partitioner:
@@ -121,9 +124,9 @@ class Partitioner:
             return jax.make_array_from_callback(value.shape, self.replicated, lambda index: value[index])
 
     def make(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Runs a function that makes a state, so that it is made where it will live."""
+        """Runs a function that makes a state, so that it is made where it will live; waits for it."""
         shardings = self.shardings(jax.eval_shape(function, *args))
-        return jax.jit(function, out_shardings=shardings)(*args)
+        return jax.block_until_ready(jax.jit(function, out_shardings=shardings)(*args))
 
     def train(self, step: Callable, stacked: bool = False) -> Callable:
         """Compiles `(state, batch) -> (state, metrics)`, once; the old state's memory is reused.
@@ -132,7 +135,8 @@ class Partitioner:
           step: pure; made with this partitioner's `collectives` and `placement`.
           stacked: its batches are [S, B, ...].
         """
-        if self.devices[0].platform == 'cpu':
+        on_cpu = self.devices[0].platform == 'cpu'
+        if on_cpu:
             # Every step allocates the same again. Not before the state is made, whose arrays come once.
             allocator.keep_freed_memory()
         if self.parallel == 'pmap':
@@ -146,6 +150,7 @@ class Partitioner:
                 in_shardings=(shardings, rows),
                 out_shardings=(shardings, self.replicated),
                 donate_argnums=0,
+                compiler_options=_temporary_arrays_in_pieces(state) if on_cpu else None,
             )
 
         return Compiled('training', jitted)
@@ -175,6 +180,16 @@ def is_table_rows(path: tuple) -> bool:
     return ('tables' in keys or 'scratch' in keys) and any(
         isinstance(key, str) and embedding.is_rows(key) for key in keys
     )
+
+
+def _temporary_arrays_in_pieces(state: Any) -> dict[str, int]:
+    """Compiler options with which a step takes its temporary arrays in pieces that the allocator keeps.
+
+    Otherwise they are one piece, and a gigabyte goes back to the system at the end of every step. The most
+    that a piece may hold is enough for the gradient of any array of the state.
+    """
+    largest = max(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    return {'xla_multiheap_size_constraint_per_heap': max(largest, _PIECE)}
 
 
 class Compiled:
