@@ -117,13 +117,14 @@ class RankBlock(Block):
     def __call__(self, first: jax.Array, state: jax.Array, mode: Mode) -> jax.Array:
         batch, count, width = state.shape
         left = first if self.low else state
-        if self.project_first:
-            shape = (left.shape[1], count)
-            left = map_tokens(left, self.param('first_kernel', kernel_init, shape))
         kernel = self.param('in_kernel', kernel_init, (count, self.rank))
         # In this order the Gram matrix [|X|, N] is never formed. Not `@` on a transposed map: XLA turns that
         # into a product [B, d, R] of transposed operands, on a CPU the slowest kind.
         products = jnp.einsum('bxd,brd->bxr', left, map_tokens(state, kernel))
+        if self.project_first:
+            # K^T E^(1) times an array [d, R] as K^T times the product: on R columns instead of d.
+            shape = (products.shape[1], count)
+            products = map_tokens(products, self.param('first_kernel', kernel_init, shape))
         flat = normalise(products.reshape(batch, -1), self.norm, mode)
         return self.to_tokens(flat, width, mode)
 
