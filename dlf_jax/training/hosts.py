@@ -26,7 +26,8 @@ from dlf_jax.errors import UsageError, UserError
 _log = logging.getLogger(__name__)
 
 AUTO = 'auto'
-# What processes say of themselves in the coordination service's store: a count, or one of these.
+# What processes say of themselves in the coordination service's store: a count, or one of these, the latter
+# with an exit code and a reason.
 _ALIVE, _DONE, _FAILED = 'dlf_jax/alive', 'done', 'failed: '
 # Of what the first process tells the others at once.
 _MESSAGE_BYTES = 1 << 16
@@ -106,7 +107,8 @@ def _watch(timeout: float) -> None:
         for process, (last, moment) in seen.items():
             found = said.get(process, last)
             if found.startswith(_FAILED):
-                _end(f'process {process} stopped: {found.removeprefix(_FAILED)}')
+                code, reason = found.removeprefix(_FAILED).split(' ', 1)
+                _end(f'process {process} stopped: {reason}', int(code))
             if found == _DONE or found != last:
                 seen[process] = found, time.monotonic()
             elif time.monotonic() - moment > timeout:
@@ -114,10 +116,10 @@ def _watch(timeout: float) -> None:
         _leaving.wait(1)
 
 
-def _end(reason: str) -> None:
+def _end(reason: str, code: int = 1) -> None:
     if not _leaving.is_set():
         _print(_lost(reason))
-        leave(error=reason)
+        leave(reason, code)
 
 
 def _print(text: str) -> None:
@@ -131,10 +133,14 @@ def _lost(reason: str) -> str:
     )
 
 
-def leave(error: str = '') -> None:
+def leave(error: str = '', code: int = 1) -> None:
     """Tells the other processes that this one ends; with an error it ends at once, and does not return.
 
     The first process keeps the store, and JAX aborts the others when it goes: it goes last.
+
+    Args:
+      error: why; the others say so, and end too.
+      code: with an error, the exit code of all.
     """
     client = distributed.global_state.client
     if client is None:
@@ -144,7 +150,7 @@ def leave(error: str = '') -> None:
         if watch is not threading.current_thread():
             watch.join(timeout=_PATIENCE)
     with contextlib.suppress(jax.errors.JaxRuntimeError):
-        said = f'{_FAILED}{error}' if error else _DONE
+        said = f'{_FAILED}{code} {error}' if error else _DONE
         client.key_value_set(f'{_ALIVE}/{jax.process_index()}', said, allow_overwrite=True)
         until = time.monotonic() + _PATIENCE
         while error and is_first() and _running(client) and time.monotonic() < until:
@@ -152,7 +158,7 @@ def leave(error: str = '') -> None:
     if error:
         # What the others still do between their last word and their end.
         time.sleep(0.5 if is_first() else 0)
-        os._exit(1)
+        os._exit(code)
 
 
 def _running(client: Any) -> bool:

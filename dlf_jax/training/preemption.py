@@ -112,17 +112,18 @@ class Preemption:
             _log.info('SIGTERM: saving and stopping')
             if jax.process_count() > 1:
                 hosts.tell(f'{_RECEIVED}/{jax.process_index()}', 'SIGTERM')
-                continue
             with self._idle:
                 if self._in_idle is not None:
                     self._in_idle()
                     print('error: stopped by SIGTERM; the same command goes on', file=sys.stderr, flush=True)
+                    hosts.leave('SIGTERM', EXIT_CODE)
                     os._exit(EXIT_CODE)
 
     @contextlib.contextmanager
     def nothing_to_lose(self, settle: Callable[[], None]) -> Iterator[None]:
-        """A block, such as a compilation, that one process may leave at any moment: there is no step that a
-        checkpoint, finished or on its way, does not hold. Several only stop together, after it.
+        """A block, such as a compilation, that a process may leave at any moment: there is no step that a
+        checkpoint, finished or on its way, does not hold. The other processes, which can take no step without
+        it, hear of it and end too.
 
         Args:
           settle: waits for the checkpoint that is on its way.

@@ -24,14 +24,14 @@ FLAGS = (
 )  # fmt: skip
 
 
-def start(processes, devices, workdir, data_dir):
-    """The command in so many processes of so many devices."""
+def start(processes, devices, workdir, data_dir, *more):
+    """The command in so many processes of so many devices, with more flags."""
     with socket.socket() as free:
         free.bind(('localhost', 0))
         address = f'localhost:{free.getsockname()[1]}'
     return [
         command(
-            *FLAGS, f'--workdir={workdir}', f'--data_dir={data_dir}',
+            *FLAGS, *more, f'--workdir={workdir}', f'--data_dir={data_dir}',
             f'--config.distributed.coordinator={address}', f'--config.distributed.processes={processes}',
             f'--config.distributed.process={i}', env=forced(devices),
         )
@@ -112,6 +112,25 @@ def test_an_error_of_one_process_is_told_by_all(tmp_path, data_dir):
         assert one.returncode == 1, one.stderr
         assert any(line.startswith('error: ') for line in one.stderr.splitlines()), one.stderr
         assert 'Traceback' not in one.stderr
+
+
+def test_sigterm_to_one_process_while_all_compile(tmp_path, data_dir):
+    """They wait neither for the compiler nor for each other."""
+    more = ('--config.model.name=dlf', '--config.model.layers=12', '--config.model.attention_layers=4')
+    started = start(2, 1, tmp_path, data_dir, *more)
+    for line in started[0].stderr:
+        if 'parameters in tables' in line:
+            break
+    time.sleep(1)
+    started[1].send_signal(signal.SIGTERM)
+    moment = time.monotonic()
+    done = [finish(process) for process in started]
+    assert time.monotonic() - moment < 10
+    assert [one.returncode for one in done] == [143, 143], done
+    assert 'error: stopped by SIGTERM' in done[1].stderr
+    assert 'process 1 stopped: SIGTERM' in done[0].stderr
+    assert not any('training compiled' in one.stderr for one in done)
+    assert last_line(tmp_path) is None
 
 
 def test_sigterm_to_one_process_saves_in_all(alone, tmp_path, data_dir):
