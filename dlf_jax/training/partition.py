@@ -60,8 +60,6 @@ class Partitioner:
             )
         if parallel == 'pmap' and by_rows:
             raise UsageError('config.sharding.tables=rows: needs --config.parallel=jit')
-        if parallel == 'pmap' and jax.process_count() > 1:
-            raise UsageError('config.parallel=pmap: for one process; several need --config.parallel=jit')
         self.parallel, self.devices = parallel, found
         self.mesh = Mesh(np.array(found), (AXIS,))
         self.replicated = NamedSharding(self.mesh, PartitionSpec())
@@ -223,21 +221,43 @@ class Compiled:
 
 
 class _Mapped:
-    """A training step under `pmap`."""
+    """A training step under `pmap`, which takes each process's part of a batch and gives its copies of the
+    state; around it both are global arrays, as under `jit`."""
 
     def __init__(self, partitioner: Partitioner, step: Callable, stacked: bool):
-        self._count, self._stacked = len(partitioner.devices), stacked
+        self._stacked, self._replicated = stacked, partitioner.replicated
+        mine = [d for d in partitioner.devices if d.process_index == jax.process_index()]
+        self._count = len(mine)
+        rows = PartitionSpec(None, AXIS) if stacked else PartitionSpec(AXIS)
+        self._own = NamedSharding(Mesh(np.array(mine), (AXIS,)), rows)
         self._step = jax.pmap(
             step, AXIS, in_axes=(None, 0), out_axes=(None, None), devices=partitioner.devices,
             donate_argnums=0,
         )  # fmt: skip
 
     def __call__(self, state: Any, batch: dict[str, jax.Array]) -> Any:
-        return self._step(state, {name: self._cut(values) for name, values in batch.items()})
+        state, metrics = self._step(state, {name: self._cut(values) for name, values in batch.items()})
+        return jax.tree.map(self._everywhere, state), metrics
 
     def _cut(self, values: jax.Array) -> jax.Array:
-        """[B, ...] to [devices, b, ...]; [S, B, ...] to [devices, S, b, ...]."""
+        """[B, ...] to this process's [devices, b, ...]; [S, B, ...] to [devices, S, b, ...]."""
+        if not values.is_fully_addressable:
+            shape = list(values.shape)
+            shape[1 if self._stacked else 0] //= jax.process_count()
+            values = _of_shards(values, tuple(shape), self._own)
         if not self._stacked:
             return values.reshape(self._count, -1, *values.shape[1:])
         cut = values.reshape(values.shape[0], self._count, -1, *values.shape[2:])
         return cut.swapaxes(0, 1)
+
+    def _everywhere(self, copies: jax.Array) -> jax.Array:
+        """The global array of which every process has copies."""
+        if jax.process_count() == 1:
+            return copies
+        return _of_shards(copies, copies.shape, self._replicated)
+
+
+def _of_shards(array: jax.Array, shape: tuple[int, ...], sharding: NamedSharding) -> jax.Array:
+    """This process's shards of an array as those of another one, global or its own; without a copy."""
+    shards = [shard.data for shard in array.addressable_shards]
+    return jax.make_array_from_single_device_arrays(shape, sharding, shards)

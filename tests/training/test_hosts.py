@@ -66,10 +66,18 @@ def alone(tmp_path_factory, data_dir):
     return result, course(workdir)
 
 
-@pytest.mark.parametrize(('processes', 'devices'), [(2, 2), pytest.param(4, 1, marks=pytest.mark.slow)])
-def test_processes_are_one(processes, devices, alone, tmp_path, data_dir):
+@pytest.mark.parametrize(
+    ('processes', 'devices', 'more'),
+    [
+        (2, 2, ()),
+        (2, 2, ('--config.parallel=pmap',)),
+        pytest.param(4, 1, (), marks=pytest.mark.slow),
+        pytest.param(4, 1, ('--config.parallel=pmap',), marks=pytest.mark.slow),
+    ],
+)
+def test_processes_are_one(processes, devices, more, alone, tmp_path, data_dir):
     """The same losses, and evaluations of every row of parts that the processes cannot share evenly."""
-    result = end(start(processes, devices, tmp_path, data_dir))
+    result = end(start(processes, devices, tmp_path, data_dir, *more))
     assert_same_course(course(tmp_path), alone[1])
     assert result['valid']['rows'] == 600
     assert result['test']['rows'] == 300
@@ -77,6 +85,15 @@ def test_processes_are_one(processes, devices, alone, tmp_path, data_dir):
     for part in ('valid', 'test'):
         assert result[part]['auc'] == pytest.approx(alone[0][part]['auc'], abs=1e-3)
         assert result[part]['logloss'] == pytest.approx(alone[0][part]['logloss'], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_seeds_together_in_two_processes_under_pmap(tmp_path, data_dir):
+    more = ('--config.seeds=2', '--config.training.epochs=1')
+    one, two = tmp_path / 'one', tmp_path / 'two'
+    run(*FLAGS, *more, f'--workdir={one}', f'--data_dir={data_dir}', env=forced(4))
+    end(start(2, 2, two, data_dir, *more, '--config.parallel=pmap'))
+    assert_same_course(course(two), course(one))
 
 
 @pytest.mark.parametrize('victim', [pytest.param(0, marks=pytest.mark.slow), 1])
