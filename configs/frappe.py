@@ -100,7 +100,7 @@ def get_config(model: str = 'dlf') -> ConfigDict:
         # The leaderboard's step of 0.001 with a penalty of 1e-5 gains so little in an epoch that one of them,
         # lost in noise, drops the learning rate for good; evaluated more rarely, or with 0.003, it
         # overfits: AUC levels off at 0.966 while Logloss rises. Ten times both, evaluated every five epochs
-        # (of 50 steps), climbs for 60 (benchmarks/FRAPPE.md).
+        # (of 50 steps), climbs for 60 and more (benchmarks/FRAPPE.md).
         config.optimizer.learning_rate = 1e-2
         config.training.evaluate_every = 250
     defaults.set_model(config, MODELS, embedding_size=10)
