@@ -25,7 +25,8 @@ SCHEMA = Schema(
 
 def config_of(model='mlp', **changes):
     config = get_config(model)
-    config.model.embedding_size = 4
+    if 'embedding_size' in config.model:
+        config.model.embedding_size = 4
     config.embedding.std = 0.5
     if model == 'mlp':
         config.model.hidden = (8,)
