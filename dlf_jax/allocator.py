@@ -14,7 +14,7 @@ import sys
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
 # Larger arrays still go back to the system: when they were kept, a process came to hold two and a half times
 # what it needs. Steps take theirs in smaller pieces.
-_LARGEST = 512 << 20
+LARGEST = 512 << 20
 # glibc takes no more before version 2.35.
 _LARGEST_BEFORE = 32 << 20
 
@@ -35,7 +35,7 @@ def keep_freed_memory() -> None:
 
     Of the free end of its memory it keeps 2 GiB; what is free below arrays in use stays.
     """
-    if _set(_MMAP_THRESHOLD, _LARGEST) or _set(_MMAP_THRESHOLD, _LARGEST_BEFORE):
+    if _set(_MMAP_THRESHOLD, LARGEST) or _set(_MMAP_THRESHOLD, _LARGEST_BEFORE):
         _set(_TRIM_THRESHOLD, 2**31 - 1)
         _set(_TOP_PAD, 64 << 20)
 

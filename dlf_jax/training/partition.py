@@ -23,9 +23,9 @@ _log = logging.getLogger(__name__)
 AXIS = 'data'
 # Arrays of a batch that devices have no use for.
 HOST_ONLY = ('group',)
-# Most bytes of temporary arrays that a step on a CPU takes in one piece: the allocator keeps twice as much.
-# Of single arrays that are larger the compiler warns, in lines of its heap_simulator.cc; they do no harm.
-_PIECE = 256 << 20
+# Most bytes of temporary arrays that a step on a CPU takes in one piece. Of single arrays that are larger the
+# compiler warns, in lines of its heap_simulator.cc; they do no harm.
+_PIECE = allocator.LARGEST // 2
 
 
 class Partitioner:

@@ -135,9 +135,9 @@ def test_sigterm_to_one_process_while_all_compile(tmp_path, data_dir):
     """They wait neither for the compiler nor for each other."""
     more = ('--config.model.name=dlf', '--config.model.layers=12', '--config.model.attention_layers=4')
     started = start(2, 1, tmp_path, data_dir, *more)
-    for line in started[0].stderr:
-        if 'parameters in tables' in line:
-            break
+    for process in started:
+        # Listening by then.
+        assert any('parameters in tables' in line for line in process.stderr)
     time.sleep(1)
     started[1].send_signal(signal.SIGTERM)
     moment = time.monotonic()
