@@ -1,8 +1,6 @@
 """Starts `dlf_jax.main` so that it ends with the process that started it, however that one ends.
 
-    python -m dlf_jax.comparison.child PARENT CORES ARGUMENTS...
-
-`CORES` are the processor's cores that it may use, as `0,1`; none: all.
+    python -m dlf_jax.comparison.child PARENT ARGUMENTS...
 
 A comparison that is killed with `kill -9` cannot end its runs itself; left alone they would go on
 holding devices and the locks of their folders. Linux can be told to; elsewhere they run to their
@@ -21,9 +19,7 @@ _PR_SET_PDEATHSIG = 1
 
 def main() -> None:
     """Never returns: becomes `dlf_jax.main` in this process."""
-    parent, cores, *arguments = sys.argv[1:]
-    if cores:
-        os.sched_setaffinity(0, [int(core) for core in cores.split(',')])
+    parent, *arguments = sys.argv[1:]
     if sys.platform == 'linux':
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         # It may have died before that call.

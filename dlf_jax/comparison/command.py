@@ -44,11 +44,7 @@ def shared_flags() -> flags.FlagValues:
     text(values, 'workdir', 'results', 'FOLDER for runs (shared by all lists), tables and plots.')
     text(values, 'data_dir', '~/.cache/dlf_jax', 'Where prepared data is kept, for all runs.')
     flags.DEFINE_integer(
-        'jobs',
-        0,
-        'Runs at once, each with a GPU or CPU cores of its own; 0: one per GPU, one on a CPU.',
-        lower_bound=0,
-        flag_values=values,
+        'jobs', 0, 'Runs at once; 0: one per GPU, one on a CPU.', lower_bound=0, flag_values=values
     )
     flags.DEFINE_bool('help', False, 'Shows this help.', short_name='h', flag_values=values)
     return values

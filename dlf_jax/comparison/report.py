@@ -97,7 +97,7 @@ def compare(options: Options) -> dict[str, Any]:
         def write() -> list[table.Line]:
             return table.write(folder, options.title, found, outcome)
 
-        slots = devices.slots_here(options.jobs)
+        slots = devices.slots(options.jobs, devices.visible_gpus())
         runner.carry_out(found.runs, outcome, slots, write)
         lines = write()
         images = _plots(folder, found, outcome, lines)

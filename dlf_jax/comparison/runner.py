@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dlf_jax.comparison.devices import Slot
 from dlf_jax.comparison.plan import Run
 from dlf_jax.errors import UserError, writing
 from dlf_jax.lock import locked
@@ -49,7 +48,7 @@ def standing(runs: Sequence[Run]) -> dict[Run, Result]:
 def carry_out(
     runs: Sequence[Run],
     outcome: Outcome,
-    slots: Sequence[Slot],
+    slots: Sequence[Mapping[str, str]],
     told: Callable[[], None] = lambda: None,
     stop: Callable[[Run], bool] = lambda run: False,
 ) -> None:
@@ -58,7 +57,7 @@ def carry_out(
     Args:
       runs: in the order to start them.
       outcome: changed in place.
-      slots: what each of the runs that go on at once has of the machine.
+      slots: environment variables of each of the runs that go on at once.
       told: called whenever `outcome` has changed.
       stop: asked again and again whether a run that goes on is to be ended early.
     """
@@ -113,19 +112,19 @@ def carry_out(
 class _Process:
     """A run that is going on."""
 
-    def __init__(self, run: Run, slot: Slot):
+    def __init__(self, run: Run, slot: Mapping[str, str]):
         self.run, self.slot, self.start = run, slot, time.monotonic()
         run.workdir.create()
         self.log = run.workdir.path / LOG
         self._before = self.log.stat().st_size if self.log.exists() else 0
         command = [
-            sys.executable, '-m', 'dlf_jax.comparison.child', str(os.getpid()),
-            ','.join(map(str, slot.cores)), *run.arguments, f'--workdir={run.workdir.path}',
+            sys.executable, '-m', 'dlf_jax.comparison.child', str(os.getpid()), *run.arguments,
+            f'--workdir={run.workdir.path}',
         ]  # fmt: skip
         with writing(str(self.log)), open(self.log, 'a') as log:
             self._process = subprocess.Popen(
                 command,
-                env={**os.environ, **slot.environment},
+                env={**os.environ, **slot},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from dlf_jax.comparison import runner
-from dlf_jax.comparison.devices import Slot
 from dlf_jax.comparison.plan import Run
 from dlf_jax.comparison.space import Space
 from dlf_jax.errors import UserError, write_atomically
@@ -87,12 +86,12 @@ class Search:
     def score(self, scores: dict[str, Any]) -> float:
         return scores['auc'] - self.logloss_weight * scores['logloss']
 
-    def carry_out(self, trials: int, slots: list[Slot]) -> list[Ended]:
+    def carry_out(self, trials: int, slots: list[dict[str, str]]) -> list[Ended]:
         """Goes on until so many trials have ended; returns all of them.
 
         Args:
           trials: how many there are in the end.
-          slots: what each of the runs that go on at once has of the machine.
+          slots: environment variables of each of the runs that go on at once.
 
         Raises:
           UserError: Optuna is not installed, the journal is of another search, or a run failed for a reason
@@ -171,7 +170,7 @@ class Search:
             going.append(_Going(self, number, values, trial))
         return going
 
-    def _run(self, batch: list[_Going], slots: list[Slot]) -> list[Ended]:
+    def _run(self, batch: list[_Going], slots: list[dict[str, str]]) -> list[Ended]:
         """Carries the runs of a batch out, those of the same values once, and settles their trials."""
         runs: dict[Path, Run] = {}
         by_run: dict[Run, _Going] = {}

@@ -80,7 +80,7 @@ def tune(options: Options) -> dict[str, Any]:
             options.seed,
             options.logloss_weight,
         )
-        trials = searched.carry_out(options.trials, devices.slots_here(options.jobs))
+        trials = searched.carry_out(options.trials, devices.slots(options.jobs, devices.visible_gpus()))
         best, shares = search.best_of(trials), search.importance(searched, trials)
     errors = [f'trial {trial.number}: {trial.error}' for trial in trials if trial.state == search.FAILED]
     write_atomically(folder / 'trials.csv', as_csv([_line(trial, found) for trial in trials]))

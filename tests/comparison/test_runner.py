@@ -1,6 +1,5 @@
 """Folders that another process works in, children without a parent, times in words."""
 
-import os
 import subprocess
 import sys
 import threading
@@ -9,7 +8,6 @@ import time
 import pytest
 
 from dlf_jax.comparison import runner
-from dlf_jax.comparison.devices import Slot
 from dlf_jax.errors import UserError
 from dlf_jax.lock import locked
 from dlf_jax.workdir import write_atomically
@@ -40,7 +38,7 @@ def test_a_run_that_another_process_carries_out_is_waited_for(tmp_path, monkeypa
     thread.start()
     taken.wait()
     outcome = runner.Outcome()
-    runner.carry_out([run], outcome, [Slot()], lambda: told.append(1))
+    runner.carry_out([run], outcome, [{}], lambda: told.append(1))
     thread.join()
     assert outcome.results[run]['valid']['auc'] == 0.75
     assert told == [1]
@@ -56,22 +54,10 @@ def test_standing(tmp_path):
 
 def test_a_child_whose_parent_has_gone_does_not_start():
     # Process 1 is never the parent here.
-    line = [sys.executable, '-m', 'dlf_jax.comparison.child', '1', '', '--nonsense']
+    line = [sys.executable, '-m', 'dlf_jax.comparison.child', '1', '--nonsense']
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == (1 if sys.platform == 'linux' else 2)
     assert done.stdout == ''
-
-
-@pytest.mark.skipif(sys.platform != 'linux', reason='elsewhere a process cannot be held to cores')
-def test_a_child_keeps_to_its_cores():
-    core = max(os.sched_getaffinity(0))
-    line = [sys.executable, '-m', 'dlf_jax.comparison.child', str(os.getpid()), str(core), '--help']
-    with subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
-        found = set()
-        while child.poll() is None:
-            found.add(frozenset(os.sched_getaffinity(child.pid)))
-            time.sleep(0.01)
-    assert frozenset({core}) in found
 
 
 def test_a_hopeless_run_is_ended_and_another_is_not(tmp_path, data_dir):
@@ -94,7 +80,7 @@ def test_a_hopeless_run_is_ended_and_another_is_not(tmp_path, data_dir):
             and run.workdir.metrics.read_text().count('valid') > 1
         )
 
-    runner.carry_out([endless, short], outcome, [Slot()], stop=hopeless)
+    runner.carry_out([endless, short], outcome, [{}], stop=hopeless)
     assert outcome.stopped == {endless}
     assert list(outcome.results) == [short]
     assert outcome.errors == {}

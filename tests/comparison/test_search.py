@@ -10,7 +10,6 @@ import pytest
 
 from dlf_jax import compare, tune
 from dlf_jax.comparison import plan, runner, search, settings, space
-from dlf_jax.comparison.devices import Slot
 from dlf_jax.errors import UserError
 from tests.comparison.conftest import result
 from tests.conftest import ROOT
@@ -89,7 +88,7 @@ def test_search(tmp_path, monkeypatch, caplog):
     Fake(monkeypatch)
     searched = make_search(tmp_path)
     with caplog.at_level('WARNING', 'dlf_jax'):
-        trials = searched.carry_out(30, [Slot()])
+        trials = searched.carry_out(30, [{}])
     # Before the first trial, and of the one value that cannot be.
     (warning,) = caplog.messages
     assert warning.startswith('model.dropout=1.5 cannot be with the other keys as they are: ')
@@ -122,7 +121,7 @@ def test_search(tmp_path, monkeypatch, caplog):
 
 @pytest.mark.parametrize('jobs', [1, 2])
 def test_a_killed_search_proposes_the_same(tmp_path, monkeypatch, jobs):
-    slots = [Slot()] * jobs
+    slots = [{}] * jobs
     whole = Fake(monkeypatch)
     expected = make_search(tmp_path / 'a').carry_out(24, slots)
     for begun in (3, 5, 1, 4):
@@ -143,7 +142,7 @@ def test_a_failed_run_is_told_and_does_not_stop_the_rest(tmp_path, monkeypatch):
 
     monkeypatch.setattr(runner, 'carry_out', fail)
     searched = make_search(tmp_path, space={'model.dropout': SPACE['model.dropout']}, first={})
-    trials = searched.carry_out(3, [Slot()])
+    trials = searched.carry_out(3, [{}])
     assert {trial.state for trial in trials} == {search.FAILED}
     assert search.best_of(trials) is None
     assert search.importance(searched, trials) == {}
@@ -157,17 +156,17 @@ def test_a_failure_that_is_not_of_the_values_ends_the_search(tmp_path, monkeypat
     searched = make_search(tmp_path, first={'model.dropout': '0.2'})
     monkeypatch.setattr(runner, 'carry_out', fail)
     with pytest.raises(UserError, match='no space left on the device; the same command goes on'):
-        searched.carry_out(3, [Slot()])
+        searched.carry_out(3, [{}])
     # Nothing is noted, so that the trial comes again.
     assert searched.ended() == []
     Fake(monkeypatch)
-    assert searched.carry_out(1, [Slot()])[0].state == search.COMPLETE
+    assert searched.carry_out(1, [{}])[0].state == search.COMPLETE
 
 
 def test_equal_values_in_a_batch_are_one_run(tmp_path, monkeypatch):
     fake = Fake(monkeypatch)
     one = {'model.dropout': space.Choice(('0.2', '0.7'))}
-    trials = make_search(tmp_path, space=one, first={}).carry_out(8, [Slot()] * 8)
+    trials = make_search(tmp_path, space=one, first={}).carry_out(8, [{}] * 8)
     assert len(fake.begun) == 2
     assert {trial.state for trial in trials} == {search.COMPLETE}
     assert len({(trial.workdir, trial.score) for trial in trials}) == 2
@@ -185,14 +184,14 @@ def test_equal_values_in_a_batch_are_one_run(tmp_path, monkeypatch):
 )
 def test_journal_of_another_search(tmp_path, monkeypatch, changes, message):
     Fake(monkeypatch)
-    make_search(tmp_path).carry_out(1, [Slot()])
+    make_search(tmp_path).carry_out(1, [{}])
     with pytest.raises(UserError, match=f'another search .{message}.*take another --name'):
-        make_search(tmp_path, **changes).carry_out(2, [Slot()])
+        make_search(tmp_path, **changes).carry_out(2, [{}])
 
 
 def test_damaged_journal(tmp_path, monkeypatch):
     Fake(monkeypatch)
-    make_search(tmp_path).carry_out(1, [Slot()])
+    make_search(tmp_path).carry_out(1, [{}])
     with open(tmp_path / 'trials.jsonl', 'a') as file:
         file.write('{"number": 1}\n')
     with pytest.raises(UserError, match=r'trials\.jsonl, line 3: not a trial'):
@@ -210,9 +209,9 @@ def test_evaluations_seen_together_are_judged_one_by_one(tmp_path, monkeypatch):
             super().__call__(runs, outcome, slots, late)
 
     Fake(monkeypatch)
-    expected = make_search(tmp_path / 'a').carry_out(16, [Slot()])
+    expected = make_search(tmp_path / 'a').carry_out(16, [{}])
     Late(monkeypatch)
-    trials = make_search(tmp_path / 'b').carry_out(16, [Slot()])
+    trials = make_search(tmp_path / 'b').carry_out(16, [{}])
     assert [(t.values, t.state, t.scores) for t in trials] == [
         (t.values, t.state, t.scores) for t in expected
     ]
