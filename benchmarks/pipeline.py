@@ -33,7 +33,7 @@ from benchmarks import criteo_rows, processes
 from benchmarks.prepare import MIN_COUNT, VALID_SEED, python
 from dlf_jax.config import get_config
 from dlf_jax.data import builders
-from dlf_jax.data.pipeline import Order, TrainingBatches, iterate
+from dlf_jax.data.loading.batches import Order, TrainingBatches, iterate
 
 FORMS = ('parquet', 'npz')
 VALID_ROWS = 10_000

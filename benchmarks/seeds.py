@@ -22,8 +22,8 @@ import jax
 import numpy as np
 
 from dlf_jax.data.schema import Field, Schema
-from dlf_jax.training import replicas
-from dlf_jax.training.learner import Learner
+from dlf_jax.training.model_setup import Learner
+from dlf_jax.training.seeds import StackedBatches, stacked_seeds, vmap_runs
 
 FIELDS, VOCABULARY = 10, 5400
 CONFIG = Path(__file__).parents[1] / 'configs' / 'frappe.py'
@@ -62,15 +62,15 @@ class Contestant:
         self.partitioner = learner.partitioner
         count = self.count = len(seeds[0])
         self.step = learner.train_step(count)
-        create = replicas.together(learner.create, count)
-        self.states = [self.partitioner.make(create, replicas.stacked_seeds(stack)) for stack in seeds]
+        create = vmap_runs(learner.create, count)
+        self.states = [self.partitioner.make(create, stacked_seeds(stack)) for stack in seeds]
 
     def run(self, count: int) -> float:
         """Seconds of `count` steps of every run."""
         start = time.perf_counter()
         for i, stack in enumerate(self.seeds):
             parts = [self.batches[seed] for seed in stack]
-            source = replicas.StackedBatches(parts) if self.count > 1 else parts[0]
+            source = StackedBatches(parts) if self.count > 1 else parts[0]
             state = self.states[i]
             for k in range(count):
                 batch = self.partitioner.put(source[k % len(source)], self.count > 1)

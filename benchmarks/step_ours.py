@@ -30,7 +30,7 @@ from dlf_jax import models
 from dlf_jax.config import get_config
 from dlf_jax.data.schema import Field, Schema
 from dlf_jax.models import embedding
-from dlf_jax.training.learner import Learner
+from dlf_jax.training.model_setup import Learner
 
 
 class Trainer:

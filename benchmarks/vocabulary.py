@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from benchmarks import processes
 from dlf_jax.config import get_config
 from dlf_jax.data.schema import Field, Schema
-from dlf_jax.training.learner import Learner
+from dlf_jax.training.model_setup import Learner
 
 FIELDS = 26
 BATCHES = 8

@@ -12,8 +12,8 @@ import flax.linen as nn
 from ml_collections import ConfigDict
 
 from dlf_jax import models
-from dlf_jax.data import splits
 from dlf_jax.data.builders import BUILDERS
+from dlf_jax.data.preprocess import splits
 from dlf_jax.data.schema import TREATMENTS
 from dlf_jax.errors import UsageError, suggest
 

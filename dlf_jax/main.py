@@ -31,11 +31,12 @@ from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
 from dlf_jax import config as configs
-from dlf_jax.data import builders, schema_files, sources
+from dlf_jax.data import builders, schema_files
+from dlf_jax.data.readers import tables
 from dlf_jax.errors import UsageError, UserError, suggest
 from dlf_jax.lock import locked
 from dlf_jax.serving.predict import Predictor
-from dlf_jax.training import hosts, loop
+from dlf_jax.training import multihost, trainer
 from dlf_jax.training import profile as profiling
 from dlf_jax.training.preemption import EXIT_CODE, Preempted
 from dlf_jax.workdir import Workdir
@@ -65,23 +66,23 @@ def train() -> dict[str, Any]:
     config = _config()
     workdir = _workdir()
     _keep_compiled()
-    hosts.start(config)
-    with contextlib.ExitStack() as stack, hosts.losses_explained():
+    multihost.start(config)
+    with contextlib.ExitStack() as stack, multihost.losses_explained():
 
         def begin() -> dict[str, Any] | None:
             workdir.create()
             stack.enter_context(locked(workdir.lock, wait=False))
             return workdir.begin(config)
 
-        finished = hosts.agree(begin)
+        finished = multihost.run_on_first(begin)
         if finished is not None:
             _log.info('%s is finished; this is its result', workdir.path)
             return finished
         # The first process prepares what is missing, the others wait for its lock.
         builder = _prepared(config)
-        hosts.agree(lambda: workdir.take_data(Path(builder.data_dir)))
-        result = loop.train(config, builder, workdir)
-        hosts.agree(lambda: workdir.finish(result))
+        multihost.run_on_first(lambda: workdir.take_data(Path(builder.data_dir)))
+        result = trainer.train(config, builder, workdir)
+        multihost.run_on_first(lambda: workdir.finish(result))
     _tell(result)
     return result
 
@@ -144,8 +145,8 @@ def prepare() -> dict[str, Any]:
 def _propose_schema(config: ConfigDict) -> dict[str, Any]:
     if config.dataset.name != 'table':
         raise UsageError(f'config.dataset.infer: for --dataset=table; {config.dataset.name} has its schema')
-    paths = sources.expand(config.dataset.train, 'config.dataset.train')
-    table = sources.open_table(paths, separator=config.dataset.separator)
+    paths = tables.expand(config.dataset.train, 'config.dataset.train')
+    table = tables.open_table(paths, separator=config.dataset.separator)
     return schema_files.propose(table, _OUTPUT.value or 'schema.toml')
 
 
@@ -325,9 +326,9 @@ def main(argv: list[str]) -> int:
     except UserError as error:
         print(f'error: {error}', file=sys.stderr, flush=True)
         if isinstance(error, Preempted):
-            hosts.leave()
+            multihost.leave()
             return EXIT_CODE
-        hosts.leave(error=str(error))
+        multihost.leave(error=str(error))
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         print('interrupted; the same command goes on from the last checkpoint', file=sys.stderr)
@@ -336,10 +337,10 @@ def main(argv: list[str]) -> int:
         # A mistake of ours: the other processes are told, so that none waits for this one.
         if jax.process_count() > 1:
             traceback.print_exc()
-            hosts.leave(error=f'{type(error).__name__}: {error}')
+            multihost.leave(error=f'{type(error).__name__}: {error}')
         raise
-    hosts.leave()
-    if hosts.is_first():
+    multihost.leave()
+    if multihost.is_first():
         print(json.dumps(result), flush=True)
     return 0
 

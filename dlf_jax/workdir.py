@@ -21,7 +21,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dlf_jax import config as configs
-from dlf_jax.data.encoder import Encoder
+from dlf_jax.data.preprocess.encoder import Encoder
 from dlf_jax.errors import UserError, write_atomically, writing
 
 # Keys that may differ between the runs of one workdir: they change nothing of what was trained.

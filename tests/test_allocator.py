@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from dlf_jax import allocator
-from dlf_jax.training.partition import Partitioner
+from dlf_jax.training.sharding import Partitioner
 
 # Faults of the second of two arrays that threads allocate one after another; the first one's are many.
 SECOND = """
@@ -67,7 +67,7 @@ ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)
 from dlf_jax import allocator
 allocator.one_arena()
 import jax, jax.numpy as jnp
-from dlf_jax.training.partition import Partitioner
+from dlf_jax.training.sharding import Partitioner
 def step(state, batch):
     # Loops, which are not fused: their results are in memory at the same time.
     a, b, c = (jax.lax.map(lambda factor: factor * batch['x'], part) for part in jnp.split(state, 3))

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from tests.conftest import fail, run, shared_file
-from tests.data.test_preparation import SCHEMA, own_frame
+from tests.data.preprocess.test_local import SCHEMA, own_frame
 
 # A DLF so small that a run is mostly start-up.
 DLF = (

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dlf_jax.comparison.plan import Plan, Row, Run, fingerprint
-from dlf_jax.comparison.published import LEADERBOARD, PAPER
+from dlf_jax.comparison.published_scores import LEADERBOARD, PAPER
 from dlf_jax.comparison.runner import Outcome
 from dlf_jax.comparison.settings import REFERENCE
 from dlf_jax.comparison.statistics import LEAST_PAIRS, mean_and_deviation, paired_p_value

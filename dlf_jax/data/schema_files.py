@@ -15,8 +15,8 @@ from typing import Any
 
 import polars as pl
 
+from dlf_jax.data.readers.tables import Table
 from dlf_jax.data.schema import KINDS, MULTI_VALUED, NUMBERS, NUMERIC, Field, Schema
-from dlf_jax.data.sources import Table
 from dlf_jax.errors import UserError, suggest, writing
 
 IGNORED = 'ignored'

@@ -8,9 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dlf_jax.models.fields import check_positive, check_rate
 from dlf_jax.models.interactions import linear_terms, pair_products
 from dlf_jax.models.layers import Dense, Dropout, Mode, softmax
+from dlf_jax.models.validators import check_positive, check_rate
 
 
 class AFM(nn.Module):

@@ -8,8 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dlf_jax.models.fields import check_positive, check_rate, check_widths
 from dlf_jax.models.layers import MLP, BatchNorm, Dense, Mode, kernel_init
+from dlf_jax.models.validators import check_positive, check_rate, check_widths
 
 
 class AFN(nn.Module):

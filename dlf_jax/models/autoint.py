@@ -8,9 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dlf_jax.models.fields import check_positive, check_rate, check_widths
 from dlf_jax.models.interactions import linear_terms
 from dlf_jax.models.layers import MLP, Dense, Dropout, LayerNorm, Mode, kernel_init, softmax
+from dlf_jax.models.validators import check_positive, check_rate, check_widths
 
 
 class AutoInt(nn.Module):

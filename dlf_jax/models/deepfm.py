@@ -7,9 +7,9 @@ import chex
 import flax.linen as nn
 import jax
 
-from dlf_jax.models.fields import check_positive, check_rate, check_widths
 from dlf_jax.models.interactions import factorization, linear_terms
 from dlf_jax.models.layers import MLP, Mode
+from dlf_jax.models.validators import check_positive, check_rate, check_widths
 
 
 class DeepFM(nn.Module):

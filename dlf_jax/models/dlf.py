@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from dlf_jax.models import dlf_blocks, dlf_fusion
-from dlf_jax.models.fields import check_choice, check_own_rate, check_positive, check_rate, check_widths
 from dlf_jax.models.layers import MLP, Mode
+from dlf_jax.models.validators import check_choice, check_own_rate, check_positive, check_rate, check_widths
 
 FUSIONS = ('naf', 'concat', 'mlp', 'gate', 'attention', 'none', 'released')
 

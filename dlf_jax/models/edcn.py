@@ -8,8 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dlf_jax.models.fields import check_choice, check_positive, check_rate
 from dlf_jax.models.layers import MLP, BatchNorm, Dense, Mode, kernel_init, softmax
+from dlf_jax.models.validators import check_choice, check_positive, check_rate
 
 BRIDGES = ('hadamard', 'add', 'concat', 'attention')
 

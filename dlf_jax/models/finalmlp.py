@@ -8,8 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dlf_jax.models.fields import check_positive, check_rate, check_widths
 from dlf_jax.models.layers import MLP, Dense, Mode, stacked_kernel_init
+from dlf_jax.models.validators import check_positive, check_rate, check_widths
 
 # As the tables start. Not zeros: ReLU has no gradient there, and the gate would never see a context.
 context_init = nn.initializers.normal(1e-4)

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from dlf_jax.models.fields import check_choice, check_positive, check_rate, check_widths
 from dlf_jax.models.layers import BatchNorm, Dense, Dropout, Mode, at_least_float32, masked_moments
+from dlf_jax.models.validators import check_choice, check_positive, check_rate, check_widths
 
 
 class FieldGate(nn.Module):

@@ -7,8 +7,8 @@ import chex
 import flax.linen as nn
 import jax
 
-from dlf_jax.models.fields import check_positive
 from dlf_jax.models.interactions import factorization, linear_terms
+from dlf_jax.models.validators import check_positive
 
 
 class FM(nn.Module):

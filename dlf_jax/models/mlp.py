@@ -7,9 +7,9 @@ import chex
 import flax.linen as nn
 import jax
 
-from dlf_jax.models.fields import check_positive, check_rate, check_widths
 from dlf_jax.models.layers import MLP as Tower
 from dlf_jax.models.layers import Mode
+from dlf_jax.models.validators import check_positive, check_rate, check_widths
 
 
 class MLP(nn.Module):

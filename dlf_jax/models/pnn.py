@@ -8,9 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dlf_jax.models.fields import check_choice, check_positive, check_rate, check_widths
 from dlf_jax.models.interactions import inner_products, outer_product
 from dlf_jax.models.layers import MLP, Mode
+from dlf_jax.models.validators import check_choice, check_positive, check_rate, check_widths
 
 
 class PNN(nn.Module):

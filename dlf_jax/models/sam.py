@@ -8,8 +8,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dlf_jax.models.fields import check_choice, check_positive, check_rate
 from dlf_jax.models.layers import Dense, Dropout, Mode
+from dlf_jax.models.validators import check_choice, check_positive, check_rate
 
 
 class SAM(nn.Module):

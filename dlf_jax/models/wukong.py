@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from dlf_jax.models.dlf_blocks import map_tokens
-from dlf_jax.models.fields import check_choice, check_positive, check_rate, check_widths
 from dlf_jax.models.layers import MLP, Dense, Dropout, LayerNorm, Mode, kernel_init
+from dlf_jax.models.validators import check_choice, check_positive, check_rate, check_widths
 
 
 class WukongLayer(nn.Module):

@@ -16,14 +16,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ml_collections import ConfigDict
 
-from dlf_jax.data import columns, pipeline, records, sources
 from dlf_jax.data.builders import BUILDERS
+from dlf_jax.data.loading import batches as batching
+from dlf_jax.data.loading import records
 from dlf_jax.data.progress import Progress
+from dlf_jax.data.readers import columns, tables
 from dlf_jax.errors import UsageError, UserError, writing
-from dlf_jax.training import evaluation, metrics, replicas
-from dlf_jax.training import state as states
+from dlf_jax.training import evaluation, metrics, run_progress
+from dlf_jax.training import train_state as states
 from dlf_jax.training.checkpoint import Checkpoints
-from dlf_jax.training.learner import Learner
+from dlf_jax.training.model_setup import Learner
+from dlf_jax.training.seeds import seeds_of
 from dlf_jax.workdir import Workdir
 
 PROBABILITY = 'probability'
@@ -57,7 +60,7 @@ class Predictor:
     def _restore(self, workdir: Workdir, learner: Learner) -> states.TrainState:
         if not workdir.checkpoints.is_dir():
             raise UserError(f'{workdir.path}: no checkpoint here; train first')
-        checkpoints = Checkpoints(workdir.checkpoints, replicas.seeds(self.config), read_only=True)
+        checkpoints = Checkpoints(workdir.checkpoints, seeds_of(self.config), read_only=True)
         try:
             if checkpoints.latest is None:
                 raise UserError(f'{workdir.checkpoints}: no whole checkpoint; train first')
@@ -68,38 +71,38 @@ class Predictor:
         finally:
             checkpoints.close()
 
-    def _seed(self, runs: replicas.Runs) -> int:
+    def _seed(self, runs: run_progress.Runs) -> int:
         """The run to use: `config.predict.seed`, or the best."""
         wanted = self.config.predict.seed
         if wanted not in (-1, *runs):
             known = ', '.join(map(str, runs))
             raise UsageError(f'config.predict.seed={wanted}: no such run here; there are seeds {known}')
-        seed = replicas.best_seed(runs) if wanted == -1 else wanted
+        seed = run_progress.best_seed(runs) if wanted == -1 else wanted
         if len(runs) > 1:
             _log.info('using seed %d%s of %d', seed, ', the best' if wanted == -1 else '', len(runs))
         return seed
 
-    def open(self, spec: str, labelled: bool) -> sources.Table:
+    def open(self, spec: str, labelled: bool) -> tables.Table:
         """Opens input files and checks their columns.
 
         Args:
           spec: paths, as `--input` takes them.
           labelled: whether the label column must be there.
         """
-        paths = sources.expand(spec, '--input')
+        paths = tables.expand(spec, '--input')
         table = BUILDERS[self.config.dataset.name].open_files(self.config.dataset, paths)
         schema = self.encoder.schema
         if labelled:
-            sources.check_columns(table, [schema.label], 'the label')
+            tables.check_columns(table, [schema.label], 'the label')
             if schema.weight:
-                sources.check_columns(table, [schema.weight], 'the weight')
+                tables.check_columns(table, [schema.weight], 'the weight')
             if schema.group:
-                sources.check_columns(table, [schema.group], 'the group')
+                tables.check_columns(table, [schema.group], 'the group')
         names = [field.name for field in schema.fields]
-        sources.check_columns(table, names, 'a feature that the model was trained with')
+        tables.check_columns(table, names, 'a feature that the model was trained with')
         return table
 
-    def evaluate(self, table: sources.Table) -> dict[str, Any]:
+    def evaluate(self, table: tables.Table) -> dict[str, Any]:
         """`auc`, `logloss`, `rows` of a labelled table, `gauc` where the schema has a group, and
         `out_of_vocabulary`: by field, the share of values that the training part did not have."""
         found = evaluation.summary(
@@ -112,7 +115,7 @@ class Predictor:
         )
         return {**found, 'out_of_vocabulary': self.out_of_vocabulary()}
 
-    def predict(self, table: sources.Table, output: str) -> int:
+    def predict(self, table: tables.Table, output: str) -> int:
         """Writes the probability of every row, in file order.
 
         Args:
@@ -123,7 +126,7 @@ class Predictor:
           The number of rows.
         """
         keep = tuple(self.config.predict.keep)
-        sources.check_columns(table, keep, 'config.predict.keep')
+        tables.check_columns(table, keep, 'config.predict.keep')
         with Progress('predicting', 'rows') as progress, _Writer(output) as writer:
             # One batch is computed while the one before is written.
             waiting: list[tuple[pl.DataFrame, jax.Array]] = []
@@ -142,8 +145,8 @@ class Predictor:
         writer.write(kept.drop('').with_columns(pl.Series(PROBABILITY, probability)))
 
     def _batches(
-        self, table: sources.Table, labelled: bool, keep: tuple[str, ...] = ()
-    ) -> Iterator[tuple[pipeline.Batch, pl.DataFrame]]:
+        self, table: tables.Table, labelled: bool, keep: tuple[str, ...] = ()
+    ) -> Iterator[tuple[batching.Batch, pl.DataFrame]]:
         """Yields padded batches, each with the kept columns of its rows (and a row number '')."""
         schema = self.encoder.schema
         text, numbers = schema.text_columns(), schema.number_columns()
@@ -168,7 +171,7 @@ class Predictor:
             count = len(rows['label'])
             taken = pl.concat(kept) if len(kept) > 1 else kept[0]
             kept[:] = [taken[count:]]
-            yield pipeline.pad(pipeline.weighted(rows), self.batch_size), taken[:count]
+            yield batching.pad(batching.weighted(rows), self.batch_size), taken[:count]
 
     def out_of_vocabulary(self) -> dict[str, float]:
         """By field, the share of the values read so far that the training part did not have (or had

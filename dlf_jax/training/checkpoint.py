@@ -19,10 +19,11 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from dlf_jax.errors import UserError, write_atomically, writing
-from dlf_jax.training import hosts, replicas
-from dlf_jax.training.partition import Partitioner, is_table_rows
-from dlf_jax.training.replicas import Progress, Runs
-from dlf_jax.training.state import TrainState
+from dlf_jax.training import multihost, run_progress
+from dlf_jax.training.run_progress import RunProgress, Runs
+from dlf_jax.training.seeds import one_run, stacked_seeds, vmap_runs
+from dlf_jax.training.sharding import Partitioner, is_table_rows
+from dlf_jax.training.train_state import TrainState
 
 _log = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ class Checkpoints:
         self._folder, self._seeds = folder, seeds
         self._best_steps = _Steps()
         if not read_only:
-            hosts.agree(self._make_folder)
+            multihost.run_on_first(self._make_folder)
         with writing(f'checkpoints in {folder}'):
             self._manager = ocp.CheckpointManager(
                 folder.absolute(),
@@ -111,7 +112,7 @@ class Checkpoints:
             self._check_room(saved)
             self._best_steps.kept = frozenset(s for run in runs.values() for s in run.plateau.best_steps)
             self._manager.save(
-                replicas.steps_taken(runs),
+                run_progress.steps_taken(runs),
                 args=ocp.args.Composite(
                     state=ocp.args.PyTreeSave(saved),
                     progress=ocp.args.JsonSave(_to_json(runs)),
@@ -123,8 +124,8 @@ class Checkpoints:
 
         It stands beside the checkpoints, so that a state is safe before it is evaluated.
         """
-        if hosts.is_first():
-            found = {'step': replicas.steps_taken(runs), **_to_json(runs)}
+        if multihost.is_first():
+            found = {'step': run_progress.steps_taken(runs), **_to_json(runs)}
             write_atomically(self._folder / _EVALUATED, json.dumps(found) + '\n')
 
     def _check_room(self, saved: dict[str, Any]) -> None:
@@ -143,7 +144,7 @@ class Checkpoints:
             if (evaluated := self._evaluated()).get('step') == step:
                 saved = evaluated
             # Before there could be several runs, the one was not in a list and left out its steps.
-            found = [Progress.from_json({'steps': step, **run}) for run in saved.get('runs', [saved])]
+            found = [RunProgress.from_json({'steps': step, **run}) for run in saved.get('runs', [saved])]
             return dict(zip(self._seeds, found, strict=True))
 
     def _evaluated(self) -> dict[str, Any]:
@@ -171,8 +172,8 @@ class Checkpoints:
         """
         step = self.latest if step is None else step
         runs = self.runs(step)
-        stack = list(replicas.in_stack(runs))
-        shapes = jax.eval_shape(replicas.together(create, len(stack)), replicas.stacked_seeds(stack))
+        stack = list(run_progress.in_stack(runs))
+        shapes = jax.eval_shape(vmap_runs(create, len(stack)), stacked_seeds(stack))
         target = jax.tree.map(
             lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
             shapes,
@@ -227,7 +228,7 @@ class Checkpoints:
                 shutil.rmtree(target, ignore_errors=True)
                 os.replace(self._folder / str(step), target)
 
-        hosts.agree(move)
+        multihost.run_on_first(move)
         self._manager.reload()
 
     def best(self, runs: Runs, create: Create, partitioner: Partitioner) -> dict[int, TrainState]:
@@ -245,12 +246,8 @@ class Checkpoints:
         found = {}
         for step in sorted(set(steps.values())):
             stack, there = self.restore(create, partitioner, step)
-            places = {seed: place for place, seed in enumerate(replicas.in_stack(there))}
-            found |= {
-                seed: replicas.one_of(stack, places[seed], len(places))
-                for seed in runs
-                if steps[seed] == step
-            }
+            places = {seed: place for place, seed in enumerate(run_progress.in_stack(there))}
+            found |= {seed: one_run(stack, places[seed], len(places)) for seed in runs if steps[seed] == step}
         return {seed: found[seed] for seed in runs}
 
     @contextlib.contextmanager

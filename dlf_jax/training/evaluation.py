@@ -10,9 +10,9 @@ import jax
 import numpy as np
 
 from dlf_jax.data.progress import Progress
-from dlf_jax.training import hosts, metrics
-from dlf_jax.training.partition import Partitioner
-from dlf_jax.training.state import TrainState
+from dlf_jax.training import metrics, multihost
+from dlf_jax.training.sharding import Partitioner
+from dlf_jax.training.train_state import TrainState
 
 # What a score comes with, of its batch.
 COLUMNS = ('label', 'weight', 'group')
@@ -67,7 +67,7 @@ def score(
 def _in_file_order(parts: list[np.ndarray]) -> np.ndarray:
     """Of this host's [..., b] of every batch, all hosts' [..., rows]: within a batch they follow each
     other."""
-    gathered = hosts.gather(np.stack(parts, axis=-2))  # [hosts, ..., batches, b]
+    gathered = multihost.gather(np.stack(parts, axis=-2))  # [hosts, ..., batches, b]
     return np.moveaxis(gathered, 0, -2).reshape(*parts[0].shape[:-1], -1)
 
 

@@ -14,8 +14,8 @@ from ml_collections import ConfigDict
 
 from dlf_jax.models import embedding
 from dlf_jax.training import row_optimizers, schedules
-from dlf_jax.training.placement import Placement
 from dlf_jax.training.row_optimizers import RowOptimizer
+from dlf_jax.training.table_sharding import Placement
 
 Params = dict[str, Any]
 

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 
 from dlf_jax.errors import UserError
-from dlf_jax.training import hosts
+from dlf_jax.training import multihost
 
 _log = logging.getLogger(__name__)
 
@@ -62,14 +62,14 @@ class Preemption:
         if self._calls < self._ask_at:
             return False
         key = f'{_DECISIONS}/{self._calls}'
-        if hosts.is_first():
+        if multihost.is_first():
             said = self._decision()
-            hosts.tell(key, json.dumps(said))
+            multihost.tell(key, json.dumps(said))
             self._decisions.append(key)
             if len(self._decisions) > _KEPT:
-                hosts.forget(self._decisions.popleft())
+                multihost.forget(self._decisions.popleft())
         else:
-            said = json.loads(hosts.wait_for(key))
+            said = json.loads(multihost.wait_for(key))
         self._ask_at = said['next']
         return said['stop']
 
@@ -79,7 +79,7 @@ class Preemption:
         self._asked = self._calls, time.monotonic()
         rate = (self._calls - calls) / max(self._asked[1] - moment, 1e-6)
         after = min(max(int(rate * _SECONDS), 1), _MOST_CALLS)
-        return {'stop': hosts.any_told(_RECEIVED), 'next': self._calls + after}
+        return {'stop': multihost.any_told(_RECEIVED), 'next': self._calls + after}
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
@@ -111,12 +111,12 @@ class Preemption:
             self._noticed = True
             _log.info('SIGTERM: saving and stopping')
             if jax.process_count() > 1:
-                hosts.tell(f'{_RECEIVED}/{jax.process_index()}', 'SIGTERM')
+                multihost.tell(f'{_RECEIVED}/{jax.process_index()}', 'SIGTERM')
             with self._idle:
                 if self._in_idle is not None:
                     self._in_idle()
                     print('error: stopped by SIGTERM; the same command goes on', file=sys.stderr, flush=True)
-                    hosts.leave('SIGTERM', EXIT_CODE)
+                    multihost.leave('SIGTERM', EXIT_CODE)
                     os._exit(EXIT_CODE)
 
     @contextlib.contextmanager

@@ -14,10 +14,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dlf_jax.data.builders.base import Builder
-from dlf_jax.data.pipeline import Order, TrainingBatches, iterate
+from dlf_jax.data.loading.batches import Order, TrainingBatches, iterate
 from dlf_jax.errors import writing
 from dlf_jax.models import embedding
-from dlf_jax.training.learner import Learner
+from dlf_jax.training.model_setup import Learner
 
 _log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from dlf_jax.training import replicas
+from dlf_jax.training import run_progress
 
 # What is averaged over seeds.
 _SCORES = ('auc', 'logloss')
@@ -16,7 +16,7 @@ _SCORES = ('auc', 'logloss')
 def of_run(
     config: ConfigDict,
     seed: int,
-    run: replicas.Progress,
+    run: run_progress.RunProgress,
     parameters: dict[str, int],
     test: dict[str, Any] | None,
 ) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def of_run(
 
 def of_runs(
     config: ConfigDict,
-    runs: replicas.Runs,
+    runs: run_progress.Runs,
     parameters: dict[str, int],
     tests: dict[int, dict[str, Any] | None],
 ) -> dict[str, Any]:
@@ -70,8 +70,8 @@ def of_runs(
     return {
         **{key: found[0][key] for key in ('model', 'variant', 'dataset')},
         'seeds': list(runs),
-        'best_seed': replicas.best_seed(runs),
-        'steps': replicas.steps_taken(runs),
+        'best_seed': run_progress.best_seed(runs),
+        'steps': run_progress.steps_taken(runs),
         'parameters': parameters,
         'seconds': max(run['seconds'] for run in found),
         'samples_per_second': _rate(samples, spent),

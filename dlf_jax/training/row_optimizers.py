@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
-from dlf_jax.training.placement import own_positions
+from dlf_jax.training.table_sharding import own_positions
 
 Moments = dict[str, jax.Array]
 

@@ -12,15 +12,16 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dlf_jax.errors import UserError
-from dlf_jax.training import replicas
-from dlf_jax.training.step import Metrics
+from dlf_jax.training import run_progress
+from dlf_jax.training.seeds import unstack_runs
+from dlf_jax.training.train_step import Metrics
 from dlf_jax.workdir import Workdir
 
 
 class Clock:
     """Time spent on a stack of runs, on top of what they had spent before."""
 
-    def __init__(self, before: replicas.Runs):
+    def __init__(self, before: run_progress.Runs):
         self._before = before
         self._start = time.monotonic()
         self._since: float | None = None  # start of the stretch of steps that is going on
@@ -48,7 +49,7 @@ class Clock:
     def resume(self) -> None:
         self._since = time.monotonic()
 
-    def evaluated(self, stack: replicas.Runs) -> None:
+    def evaluated(self, stack: run_progress.Runs) -> None:
         """Takes over what the runs have spent, an evaluation included, as the time before."""
         self._before = {
             seed: dataclasses.replace(before, seconds=stack[seed].seconds)
@@ -56,7 +57,7 @@ class Clock:
         }
         self._start = time.monotonic()
 
-    def told(self, runs: replicas.Runs, step: int) -> replicas.Runs:
+    def told(self, runs: run_progress.Runs, step: int) -> run_progress.Runs:
         """The stack's runs with the steps that they took and what was spent until now."""
         now = time.monotonic()
         going_on = 0.0 if self._since is None else now - self._since
@@ -97,7 +98,7 @@ class LossWatch:
         Raises:
           UserError: it is not finite.
         """
-        found = replicas.unstack(jax.device_get(self._found), len(self._seeds)) if self._seeds else []
+        found = unstack_runs(jax.device_get(self._found), len(self._seeds)) if self._seeds else []
         values = {
             seed: {name: float(value) for name, value in metrics.items()}
             for seed, metrics in zip(self._seeds, found, strict=True)

@@ -6,7 +6,7 @@ from dlf_jax import config as configs
 from dlf_jax import models
 from dlf_jax.compare import parse
 from dlf_jax.comparison import plan, report, settings
-from dlf_jax.comparison.published import LEADERBOARD, PAPER
+from dlf_jax.comparison.published_scores import LEADERBOARD, PAPER
 from dlf_jax.errors import UsageError, UserError
 from tests.comparison.conftest import make
 

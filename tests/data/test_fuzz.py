@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from dlf_jax.config import get_config
-from dlf_jax.data import builders, lines
+from dlf_jax.data import builders
 from dlf_jax.data.builders.avazu import RAW_FIELDS
+from dlf_jax.data.readers import text_blocks
 from dlf_jax.errors import UserError
 from tests.conftest import SHARED
 from tests.data.test_builders import rows_of
@@ -128,7 +129,7 @@ def attempt(form, path, keys):
 
 @pytest.mark.parametrize('form', FORMS)
 def test_damaged_files(form, monkeypatch):
-    monkeypatch.setattr(lines, 'CHUNK_BYTES', 2000)
+    monkeypatch.setattr(text_blocks, 'CHUNK_BYTES', 2000)
     make, name, keys = FORMS[form]
     whole = 0
     for seed in range(SEEDS):

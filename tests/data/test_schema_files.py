@@ -4,7 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from dlf_jax.data import schema_files, sources
+from dlf_jax.data import schema_files
+from dlf_jax.data.readers import tables
 from dlf_jax.data.schema import Field
 from dlf_jax.errors import UserError
 
@@ -118,7 +119,7 @@ def test_a_proposal_can_be_used_as_it_is(tmp_path):
         }
     )
     frame.write_parquet(tmp_path / 't.parquet')
-    table = sources.open_table((str(tmp_path / 't.parquet'),))
+    table = tables.open_table((str(tmp_path / 't.parquet'),))
     path = tmp_path / 'schema.toml'
     told = schema_files.propose(table, str(path))
     assert told['label'] == 'clicked'

@@ -8,7 +8,7 @@ import pytest
 
 from dlf_jax.errors import UserError
 from dlf_jax.serving.predict import Predictor
-from dlf_jax.training.learner import Learner
+from dlf_jax.training.model_setup import Learner
 from dlf_jax.workdir import Workdir
 from tests.conftest import ROOT, write_table
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from dlf_jax import models
 from dlf_jax.config import get_config
-from dlf_jax.training.learner import Learner
-from dlf_jax.training.partition import is_table_rows
-from tests.training.test_step import SCHEMA, batch_of, config_of
+from dlf_jax.training.model_setup import Learner
+from dlf_jax.training.sharding import is_table_rows
+from tests.training.test_train_step import SCHEMA, batch_of, config_of
 
 ROWS = 32
 # So small that compiling is all that takes time.
@@ -107,12 +107,12 @@ def check_gradients():
 
 def check_seeds():
     """A stack of runs under pmap, and with tables cut over the devices."""
-    from dlf_jax.training import replicas
+    from dlf_jax.training.seeds import stack_runs, stacked_seeds, vmap_runs
 
     def stacked(config, devices):
         learner = Learner(config, SCHEMA, 100, ROWS, devices)
-        state = learner.partitioner.make(replicas.together(learner.create, 2), replicas.stacked_seeds([0, 1]))
-        batch = replicas.stack([batch_of(ROWS, 5, seed) for seed in (0, 1)], np.stack)
+        state = learner.partitioner.make(vmap_runs(learner.create, 2), stacked_seeds([0, 1]))
+        batch = stack_runs([batch_of(ROWS, 5, seed) for seed in (0, 1)], np.stack)
         state, found = learner.train_step(2)(state, learner.partitioner.put(batch, stacked=True))
         rows = state.params['tables']['embedding']['categorical'][:, : SCHEMA.vocabulary]
         return jax.device_get((rows, state.params['model'], found))

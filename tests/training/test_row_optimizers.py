@@ -7,8 +7,8 @@ import pytest
 
 from dlf_jax.errors import UserError
 from dlf_jax.training import row_optimizers
-from dlf_jax.training.learner import Learner
-from tests.training.test_step import SCHEMA, batch_of, config_of
+from dlf_jax.training.model_setup import Learner
+from tests.training.test_train_step import SCHEMA, batch_of, config_of
 
 ROWS, WIDTH = 11, 3
 OPTIMIZERS = {

@@ -18,15 +18,16 @@ from dlf_jax import config as configs
 from dlf_jax.data import builders
 from dlf_jax.errors import UsageError, UserError
 from dlf_jax.serving.predict import Predictor
-from dlf_jax.training import loop, replicas
-from dlf_jax.training.learner import Learner
-from dlf_jax.training.replicas import Progress
+from dlf_jax.training import run_progress, trainer
+from dlf_jax.training.model_setup import Learner
+from dlf_jax.training.run_progress import RunProgress
 from dlf_jax.training.schedules import Plateau
+from dlf_jax.training.seeds import stack_runs, unstack_runs, vmap_runs
 from dlf_jax.training.watch import LossWatch
 from dlf_jax.workdir import Workdir
 from tests.conftest import command, finish, run
 from tests.test_resume import course, last_line
-from tests.training import test_step
+from tests.training import test_train_step
 
 SEEDS = (0, 1, 2)
 # An MLP with BatchNorm and dropout whose learning rate drops, and whose seeds stop at different
@@ -55,7 +56,7 @@ def train(config, folder, data_dir):
     workdir.create()
     assert workdir.begin(config) is None
     workdir.take_data(Path(builder.data_dir))
-    workdir.finish(loop.train(config, builder, workdir))
+    workdir.finish(trainer.train(config, builder, workdir))
     return folder
 
 
@@ -122,7 +123,7 @@ def test_together_is_alone(together, alone, seed):
     # has no gradient but rounding, so it wanders a little.
     step = found['best_step']
     stack = [run['seed'] for run in result(together)['runs'] if run['steps'] >= step]
-    state = replicas.unstack(saved(together, step), len(stack))[stack.index(seed)]
+    state = unstack_runs(saved(together, step), len(stack))[stack.index(seed)]
     chex.assert_trees_all_close(state, saved(alone[seed], step), rtol=1e-4, atol=1e-4)
 
 
@@ -247,24 +248,24 @@ def test_a_loss_that_is_not_finite_names_the_seed(tmp_path):
 
 def test_best_seed_is_the_lowest_of_equals():
     best = {3: None, 4: 0.7, 5: 0.8, 6: 0.8}
-    assert replicas.best_seed({s: Progress(plateau=Plateau(best=b)) for s, b in best.items()}) == 5
-    assert replicas.best_seed({s: Progress() for s in (3, 4)}) == 3
+    assert run_progress.best_seed({s: RunProgress(plateau=Plateau(best=b)) for s, b in best.items()}) == 5
+    assert run_progress.best_seed({s: RunProgress() for s in (3, 4)}) == 3
 
 
 @pytest.mark.slow
 def test_a_stacked_step_of_dlf_is_the_steps_alone():
-    config = test_step.config_of('dlf', optimizer__eps=1.0, optimizer__learning_rate=0.1)
+    config = test_train_step.config_of('dlf', optimizer__eps=1.0, optimizer__learning_rate=0.1)
     config.model.update({'layers': 1, 'tokens': 3, 'rank': 4, 'hidden': (8,), 'head': (8,), 'dropout': 0.3})
     seeds = (0, 5)
-    learner = Learner(config, test_step.SCHEMA, 100, 32, jax.devices()[:1])
+    learner = Learner(config, test_train_step.SCHEMA, 100, 32, jax.devices()[:1])
     step, shapes = learner.body(), jax.eval_shape(learner.create, np.int32(0))
     states, batches = (
         [state_of(shapes, seed) for seed in seeds],
-        [test_step.batch_of(32, 3, s) for s in seeds],
+        [test_train_step.batch_of(32, 3, s) for s in seeds],
     )
-    stacked, alone = jax.jit(replicas.together(step, 2)), jax.jit(step)
-    found = stacked(replicas.stack(states), replicas.stack(batches, np.stack))
-    for i, part in enumerate(replicas.unstack(found, 2)):
+    stacked, alone = jax.jit(vmap_runs(step, 2)), jax.jit(step)
+    found = stacked(stack_runs(states), stack_runs(batches, np.stack))
+    for i, part in enumerate(unstack_runs(found, 2)):
         chex.assert_trees_all_close(part, alone(states[i], batches[i]), rtol=1e-4, atol=1e-5)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dlf_jax.data.builders.base import Builder
-from dlf_jax.data.forms import HOUR_PARTS, HourTable
-from dlf_jax.data.published import AVAZU_RAW, AVAZU_X1
+from dlf_jax.data.download.published_files import AVAZU_RAW, AVAZU_X1
+from dlf_jax.data.readers.formats import HOUR_PARTS, HourTable
 from dlf_jax.data.schema import Schema
 
 X1_FIELDS = tuple(f'feat_{i}' for i in range(1, 23))

@@ -17,13 +17,15 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from dlf_jax import allocator
-from dlf_jax.data import beam, preparation, records, sources
-from dlf_jax.data import encoder as encoders
-from dlf_jax.data.digests import sums
-from dlf_jax.data.downloads import fetch
-from dlf_jax.data.published import Published, check_rows, recognise
+from dlf_jax.data.download.checksums import sums
+from dlf_jax.data.download.fetch import fetch
+from dlf_jax.data.download.published_files import Published, check_rows, recognise
+from dlf_jax.data.loading import records
+from dlf_jax.data.preprocess import beam, local
+from dlf_jax.data.preprocess import encoder as encoders
+from dlf_jax.data.preprocess.splits import PARTS, Split
+from dlf_jax.data.readers import tables
 from dlf_jax.data.schema import Field, Schema, number_field, text_field
-from dlf_jax.data.splits import PARTS, Split
 from dlf_jax.errors import UserError, writing
 from dlf_jax.lock import locked
 
@@ -82,26 +84,26 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
     # What a dataset says of itself.
 
     @classmethod
-    def open_files(cls, config: ConfigDict, paths: tuple[str, ...]) -> sources.Table:
+    def open_files(cls, config: ConfigDict, paths: tuple[str, ...]) -> tables.Table:
         """Opens files of the dataset's form, for training (labelled) or prediction (perhaps not)."""
-        return sources.open_table(paths, separator=config.separator)
+        return tables.open_table(paths, separator=config.separator)
 
-    def published(self, table: sources.Table) -> Published | None:
+    def published(self, table: tables.Table) -> Published | None:
         """What the opened training files claim to be by their form."""
         del table
         return self.PUBLISHED
 
-    def make_schema(self, table: sources.Table) -> Schema:
+    def make_schema(self, table: tables.Table) -> Schema:
         """The features, given the opened training files."""
         raise TypeError(f'{type(self).__name__} declares no schema')
 
-    def open_tables(self) -> dict[str, sources.Table]:
-        """The tables by part, or the one of all rows under `preparation.WHOLE`."""
+    def open_tables(self) -> dict[str, tables.Table]:
+        """The tables by part, or the one of all rows under `local.WHOLE`."""
         config = self.dataset
         if not config.train:
             raise UserError(f'dataset {self.name}: no files given. {self.INSTRUCTIONS}')
         tables = {
-            part: self.open_files(config, sources.expand(config[part], f'config.dataset.{part}'))
+            part: self.open_files(config, tables.expand(config[part], f'config.dataset.{part}'))
             for part in PARTS
             if config[part]
         }
@@ -109,7 +111,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
             return tables
         if 'test' in tables:
             raise UserError('config.dataset.valid: not given, but config.dataset.test is')
-        return {preparation.WHOLE: tables['train']}
+        return {local.WHOLE: tables['train']}
 
     # What they share.
 
@@ -124,12 +126,12 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         counting = {'min_count': options.min_count, 'max_size': options.max_vocabulary}
         return number_field(name, treatment, options.buckets, **counting)
 
-    def _task(self) -> preparation.Task:
+    def _task(self) -> local.Task:
         config = self.dataset
         tables = self.open_tables()
-        whole = preparation.WHOLE in tables
+        whole = local.WHOLE in tables
         split = Split(config.split, tuple(config.fractions), config.split_seed) if whole else None
-        return preparation.Task(
+        return local.Task(
             name=self.name,
             schema=self.make_schema(next(iter(tables.values()))),
             tables=tables,
@@ -138,14 +140,14 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
             block_rows=config.block_rows,
         )
 
-    def check(self, table: sources.Table) -> None:
+    def check(self, table: tables.Table) -> None:
         """Raises UserError where the table lacks a column that the task needs."""
         schema = self.task.schema
-        sources.check_columns(table, [schema.label], 'the label')
-        sources.check_columns(table, [f.name for f in schema.fields], 'a feature')
+        tables.check_columns(table, [schema.label], 'the label')
+        tables.check_columns(table, [f.name for f in schema.fields], 'a feature')
         others = {'the weight': schema.weight, 'the group': schema.group, 'the time': self.task.time}
         for why, name in others.items():
-            sources.check_columns(table, [name] if name else [], why)
+            tables.check_columns(table, [name] if name else [], why)
 
     def _fingerprint(self, data_dir: str) -> str:
         config = self.dataset.to_dict()
@@ -222,7 +224,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         if self._beam:
             plan = beam.prepare(self.task, folder, self._check_rows, self._beam)
         else:
-            plan = preparation.prepare(self.task, folder, self._check_rows)
+            plan = local.prepare(self.task, folder, self._check_rows)
         self.info.metadata['rows'] = plan.rows
         self.info.metadata['block_rows'] = self.dataset.block_rows
         return plan.shards

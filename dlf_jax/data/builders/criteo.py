@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dlf_jax.data import sources
 from dlf_jax.data.builders.base import Builder
-from dlf_jax.data.published import CRITEO_RAW, CRITEO_X1
+from dlf_jax.data.download.published_files import CRITEO_RAW, CRITEO_X1
+from dlf_jax.data.readers import tables
 from dlf_jax.data.schema import Schema
 
 NUMBERS = tuple(f'I{i}' for i in range(1, 14))
@@ -34,9 +34,9 @@ class Criteo(Builder):
             return super().open_files(config, paths)
         # Kaggle's files have no header; its test.txt has no label either.
         columns = ('label', *NUMBERS, *CATEGORIES)
-        if sources.read_first_line(paths[0]).count('\t') == len(columns) - 2:
+        if tables.read_first_line(paths[0]).count('\t') == len(columns) - 2:
             columns = columns[1:]
-        return sources.open_table(paths, separator='\t', columns=columns, quote=False)
+        return tables.open_table(paths, separator='\t', columns=columns, quote=False)
 
     def published(self, table):
         return CRITEO_RAW if _raw(table) else CRITEO_X1
@@ -49,6 +49,6 @@ class Criteo(Builder):
         return Schema((*numbers, *(self.categorical(name) for name in CATEGORIES)), 'label')
 
 
-def _raw(table: sources.Table) -> bool:
+def _raw(table: tables.Table) -> bool:
     """Whether the files are of Kaggle's form."""
     return not table.paths[0].lower().removesuffix('.gz').endswith('.csv')

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dlf_jax.data.builders.indexed import Indexed
-from dlf_jax.data.published import FRAPPE_X1
+from dlf_jax.data.download.published_files import FRAPPE_X1
 
 
 class Frappe(Indexed):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dlf_jax.data.builders.base import Builder
-from dlf_jax.data.forms import LibfmTable, is_libfm
+from dlf_jax.data.readers.formats import LibfmTable, is_libfm
 from dlf_jax.data.schema import Schema
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dlf_jax.data.builders.indexed import Indexed
-from dlf_jax.data.published import MOVIELENS_X1
+from dlf_jax.data.download.published_files import MOVIELENS_X1
 
 
 class Movielens(Indexed):

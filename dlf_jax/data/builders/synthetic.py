@@ -16,10 +16,10 @@ import polars as pl
 
 from dlf_jax.data.builders.base import Builder, truth_path
 from dlf_jax.data.builders.criteo import CATEGORIES, NUMBERS
-from dlf_jax.data.preparation import WHOLE
+from dlf_jax.data.preprocess.local import WHOLE
+from dlf_jax.data.preprocess.splits import PARTS
+from dlf_jax.data.readers.tables import Chunk
 from dlf_jax.data.schema import Schema
-from dlf_jax.data.sources import Chunk
-from dlf_jax.data.splits import PARTS
 
 CHUNK_ROWS = 65_536
 SIZES = (

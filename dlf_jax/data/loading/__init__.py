@@ -1,0 +1,1 @@
+"""From block records to shuffled, sharded, resumable batches."""

@@ -1,0 +1,1 @@
+"""From columns to vocabularies, statistics and block records of ids."""

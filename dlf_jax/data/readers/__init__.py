@@ -1,0 +1,1 @@
+"""From files of any form to chunks of typed columns."""

@@ -1,0 +1,64 @@
+"""What is known of each run beside its state: steps, evaluations, time spent."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dlf_jax.training.schedules import Plateau
+
+
+@dataclasses.dataclass(frozen=True)
+class RunProgress:
+    """What is known of a run beside its state.
+
+    Attributes:
+      steps: taken; fewer than the other runs' once it has stopped.
+      evaluated: the step of the latest evaluation.
+      plateau: of the evaluations so far.
+      best: validation metrics at the best step: auc, logloss, rows.
+      seconds: spent so far, all told.
+      training_seconds: of these, in steps after the first (which compiles).
+      training_samples: rows trained on in those.
+    """
+
+    steps: int = 0
+    evaluated: int = 0
+    plateau: Plateau = dataclasses.field(default_factory=Plateau)
+    best: dict[str, Any] | None = None
+    seconds: float = 0.0
+    training_seconds: float = 0.0
+    training_samples: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, Any]) -> RunProgress:
+        plateau = Plateau(**{**saved['plateau'], 'top': tuple(map(tuple, saved['plateau'].get('top', ())))})
+        # Checkpoints were once saved after their evaluation.
+        return cls(**{'evaluated': saved['steps'], **saved, 'plateau': plateau})
+
+
+# By seed, in the order of the stack.
+Runs = dict[int, RunProgress]
+
+
+def steps_taken(runs: Runs) -> int:
+    """Steps of the runs that got furthest."""
+    return max(run.steps for run in runs.values())
+
+
+def in_stack(runs: Runs) -> Runs:
+    """The runs whose states the stack at the latest step holds."""
+    latest = steps_taken(runs)
+    return {seed: run for seed, run in runs.items() if run.steps == latest}
+
+
+def best_seed(runs: Runs) -> int:
+    """The seed whose best monitored value is the highest; the lowest such seed."""
+    values = {seed: run.plateau.best for seed, run in runs.items()}
+    return max(values, key=lambda seed: -np.inf if values[seed] is None else values[seed])

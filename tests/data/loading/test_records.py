@@ -1,0 +1,191 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from array_record.python import array_record_module
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dlf_jax.config import get_config
+from dlf_jax.data import builders
+from dlf_jax.data.builders.base import read_truth
+from dlf_jax.data.loading import records
+from dlf_jax.data.preprocess import encoder as encoders
+from dlf_jax.errors import UserError
+from tests.conftest import write_table
+
+
+@given(st.lists(st.integers(1, 50), max_size=20), st.integers(1, 30))
+def test_reblock_keeps_rows_and_order(lengths, rows):
+    numbers = np.arange(sum(lengths))
+    parts = [{'label': p} for p in np.split(numbers, np.cumsum(lengths)[:-1])] if lengths else []
+    blocks = [b['label'] for b in records.reblock(parts, rows)]
+    assert all(len(b) == rows for b in blocks[:-1])
+    assert np.array_equal(np.concatenate([np.array([], int), *blocks]), numbers)
+
+
+@pytest.fixture
+def builder(tmp_path):
+    config = get_config('mlp').dataset
+    config.name = 'table'
+    config.train = str(write_table(tmp_path / 'train.csv', 1000))
+    config.label, config.categorical, config.numeric = 'click', ('user', 'ad'), ('price',)
+    config.block_rows = 64
+    made = builders.build(config, str(tmp_path / 'data'))
+    made.prepare()
+    return made
+
+
+def test_records_hold_the_encoded_rows(builder):
+    assert builder.parts() == ('train', 'valid', 'test')
+    assert builder.info.metadata['rows'] == {'train': 700, 'valid': 200, 'test': 100}
+    encoder = builder.encoder()
+    for part in builder.parts():
+        blocks = builder.blocks(part)
+        found = [blocks.read(i) for i in range(len(blocks))]
+        rows = {'train': slice(0, 700), 'valid': slice(700, 900), 'test': slice(900, 1000)}[part]
+        (whole,) = builder.task.tables['all'].chunks(['user', 'ad'], ['price', 'click'])
+        chunk = dataclasses.replace(whole, frame=whole.frame[rows])
+        # Served one by one, the rows are what was prepared in one pass with all others.
+        expected, _ = encoder.transform(chunk)
+        for name in ('categorical', 'numeric'):
+            joined = np.concatenate([b[name] for b in found])
+            assert np.array_equal(joined, expected[name])
+        assert np.array_equal(np.concatenate([b['label'] for b in found]), chunk.frame['click'])
+
+
+def test_rows_are_those_that_tfds_reads(builder):
+    blocks, source = builder.blocks('train'), builder.as_data_source('train')
+    assert len(blocks) == len(source) == 11
+    for block in range(len(blocks)):
+        found, expected = blocks.read(block), source[block]
+        assert found.keys() == expected.keys()
+        for name, values in expected.items():
+            assert found[name].dtype == values.dtype
+            assert np.array_equal(found[name], values)
+
+
+def test_records_are_stored_as_they_are(builder):
+    (shard,) = builder.info.splits['train'].filepaths
+    reader = array_record_module.ArrayRecordReader(str(shard))
+    assert 'uncompressed' in reader.writer_options_string()
+    reader.close()
+
+
+def test_flipped_byte_in_a_record_is_noticed(builder):
+    (shard,) = builder.info.splits['test'].filepaths
+    blocks = builder.blocks('test')
+    data = bytearray(shard.read_bytes())
+    position = bytes(data).index(blocks.read(0)['categorical'].tobytes()) + 17
+    data[position] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(UserError, match='block 0 cannot be read'):
+        builder.blocks('test').read(0)
+
+
+@pytest.mark.parametrize('cut', [0, 1, 40])
+def test_bytes_that_are_no_block_are_refused(cut):
+    with pytest.raises((ValueError, IndexError)):
+        list(records._byte_features(bytes([10, 50, 10, 48] + [8] * cut)))
+
+
+def test_prepared_once_and_anew_when_the_file_changes(builder, tmp_path):
+    again = builders.build(builder.dataset, str(tmp_path / 'data'))
+    assert again.data_dir == builder.data_dir
+    write_table(tmp_path / 'train.csv', 1000, seed=1)
+    assert builders.build(builder.dataset, str(tmp_path / 'data')).data_dir != builder.data_dir
+
+
+def test_the_vocabulary_is_of_the_training_part_only(tmp_path):
+    config = get_config('mlp').dataset
+    config.name, config.train = 'table', str(tmp_path / 't.csv')
+    config.label, config.categorical = 'y', ('a',)
+    rows = ''.join(f'{i % 2},{"seen" if i < 7 else "late"}\n' for i in range(10))
+    (tmp_path / 't.csv').write_text('y,a\n' + rows)
+    made = builders.build(config, str(tmp_path / 'data'))
+    made.prepare()
+    assert made.encoder().vocabularies['a']['value'].to_list() == ['seen']
+    assert made.blocks('valid').read(0)['categorical'].tolist() == [[0], [0]]
+
+
+def test_killed_preparation_leaves_nothing_that_looks_finished(tmp_path, monkeypatch):
+    config = get_config('mlp').dataset
+    config.rows, config.block_rows = 500, 64
+    made = builders.build(config, str(tmp_path))
+    monkeypatch.setattr(encoders.Encoder, 'encode', lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        made.prepare()
+    monkeypatch.undo()
+    assert not list(tmp_path.glob('synthetic/*/1.0.0'))
+    again = builders.build(config, str(tmp_path))
+    again.prepare()
+    assert again.info.metadata['rows']['train'] == 350
+    assert not list(tmp_path.glob('synthetic/*/incomplete*'))
+
+
+def test_random_split_is_disjoint_and_whole(tmp_path):
+    config = get_config('mlp').dataset
+    config.name, config.train = 'table', str(tmp_path / 't.csv')
+    config.label, config.categorical, config.split = 'y', ('a',), 'random'
+    rows = ''.join(f'{i % 2},v{i}\n' for i in range(3000))
+    (tmp_path / 't.csv').write_text('y,a\n' + rows)
+    made = builders.build(config, str(tmp_path / 'data'))
+    made.prepare()
+    rows = made.info.metadata['rows']
+    assert sum(rows.values()) == 3000
+    assert rows['train'] == pytest.approx(2100, abs=100)
+    assert rows['test'] == pytest.approx(300, abs=60)
+    # All values differ, so those of the training part are its rows; no other part has any of them.
+    assert made.encoder().schema.vocabulary == rows['train'] + 2
+    for part in ('valid', 'test'):
+        assert not made.blocks(part).read(0)['categorical'].any()
+
+
+def test_synthetic_truth_is_of_the_same_rows(tmp_path):
+    config = get_config('mlp').dataset
+    config.rows = 100_000
+    made = builders.build(config, str(tmp_path))
+    made.prepare()
+    for part in ('valid', 'test'):
+        blocks = made.blocks(part)
+        label = np.concatenate([blocks.read(i)['label'] for i in range(len(blocks))])
+        truth = read_truth(made.data_dir, part)
+        assert len(truth) == len(label)
+        # Clicks are draws of these probabilities: bin by bin, the rate is the mean probability.
+        order = np.argsort(truth).reshape(10, -1)
+        rate, mean = label[order].mean(1), truth[order].mean(1)
+        error = np.sqrt(mean * (1 - mean) / order.shape[1])
+        assert (np.abs(rate - mean) < 4 * error).all()
+
+
+@pytest.mark.parametrize('damage', ['cut', 'emptied', 'gone'])
+def test_damaged_shard_is_named(builder, damage):
+    (shard,) = builder.info.splits['valid'].filepaths
+    if damage == 'gone':
+        shard.unlink()
+    else:
+        data = shard.read_bytes()
+        shard.write_bytes(data[: len(data) // 2 if damage == 'cut' else 0])
+    with pytest.raises(UserError, match='record shard is') as error:
+        builder.blocks('valid')
+    assert str(shard) in str(error.value)
+
+
+@pytest.mark.parametrize('begun', [False, True])
+def test_shard_that_vanishes_under_a_run(builder, begun):
+    """One that is open goes on being read; one that is not is named."""
+    blocks = builder.blocks('train')
+    expected = [blocks.read(i) for i in range(len(blocks))]
+    blocks = builder.blocks('train')
+    if begun:
+        blocks.read(0)
+    (shard,) = builder.info.splits['train'].filepaths
+    shard.unlink()
+    if begun:
+        found = [blocks.read(i) for i in range(len(blocks))]
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_array_equal(one['categorical'], other['categorical'])
+    else:
+        with pytest.raises(UserError, match='record shard is missing') as error:
+            blocks.read(1)
+        assert str(shard) in str(error.value)
