@@ -22,8 +22,8 @@ import jax
 import numpy as np
 
 from dlf_jax.data.schema import Field, Schema
-from dlf_jax.training.model_setup import Learner
-from dlf_jax.training.seeds import StackedBatches, stacked_seeds, vmap_runs
+from dlf_jax.training.model_setup import TrainingSetup
+from dlf_jax.training.seeds import StackedBatches
 
 FIELDS, VOCABULARY = 10, 5400
 CONFIG = Path(__file__).parents[1] / 'configs' / 'frappe.py'
@@ -58,12 +58,11 @@ class Contestant:
         self.seeds, self.batches = seeds, batches
         size = VOCABULARY // FIELDS
         schema = Schema(tuple(Field(f'f{i}', 'categorical', size=size) for i in range(FIELDS)), 'label')
-        learner = Learner(config, schema, 1, config.training.batch_size)
-        self.partitioner = learner.partitioner
+        setup = TrainingSetup(config, schema, 1, config.training.batch_size)
+        self.partitioner = setup.partitioner
         count = self.count = len(seeds[0])
-        self.step = learner.train_step(count)
-        create = vmap_runs(learner.create, count)
-        self.states = [self.partitioner.make(create, stacked_seeds(stack)) for stack in seeds]
+        self.step = setup.train_step(count)
+        self.states = [setup.initial_state(stack) for stack in seeds]
 
     def run(self, count: int) -> float:
         """Seconds of `count` steps of every run."""

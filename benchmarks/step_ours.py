@@ -10,7 +10,7 @@ from __future__ import annotations
 from dlf_jax import allocator
 
 # First, as in the command.
-allocator.one_arena()
+allocator.take_over()
 
 import functools
 import json
@@ -30,7 +30,7 @@ from dlf_jax import models
 from dlf_jax.config import get_config
 from dlf_jax.data.schema import Field, Schema
 from dlf_jax.models import embedding
-from dlf_jax.training.model_setup import Learner
+from dlf_jax.training.model_setup import TrainingSetup
 
 
 class Trainer:
@@ -56,11 +56,11 @@ class Trainer:
         config.model.update(_tuples({**spec['variant_fields'], **spec['shape']}))
         config.optimizer.learning_rate, config.optimizer.clip_norm = spec['learning_rate'], spec['clip_norm']
         config.embedding.penalty, config.embedding.std = spec['penalty'], spec['std']
-        config.optimizer.tables = spec.get('tables', 'adam')
-        learner = Learner(config, self.schema, 1, rows)
-        self.partitioner = learner.partitioner
-        self.state = self.partitioner.make(learner.create, np.int32(0))
-        self.step = learner.train_step(1)
+        config.optimizer.embedding_rows = spec.get('tables', 'adam')
+        setup = TrainingSetup(config, self.schema, 1, rows)
+        self.partitioner = setup.partitioner
+        self.state = setup.initial_state([0])
+        self.step = setup.train_step(1)
 
     def next_batch(self) -> dict[str, jax.Array]:
         self.taken += 1
@@ -95,11 +95,11 @@ class Trainer:
         stats = self.state.batch_stats
 
         def lookup(params, batch):
-            return embedding.lookup(params['tables'], batch, schema)
+            return embedding.lookup(params['tables'], params['dense']['embedding'], batch, schema)
 
         def forward(params, batch):
             logits, changed = model.apply(
-                {'params': params['model'], 'batch_stats': stats},
+                {'params': params['dense']['model'], 'batch_stats': stats},
                 lookup(params, batch),
                 train=True,
                 mask=batch['weight'] > 0,
@@ -108,7 +108,10 @@ class Trainer:
             )
             losses = optax.sigmoid_binary_cross_entropy(logits, batch['label'])
             loss = jnp.sum(losses * batch['weight']) / jnp.sum(batch['weight'])
-            squares = sum(jnp.sum(jnp.square(part)) for part in jax.tree.leaves(params['tables']))
+            squares = sum(
+                jnp.sum(jnp.square(part))
+                for part in jax.tree.leaves((params['tables'], params['dense']['embedding']))
+            )
             return loss + 0.5 * penalty * squares, changed
 
         return {'lookup': lookup, 'forward': forward, 'backward': jax.grad(forward, has_aux=True)}

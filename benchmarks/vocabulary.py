@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 from benchmarks import processes
 from dlf_jax.config import get_config
 from dlf_jax.data.schema import Field, Schema
-from dlf_jax.training.model_setup import Learner
+from dlf_jax.training.model_setup import TrainingSetup
 
 FIELDS = 26
 BATCHES = 8
@@ -48,10 +48,10 @@ class Contestant:
         """
         size = vocabulary // FIELDS
         schema = Schema(tuple(Field(f'f{i}', 'categorical', size=size) for i in range(FIELDS)), 'label')
-        learner = Learner(config, schema, 1, batch_size, devices)
-        self.parameter_counts = learner.parameter_counts()
-        self._put, self._step = learner.partitioner.put, learner.train_step(1)
-        self._state = learner.partitioner.make(learner.create, np.int32(0))
+        setup = TrainingSetup(config, schema, 1, batch_size, devices)
+        self.parameter_counts = setup.parameter_counts()
+        self._put, self._step = setup.partitioner.put, setup.train_step(1)
+        self._state = setup.initial_state([0])
         self._batches = [_batch(seed, size, batch_size) for seed in range(BATCHES)]
         self._taken = 0
 
@@ -104,7 +104,7 @@ def main() -> None:
     found: dict[str, dict[int, float]] = {}
     for optimizer in options.optimizers.split(','):
         config = mlp(options.width)
-        config.optimizer.tables = optimizer
+        config.optimizer.embedding_rows = optimizer
         contestants = {size: Contestant(config, size, options.batch_size) for size in sizes}
         for contestant in contestants.values():
             contestant.run(2)

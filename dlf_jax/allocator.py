@@ -19,6 +19,17 @@ LARGEST = 512 << 20
 _LARGEST_BEFORE = 32 << 20
 
 
+# Whether the process is the command's own, and not one that merely calls the library.
+_taken_over = False
+
+
+def take_over() -> None:
+    """Says that the process is the command's own, so that the allocator may be set; see `one_arena`."""
+    global _taken_over
+    _taken_over = True
+    one_arena()
+
+
 def one_arena() -> None:
     """Has all threads take their memory from one place, since what one frees another one takes, and other
     arenas keep nothing large. To be called before anything starts threads, imports included: what has an
@@ -33,8 +44,11 @@ def one_arena() -> None:
 def keep_freed_memory() -> None:
     """Lets glibc keep what arrays of up to 512 MiB leave behind (before version 2.35: 32 MiB).
 
-    Of the free end of its memory it keeps 2 GiB; what is free below arrays in use stays.
+    Of the free end of its memory it keeps 2 GiB; what is free below arrays in use stays. Does nothing in a
+    process that is not the command's own.
     """
+    if not _taken_over:
+        return
     if _set(_MMAP_THRESHOLD, LARGEST) or _set(_MMAP_THRESHOLD, _LARGEST_BEFORE):
         _set(_TRIM_THRESHOLD, 2**31 - 1)
         _set(_TOP_PAD, 64 << 20)

@@ -6,10 +6,11 @@ Exit codes: 0 done, 1 an error that its one line explains, 2 a wrong command.
 
 from __future__ import annotations
 
-from dlf_jax import allocator
+if __name__ == '__main__':
+    # The process is the command's own: before what is imported below starts threads.
+    from dlf_jax import allocator
 
-# Before what is imported below starts threads.
-allocator.one_arena()
+    allocator.take_over()
 
 import contextlib
 import json
@@ -18,7 +19,6 @@ import os
 import platform
 import re
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -30,15 +30,15 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
+from dlf_jax import api, plugins
 from dlf_jax import config as configs
+from dlf_jax.config_files import find_config_file
 from dlf_jax.data import builders, schema_files
 from dlf_jax.data.readers import tables
 from dlf_jax.errors import UsageError, UserError, suggest
-from dlf_jax.lock import locked
-from dlf_jax.serving.predict import Predictor
-from dlf_jax.training import multihost, trainer
+from dlf_jax.training import multihost
 from dlf_jax.training import profile as profiling
-from dlf_jax.training.preemption import EXIT_CODE, Preempted
+from dlf_jax.training.preemption import EXIT_CODE, Preempted, Preemption
 from dlf_jax.workdir import Workdir
 
 _log = logging.getLogger('dlf_jax.main')
@@ -63,26 +63,9 @@ _DATA_DIR = flags.DEFINE_string('data_dir', '~/.cache/dlf_jax', 'Where prepared 
 
 def train() -> dict[str, Any]:
     """Prepares where needed, trains, evaluates; or tells the result of a finished run."""
-    config = _config()
-    workdir = _workdir()
+    config, workdir = _config(), _required(_WORKDIR)
     _keep_compiled()
-    multihost.start(config)
-    with contextlib.ExitStack() as stack, multihost.losses_explained():
-
-        def begin() -> dict[str, Any] | None:
-            workdir.create()
-            stack.enter_context(locked(workdir.lock, wait=False))
-            return workdir.begin(config)
-
-        finished = multihost.run_on_first(begin)
-        if finished is not None:
-            _log.info('%s is finished; this is its result', workdir.path)
-            return finished
-        # The first process prepares what is missing, the others wait for its lock.
-        builder = _prepared(config)
-        multihost.run_on_first(lambda: workdir.take_data(Path(builder.data_dir)))
-        result = trainer.train(config, builder, workdir)
-        multihost.run_on_first(lambda: workdir.finish(result))
+    result = api.train(config, workdir, _DATA_DIR.value, Preemption())
     _tell(result)
     return result
 
@@ -123,23 +106,7 @@ def prepare() -> dict[str, Any]:
     config = _config()
     if config.dataset.infer:
         return _propose_schema(config)
-    start = time.monotonic()
-    builder = _prepared(config)
-    seconds = time.monotonic() - start
-    encoder, rows = builder.encoder(), dict(builder.info.metadata['rows'])
-    schema = encoder.schema
-    shared = {'rows_also_in_train': builder.shared_rows()} if config.dataset.check_overlap else {}
-    return {
-        **shared,
-        'dataset': config.dataset.name,
-        'folder': str(builder.data_dir),
-        'rows': rows,
-        'seconds': round(seconds, 2),
-        'rows_per_second': round(sum(rows.values()) / seconds),
-        'vocabulary': schema.vocabulary,
-        'missing_numbers': {n: round(1 - m.count / rows['train'], 6) for n, m in encoder.moments.items()},
-        'fields': {f.name: f.size if f.size else f.treatment or f.owner for f in schema.fields},
-    }
+    return api.prepare(config, _DATA_DIR.value)
 
 
 def _propose_schema(config: ConfigDict) -> dict[str, Any]:
@@ -152,35 +119,30 @@ def _propose_schema(config: ConfigDict) -> dict[str, Any]:
 
 def profile() -> dict[str, Any]:
     """Tells where the time of a training step goes, and writes a trace into the workdir."""
-    config, workdir = _config(), _workdir()
+    config, workdir = _config(), Workdir(_required(_WORKDIR))
     _keep_compiled()
     workdir.create()
-    return profiling.profile(config, _prepared(config), workdir.path / 'profile', _PROFILE_STEPS)
+    builder = builders.build(config.dataset, os.path.expanduser(_DATA_DIR.value))
+    builder.prepare()
+    return profiling.profile(config, builder, workdir.path / 'profile', _PROFILE_STEPS)
 
 
 def evaluate() -> dict[str, Any]:
     """Scores labelled files with a trained model."""
     spec = _required(_INPUT)
-    predictor = _predictor()
-    return predictor.evaluate(predictor.open(spec, labelled=True))
+    return api.evaluate(_required(_WORKDIR), spec, _predict_options())
 
 
 def predict() -> dict[str, Any]:
     """Writes the probabilities of files of rows."""
     spec, output = _required(_INPUT), _required(_OUTPUT)
-    predictor = _predictor()
-    rows = predictor.predict(predictor.open(spec, labelled=False), output)
-    return {'rows': rows, 'output': output, 'out_of_vocabulary': predictor.out_of_vocabulary()}
+    return api.predict(_required(_WORKDIR), spec, output, _predict_options())
 
 
 def _required(flag: flags.FlagHolder) -> str:
     if not flag.value:
         raise UsageError(f'--mode={_MODE.value} needs --{flag.name}: {flag._flagvalues[flag.name].help}')
     return flag.value
-
-
-def _workdir() -> Workdir:
-    return Workdir(_required(_WORKDIR))
 
 
 def _overrides() -> dict[str, Any]:
@@ -190,7 +152,7 @@ def _overrides() -> dict[str, Any]:
 def _config() -> ConfigDict:
     config = _CONFIG.value
     if _DATASET.value:
-        config.dataset.name = _DATASET.value
+        config.dataset.name = plugins.absolute(_DATASET.value)
     if _VARIANT.value:
         config.variant = _VARIANT.value
     configs.apply_variant(config, _overrides())
@@ -198,24 +160,17 @@ def _config() -> ConfigDict:
     return config
 
 
-def _prepared(config: ConfigDict) -> builders.Builder:
-    builder = builders.build(config.dataset, os.path.expanduser(_DATA_DIR.value))
-    builder.prepare()
-    return builder
-
-
-def _predictor() -> Predictor:
-    workdir = _workdir()
-    config = workdir.config()
+def _predict_options() -> dict[str, Any]:
+    """Keys of `config.predict` that the command line sets; it may set no others."""
+    options = {}
     for key, value in _overrides().items():
         if not key.startswith('predict.'):
             raise UsageError(
                 f'--config.{key}: the config of a trained model is in its workdir; '
                 f'--mode={_MODE.value} takes only --config.predict.* keys'
             )
-        config.predict[key.removeprefix('predict.')] = value
-    configs.validate(config)
-    return Predictor(workdir, config)
+        options[key.removeprefix('predict.')] = value
+    return options
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -230,7 +185,7 @@ def parse(argv: list[str]) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
         if len(rest) > 1:
-            raise UsageError(f'{rest[1]!r}: what is this? flags begin with --')
+            raise UsageError(f'unexpected argument {rest[1]!r}; flags begin with --')
         if not isinstance(_CONFIG.value, ConfigDict):
             raise UsageError(f'{argv[1]}: get_config() must return a ConfigDict')
         if _MODE.value not in MODES:
@@ -258,12 +213,23 @@ def _select_model(argv: list[str]) -> list[str]:
             argument = f'{argument}={next(arguments, "")}'
         if argument.startswith('--config='):
             file, _, named = argument.removeprefix('--config=').partition(':')
-            model = named or model
+            file, model = str(find_config_file(file)), named or model
         elif argument.startswith('--config.model.name='):
             model = argument.removeprefix('--config.model.name=')
         else:
-            rest.append(argument)
+            rest.append(_renamed(argument))
+    model = plugins.absolute(model)
     return [argv[0], f'--config={file}:{model}' if model else f'--config={file}', *rest]
+
+
+def _renamed(argument: str) -> str:
+    """The argument with a config key of an earlier version as the key of today, with a warning."""
+    key, equals, value = argument.removeprefix('--config.').partition('=')
+    new = configs.RENAMED.get(key) if argument.startswith('--config.') else None
+    if new is None:
+        return argument
+    print(f'--config.{key} is called --config.{new} now', file=sys.stderr)
+    return f'--config.{new}{equals}{value}'
 
 
 def _explain(argv: list[str], error: Exception) -> str:

@@ -18,7 +18,7 @@ ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)
 from concurrent.futures import ThreadPoolExecutor
 from dlf_jax import allocator
 if 'keep' in sys.argv:
-    allocator.one_arena()
+    allocator.take_over()
 import numpy as np
 if 'keep' in sys.argv:
     allocator.keep_freed_memory()
@@ -40,14 +40,23 @@ def test_a_thread_takes_what_another_one_freed(arguments, kept):
     assert (int(done.stdout) < 1000) == kept
 
 
-def test_the_command_sets_it_before_threads_start():
+@pytest.mark.parametrize(('name', 'told'), [('__main__', '[False]'), ('dlf_jax.main', '[]')])
+def test_the_command_sets_it_before_threads_start_and_an_import_never(name, told):
     code = (
-        'import sys; from dlf_jax import allocator; loaded = []\n'
-        "allocator.one_arena = lambda: loaded.append('jax' in sys.modules or 'numpy' in sys.modules)\n"
-        'import dlf_jax.main; print(loaded)'
+        'import runpy, sys; from dlf_jax import allocator; loaded = []\n'
+        "allocator.take_over = lambda: loaded.append('jax' in sys.modules or 'numpy' in sys.modules)\n"
+        "sys.argv = ['main', '--nonsense']\n"
+        f"try: runpy.run_module('dlf_jax.main', run_name={name!r})\n"
+        'except SystemExit: pass\n'
+        'print(loaded)'
     )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
-    assert done.stdout == '[False]\n'
+    assert done.stdout.splitlines()[-1] == told
+
+
+def test_a_library_call_leaves_the_allocator_alone(monkeypatch):
+    monkeypatch.setattr(allocator, '_set', lambda *_: pytest.fail('mallopt was called'))
+    allocator.keep_freed_memory()
 
 
 @pytest.mark.parametrize('parallel', ['jit', 'pmap'])
@@ -65,7 +74,7 @@ STEPS = """
 import ctypes, resource, time
 ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)
 from dlf_jax import allocator
-allocator.one_arena()
+allocator.take_over()
 import jax, jax.numpy as jnp
 from dlf_jax.training.sharding import Partitioner
 def step(state, batch):
@@ -102,6 +111,7 @@ def test_an_older_glibc_takes_less(monkeypatch):
         return True
 
     monkeypatch.setattr(allocator, '_set', mallopt)
+    monkeypatch.setattr(allocator, '_taken_over', True)
     allocator.keep_freed_memory()
     assert taken[allocator._MMAP_THRESHOLD] == 32 << 20
     assert allocator._TRIM_THRESHOLD in taken

@@ -1,18 +1,23 @@
-"""The embedding tables: pure functions from ids and numbers to the rows that a model reads.
+"""Embedding tables: pure functions from ids and numbers to the embeddings that a model reads.
 
-A *table* is `{'categorical': float32 [vocabulary, width], 'numeric': float32 [numeric, width]}`:
-the rows of all fields of ids, each owning a range, and one vector per numeric field. Fields with an
-`embedding_size` k of their own have a fused table of their own, `categorical_k: [vocabulary_k, k]`, and
-where k is less than the width a `projection_k: [k, width]` (Ginart et al. 2019, "Mixed dimension
-embeddings").
+A model declares its tables as `{name: width}` and is called on `{name: float32 [B, F, width]}`: the
+categorical fields first, then the numeric ones, then the multi-valued ones, pooled.
 
-Models declare their tables as `{name: width}` and are called on `{name: float32 [B, F, width]}`:
-the categorical fields first, then the numeric ones, then the multi-valued ones, pooled.
+Parameters come in two trees, which differ in how they are sharded and optimized:
 
-A batch reads a table in two steps, and training differentiates between them: the rows that `ids_of`
-names are taken of the fused tables, by whoever knows where those lie, and `assemble` makes the
-model's input of them.
+- `tables`, the rows that ids name: `{'categorical': {name: float32 [vocabulary, width]}}`. All fields share
+  one fused table, in which each owns a range of rows. Fields with an `embedding_size` k of their own
+  share a second one, `categorical_k: {name: float32 [vocabulary_k, min(k, width)]}`.
+- `dense`, small parameters: `numeric: {name: float32 [Fn, width]}`, one vector per numeric field, and where
+  k is less than the width `projection_k: {name: float32 [k, width]}` (Ginart et al. 2019, "Mixed dimension
+  embeddings").
+
+A batch reads them in two steps, and training differentiates between the two: `gather_rows` takes the rows
+that `ids_of` names out of the fused tables, wherever those lie, and `assemble` makes the model's input of
+them.
 """
+
+from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +28,10 @@ import jax.numpy as jnp
 
 from dlf_jax.data.schema import Field, Schema
 
+# Arrays by part (`categorical`, `categorical_16`, `numeric`, ...) and by the name of the model's table.
 Tables = dict[str, dict[str, jax.Array]]
+# From a table [vocabulary, k] and ids int32 [B, columns] to rows [B, columns, k].
+Gather = Callable[[jax.Array, jax.Array], jax.Array]
 
 ROWS, NUMERIC, PROJECTION = 'categorical', 'numeric', 'projection'
 
@@ -32,65 +40,51 @@ def _part(kind: str, embedding_size: int) -> str:
     return f'{kind}_{embedding_size}' if embedding_size else kind
 
 
-def init(key: jax.Array, widths: Mapping[str, int], schema: Schema, std: float, multiple: int = 1) -> Tables:
-    """Draws the tables, every entry from N(0, std^2); projections are Xavier normal.
+def init(
+    key: jax.Array, widths: Mapping[str, int], schema: Schema, std: float, multiple: int = 1
+) -> tuple[Tables, Tables]:
+    """Draws the parameters, every entry from N(0, std^2); projections are Xavier normal.
 
     Args:
-      key: a random key; each part of each table folds its own name into it, so that adding or removing
-        one leaves the others as they were.
-      widths: width of each table, by name.
+      key: random key; each array folds its own name into it, so that adding or removing one leaves the
+        others as they were.
+      widths: width of each of the model's tables, by name.
       schema: with the fields' sizes; decides which parts there are.
       std: standard deviation.
-      multiple: fused tables are filled up with rows of 0, which no id names, to a multiple of this.
+      multiple: fused tables are padded with rows of 0, which no id names, to a multiple of this.
+
+    Returns:
+      `tables` and `dense`.
     """
 
-    def draw(table: str, width: int) -> Iterator[tuple[str, jax.Array]]:
-        shapes = {
-            _part(ROWS, size): (schema.vocabulary_of(size), min(size or width, width))
-            for size in schema.embedding_sizes
+    def draw(part: str, table: str, shape: tuple[int, int]) -> jax.Array:
+        # crc32 because Python's hash of a string differs from one process to the next.
+        part_key = jax.random.fold_in(key, zlib.crc32(f'{table}/{part}'.encode()))
+        if part.startswith(PROJECTION):
+            return nn.initializers.xavier_normal()(part_key, shape, jnp.float32)
+        return std * jax.random.normal(part_key, shape, jnp.float32)
+
+    tables: Tables = {}
+    dense: Tables = {}
+    for size in schema.embedding_sizes:
+        rows = schema.vocabulary_of(size)
+        padding = ((0, -rows % multiple), (0, 0))
+        tables[_part(ROWS, size)] = {
+            table: jnp.pad(draw(_part(ROWS, size), table, (rows, min(size or width, width))), padding)
+            for table, width in widths.items()
         }
-        if schema.numeric:
-            shapes[NUMERIC] = (len(schema.numeric), width)
-        shapes |= {
-            _part(PROJECTION, size): (size, width) for size in schema.embedding_sizes if 0 < size < width
-        }
-        for part, shape in shapes.items():
-            # crc32 because Python's hash of a string differs from one process to the next.
-            part_key = jax.random.fold_in(key, zlib.crc32(f'{table}/{part}'.encode()))
-            if is_projection(part):
-                yield part, nn.initializers.xavier_normal()(part_key, shape, jnp.float32)
-            else:
-                values = std * jax.random.normal(part_key, shape, jnp.float32)
-                missing = -shape[0] % multiple if is_rows(part) else 0
-                yield part, jnp.pad(values, ((0, missing), (0, 0))) if missing else values
-
-    return {table: dict(draw(table, width)) for table, width in widths.items()}
-
-
-def is_rows(part: str) -> bool:
-    """Whether a part of a table is a fused table of rows, which a batch touches few of."""
-    return part.startswith(ROWS)
-
-
-def is_projection(part: str) -> bool:
-    """Whether a part of a table is a projection, which no embedding penalty is on."""
-    return part.startswith(PROJECTION)
-
-
-def split(tables: Tables) -> tuple[Tables, Tables]:
-    """The fused tables of rows, and the other parts; `join` puts them together again."""
-    rows = {t: {p: v for p, v in parts.items() if is_rows(p)} for t, parts in tables.items()}
-    others = {t: {p: v for p, v in parts.items() if not is_rows(p)} for t, parts in tables.items()}
-    return rows, others
-
-
-def join(rows: Tables, others: Tables) -> Tables:
-    """The inverse of `split`."""
-    return {table: {**rows[table], **others[table]} for table in rows}
+        projected = {table: width for table, width in widths.items() if 0 < size < width}
+        if projected:
+            part = _part(PROJECTION, size)
+            dense[part] = {table: draw(part, table, (size, width)) for table, width in projected.items()}
+    if schema.numeric:
+        count = len(schema.numeric)
+        dense[NUMERIC] = {table: draw(NUMERIC, table, (count, width)) for table, width in widths.items()}
+    return tables, dense
 
 
 def ids_of(batch: Mapping[str, jax.Array], schema: Schema) -> dict[str, jax.Array]:
-    """The ids of a batch into each part of rows, int32 [B, columns]: the categorical fields, then the
+    """Ids of a batch into each fused table, int32 [B, columns]: the categorical fields, then the
     multi-valued ones with `PADDING` after their last value."""
     return {_part(ROWS, size): _ids_of_size(batch, schema, size) for size in schema.embedding_sizes}
 
@@ -112,8 +106,8 @@ def _bags(batch: Mapping[str, jax.Array], schema: Schema) -> Iterator[tuple[Fiel
         at += field.length
 
 
-def take(values: jax.Array, ids: jax.Array) -> jax.Array:
-    """Rows of one part, [vocabulary, k] and [B, columns] to [B, columns, k].
+def gather(values: jax.Array, ids: jax.Array) -> jax.Array:
+    """Rows of a table by id: [vocabulary, k] and int32 [B, columns] to [B, columns, k].
 
     An id past the table's end gives a row of NaN rather than another id's; one of `PADDING` gives row
     0, which `assemble` leaves out.
@@ -121,51 +115,67 @@ def take(values: jax.Array, ids: jax.Array) -> jax.Array:
     return jnp.take(values, jnp.maximum(ids, 0), axis=0, mode='fill')
 
 
-def gather(
-    rows: Tables, ids: Mapping[str, jax.Array], take: Callable[[jax.Array, jax.Array], jax.Array] = take
-) -> Tables:
-    """Replaces each part of rows `[vocabulary, k]` by the batch's rows, `[B, columns, k]`.
+def gather_rows(tables: Tables, ids: Mapping[str, jax.Array], gather: Gather = gather) -> Tables:
+    """Rows of every fused table for a batch: [vocabulary, k] becomes [B, columns, k].
 
     Args:
-      rows: the first of what `split` returns.
-      ids: of the batch, as `ids_of` returns them.
-      take: as `take`, for tables that do not lie whole on a device.
+      tables: the fused tables.
+      ids: of the batch, from `ids_of`.
+      gather: another function in place of `gather`, for tables that are sharded.
     """
     return {
-        table: {part: take(values, ids[part]) for part, values in parts.items()}
-        for table, parts in rows.items()
+        part: {table: gather(values, ids[part]) for table, values in by_table.items()}
+        for part, by_table in tables.items()
     }
 
 
-def assemble(gathered: Tables, batch: Mapping[str, jax.Array], schema: Schema) -> dict[str, jax.Array]:
-    """Makes `{table: float32 [B, F, width]}` of gathered rows: categorical fields, then numeric ones,
-    then multi-valued ones.
+def assemble(
+    rows: Tables, dense: Tables, batch: Mapping[str, jax.Array], schema: Schema
+) -> dict[str, jax.Array]:
+    """Embeddings, `{table: float32 [B, F, width]}`: categorical fields, then numeric ones, then
+    multi-valued ones.
 
     A numeric field `f` with value `x` is embedded as `v_f * x` (DLF section 4.1); a multi-valued field
     as the sum, mean or maximum over its values.
+
+    Args:
+      rows: from `gather_rows`.
+      dense: vectors of the numeric fields and projections.
+      batch: numbers, and ids of the multi-valued fields.
+      schema: with the fields' sizes.
     """
-    return {table: _assemble(parts, batch, schema) for table, parts in gathered.items()}
+    tables = dict.fromkeys(name for part in (*rows.values(), *dense.values()) for name in part)
+    return {table: _assemble(table, rows, dense, batch, schema) for table in tables}
 
 
-def _assemble(parts: dict[str, jax.Array], batch: Mapping[str, jax.Array], schema: Schema) -> jax.Array:
-    rows = {}
-    for size in schema.embedding_sizes:
-        rows[size] = parts[_part(ROWS, size)]
-        if (projection := parts.get(_part(PROJECTION, size))) is not None:
-            rows[size] = rows[size] @ projection
+def _assemble(
+    table: str, rows: Tables, dense: Tables, batch: Mapping[str, jax.Array], schema: Schema
+) -> jax.Array:
+    by_size = _projected(table, rows, dense, schema)
     # Fields of one size lie side by side; runs of them stay whole.
-    taken = dict.fromkeys(rows, 0)
+    taken = dict.fromkeys(by_size, 0)
     fields = []
     for size, count in _runs(schema):
-        fields.append(rows[size][:, taken[size] : taken[size] + count])
+        fields.append(by_size[size][:, taken[size] : taken[size] + count])
         taken[size] += count
     if schema.numeric:
-        fields.append(parts[NUMERIC] * batch['numeric'][..., None])
+        fields.append(dense[NUMERIC][table] * batch['numeric'][..., None])
     for field, ids in _bags(batch, schema):
         start = taken[field.embedding_size]
-        fields.append(_pool(rows[field.embedding_size][:, start : start + field.length], ids, field.pooling))
+        values = by_size[field.embedding_size][:, start : start + field.length]
+        fields.append(_pool(values, ids, field.pooling))
         taken[field.embedding_size] += field.length
     return jnp.concatenate(fields, 1)
+
+
+def _projected(table: str, rows: Tables, dense: Tables, schema: Schema) -> dict[int, jax.Array]:
+    """Rows of a table by embedding size, each projected up to the table's width."""
+    by_size = {}
+    for size in schema.embedding_sizes:
+        by_size[size] = rows[_part(ROWS, size)][table]
+        if (projection := dense.get(_part(PROJECTION, size), {}).get(table)) is not None:
+            by_size[size] = by_size[size] @ projection
+    return by_size
 
 
 def _runs(schema: Schema) -> Iterator[tuple[int, int]]:
@@ -193,17 +203,18 @@ def _pool(rows: jax.Array, ids: jax.Array, pooling: str) -> jax.Array:
 
 def lookup(
     tables: Tables,
+    dense: Tables,
     batch: Mapping[str, jax.Array],
     schema: Schema,
-    take: Callable[[jax.Array, jax.Array], jax.Array] = take,
+    gather: Gather = gather,
 ) -> dict[str, jax.Array]:
-    """From a batch to a model's rows, [B, F, width] each.
+    """Embeddings of a batch, `{table: float32 [B, F, width]}`.
 
     Args:
-      tables: whole.
-      batch: its ids and numbers.
+      tables: the fused tables.
+      dense: vectors of the numeric fields and projections.
+      batch: ids and numbers.
       schema: with the fields' sizes.
-      take: see `gather`.
+      gather: see `gather_rows`.
     """
-    rows, others = split(tables)
-    return assemble(join(gather(rows, ids_of(batch, schema), take), others), batch, schema)
+    return assemble(gather_rows(tables, ids_of(batch, schema), gather), dense, batch, schema)

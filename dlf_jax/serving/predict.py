@@ -1,4 +1,4 @@
-"""Evaluate and predict on files, from a workdir alone; memory does not grow with the file."""
+"""Evaluation and prediction on files, from a workdir alone; memory does not grow with the file."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ml_collections import ConfigDict
 
-from dlf_jax.data.builders import BUILDERS
+from dlf_jax.data import builders
 from dlf_jax.data.loading import batches as batching
-from dlf_jax.data.loading import records
+from dlf_jax.data.loading.batches import even_batch
+from dlf_jax.data.loading.records import Rows, reblock
+from dlf_jax.data.preprocess.encoder import Encoder
 from dlf_jax.data.progress import Progress
 from dlf_jax.data.readers import columns, tables
 from dlf_jax.errors import UsageError, UserError, writing
 from dlf_jax.training import evaluation, metrics, run_progress
-from dlf_jax.training import train_state as states
 from dlf_jax.training.checkpoint import Checkpoints
-from dlf_jax.training.model_setup import Learner
+from dlf_jax.training.model_setup import ModelSetup
 from dlf_jax.training.seeds import seeds_of
+from dlf_jax.training.train_state import TrainState
 from dlf_jax.workdir import Workdir
 
 PROBABILITY = 'probability'
@@ -35,9 +37,10 @@ _log = logging.getLogger(__name__)
 
 
 class Predictor:
-    """A trained model that scores files of the form that it was trained on.
+    """Trained model that scores files of the form that it was trained on.
 
-    Reads only the workdir: config, encoder and the best checkpoint.
+    Reads only the workdir: config, encoder and the best checkpoint. Holds nothing that a call changes, so it
+    may be used any number of times.
     """
 
     def __init__(self, workdir: Workdir, config: ConfigDict):
@@ -49,30 +52,31 @@ class Predictor:
         """
         self.config = config
         self.encoder = workdir.encoder()
-        self.batch_size = config.predict.batch_size or config.training.batch_size
-        learner = Learner(config, self.encoder.schema, 1, self.batch_size, training=False)
-        self._partitioner = learner.partitioner
-        self._predict = learner.predict_step(1)
-        self._state = self._restore(workdir, learner)
-        self._unknown: dict[str, np.ndarray] = {}
-        self.rows = 0
+        devices = jax.devices()
+        # A batch that the devices cannot share evenly is filled up with rows that do not count.
+        self.batch_size = even_batch(config.predict.batch_size or config.training.batch_size, len(devices))
+        setup = ModelSetup(config, self.encoder.schema, self.batch_size, devices)
+        self._partitioner = setup.partitioner
+        self._predict = setup.predict_step(1)
+        self._state = self._restore(workdir, setup)
 
-    def _restore(self, workdir: Workdir, learner: Learner) -> states.TrainState:
+    def _restore(self, workdir: Workdir, setup: ModelSetup) -> TrainState:
         if not workdir.checkpoints.is_dir():
             raise UserError(f'{workdir.path}: no checkpoint here; train first')
-        checkpoints = Checkpoints(workdir.checkpoints, seeds_of(self.config), read_only=True)
+        checkpoints = Checkpoints(
+            workdir.checkpoints, seeds_of(self.config), setup.abstract_state, read_only=True
+        )
         try:
             if checkpoints.latest is None:
                 raise UserError(f'{workdir.checkpoints}: no whole checkpoint; train first')
             runs = checkpoints.runs()
             seed = self._seed(runs)
-            best = checkpoints.best({seed: runs[seed]}, learner.create_weights, learner.partitioner)
-            return best[seed]
+            return checkpoints.best({seed: runs[seed]})[seed]
         finally:
             checkpoints.close()
 
     def _seed(self, runs: run_progress.Runs) -> int:
-        """The run to use: `config.predict.seed`, or the best."""
+        """Seed of the run to use: `config.predict.seed`, or the best."""
         wanted = self.config.predict.seed
         if wanted not in (-1, *runs):
             known = ', '.join(map(str, runs))
@@ -90,32 +94,30 @@ class Predictor:
           labelled: whether the label column must be there.
         """
         paths = tables.expand(spec, '--input')
-        table = BUILDERS[self.config.dataset.name].open_files(self.config.dataset, paths)
+        table = builders.dataset_class(self.config.dataset.name).open_files(self.config.dataset, paths)
         schema = self.encoder.schema
         if labelled:
-            tables.check_columns(table, [schema.label], 'the label')
-            if schema.weight:
-                tables.check_columns(table, [schema.weight], 'the weight')
-            if schema.group:
-                tables.check_columns(table, [schema.group], 'the group')
+            others = {'the label': schema.label, 'the weight': schema.weight, 'the group': schema.group}
+            for why, name in others.items():
+                tables.check_columns(table, [name] if name else [], why)
         names = [field.name for field in schema.fields]
         tables.check_columns(table, names, 'a feature that the model was trained with')
         return table
 
     def evaluate(self, table: tables.Table) -> dict[str, Any]:
-        """`auc`, `logloss`, `rows` of a labelled table, `gauc` where the schema has a group, and
-        `out_of_vocabulary`: by field, the share of values that the training part did not have."""
-        found = evaluation.summary(
-            evaluation.score(
-                self._predict,
-                self._partitioner,
-                self._state,
-                (batch for batch, _ in self._batches(table, labelled=True)),
-            )
-        )
-        return {**found, 'out_of_vocabulary': self.out_of_vocabulary()}
+        """Scores a labelled table.
 
-    def predict(self, table: tables.Table, output: str) -> int:
+        Returns:
+          Metrics, `rows`, and `out_of_vocabulary`: by field, the share of values that the training part did
+          not have.
+        """
+        batches = _EncodedBatches(table, self.encoder, self.batch_size, labelled=True)
+        scores = evaluation.score(
+            self._predict, self._partitioner, self._state, (batch for batch, _ in batches)
+        )
+        return {**evaluation.summary(scores), 'out_of_vocabulary': batches.out_of_vocabulary()}
+
+    def predict(self, table: tables.Table, output: str) -> dict[str, Any]:
         """Writes the probability of every row, in file order.
 
         Args:
@@ -123,59 +125,93 @@ class Predictor:
           output: `.parquet` or `.csv`; written under a temporary name and renamed at the end.
 
         Returns:
-          The number of rows.
+          `rows`, `output`, and `out_of_vocabulary`: by field, the share of values that the training part did
+          not have.
         """
         keep = tuple(self.config.predict.keep)
         tables.check_columns(table, keep, 'config.predict.keep')
+        batches = _EncodedBatches(table, self.encoder, self.batch_size, labelled=False, keep=keep)
         with Progress('predicting', 'rows') as progress, _Writer(output) as writer:
             # One batch is computed while the one before is written.
             waiting: list[tuple[pl.DataFrame, jax.Array]] = []
-            for batch, kept in self._batches(table, labelled=False, keep=keep):
+            for batch, kept in batches:
                 waiting.append((kept, self._predict(self._state, self._partitioner.put(batch))))
                 if len(waiting) > 1:
                     self._write(writer, *waiting.pop(0))
                 progress.advance(kept.height)
             for item in waiting:
                 self._write(writer, *item)
-        return self.rows
+        return {'rows': batches.rows, 'output': output, 'out_of_vocabulary': batches.out_of_vocabulary()}
 
     @staticmethod
     def _write(writer: _Writer, kept: pl.DataFrame, logits: jax.Array) -> None:
         probability = metrics.sigmoid(np.asarray(logits))[: kept.height]
         writer.write(kept.drop('').with_columns(pl.Series(PROBABILITY, probability)))
 
-    def _batches(
-        self, table: tables.Table, labelled: bool, keep: tuple[str, ...] = ()
-    ) -> Iterator[tuple[batching.Batch, pl.DataFrame]]:
-        """Yields padded batches, each with the kept columns of its rows (and a row number '')."""
-        schema = self.encoder.schema
-        text, numbers = schema.text_columns(), schema.number_columns()
-        if labelled:
-            text += [name for name in [schema.group] if name and name not in text]
-            numbers += [name for name in (schema.label, schema.weight) if name and name not in numbers]
-        numbers = [name for name in numbers if name not in text]
-        text += [name for name in keep if name not in text and name not in numbers]
+
+class _EncodedBatches:
+    """Padded batches of a table, each with the kept columns of its rows, and what was found on the way.
+
+    Attributes:
+      rows: number of rows read so far.
+    """
+
+    def __init__(
+        self,
+        table: tables.Table,
+        encoder: Encoder,
+        batch_size: int,
+        labelled: bool,
+        keep: tuple[str, ...] = (),
+    ):
+        """Reads nothing yet.
+
+        Args:
+          table: opened and checked.
+          encoder: of the training data.
+          batch_size: number of rows of a batch.
+          labelled: whether label, weight and group are read.
+          keep: columns that are handed on as they are.
+        """
+        self._table, self._encoder, self._batch_size = table, encoder, batch_size
+        self._labelled, self._keep = labelled, keep
+        self._unknown: dict[str, np.ndarray] = {}
+        self.rows = 0
+
+    def __iter__(self) -> Iterator[tuple[batching.Batch, pl.DataFrame]]:
+        """Yields batches with the kept columns of their rows (and a row number '')."""
         kept: list[pl.DataFrame] = []
-
-        def encoded() -> Iterator[records.Rows]:
-            for chunk in table.chunks(text, numbers):
-                rows, unknown = self.encoder.transform(chunk)
-                for name, counts in unknown.items():
-                    self._unknown[name] = self._unknown.get(name, 0) + counts
-                self.rows += chunk.frame.height
-                kept.append(chunk.frame.select(*keep, pl.int_range(pl.len()).alias('')))
-                extras = {'label': np.zeros(chunk.frame.height, np.float32)}
-                yield {**rows, **(columns.extras(chunk, schema) if labelled else extras)}
-
-        for rows in records.reblock(encoded(), self.batch_size):
+        for rows in reblock(self._encoded(kept), self._batch_size):
             count = len(rows['label'])
             taken = pl.concat(kept) if len(kept) > 1 else kept[0]
             kept[:] = [taken[count:]]
-            yield batching.pad(batching.weighted(rows), self.batch_size), taken[:count]
+            yield batching.pad(batching.weighted(rows), self._batch_size), taken[:count]
+
+    def _encoded(self, kept: list[pl.DataFrame]) -> Iterator[Rows]:
+        schema = self._encoder.schema
+        for chunk in self._table.chunks(*self._columns()):
+            rows, unknown = self._encoder.transform(chunk)
+            for name, counts in unknown.items():
+                self._unknown[name] = self._unknown.get(name, 0) + counts
+            self.rows += chunk.frame.height
+            kept.append(chunk.frame.select(*self._keep, pl.int_range(pl.len()).alias('')))
+            unlabelled = {'label': np.zeros(chunk.frame.height, np.float32)}
+            yield {**rows, **(columns.extras(chunk, schema) if self._labelled else unlabelled)}
+
+    def _columns(self) -> tuple[list[str], list[str]]:
+        """Columns to read as text, and as numbers."""
+        schema = self._encoder.schema
+        text, numbers = schema.text_columns(), schema.number_columns()
+        if self._labelled:
+            text += [name for name in [schema.group] if name and name not in text]
+            numbers += [name for name in (schema.label, schema.weight) if name and name not in numbers]
+        numbers = [name for name in numbers if name not in text]
+        text += [name for name in self._keep if name not in text and name not in numbers]
+        return text, numbers
 
     def out_of_vocabulary(self) -> dict[str, float]:
-        """By field, the share of the values read so far that the training part did not have (or had
-        too seldom); said in the log as well."""
+        """Share of the values read so far that the training part did not have (or had too seldom), by field;
+        logged as well."""
         shares = {name: float(outside / max(read, 1)) for name, (outside, read) in self._unknown.items()}
         for name, share in shares.items():
             if share:

@@ -1,4 +1,4 @@
-"""Orbax checkpoints: the latest, and the best of each run by the monitored value."""
+"""Checkpoints in Orbax: the latest ones, and the best of each run by the monitored value."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from dlf_jax.errors import UserError, write_atomically, writing
-from dlf_jax.training import multihost, run_progress
+from dlf_jax.training import legacy_layout, multihost, run_progress, train_state
+from dlf_jax.training.optimizers import Optimizer
 from dlf_jax.training.run_progress import RunProgress, Runs
-from dlf_jax.training.seeds import one_run, stacked_seeds, vmap_runs
-from dlf_jax.training.sharding import Partitioner, is_table_rows
+from dlf_jax.training.seeds import one_run
 from dlf_jax.training.train_state import TrainState
 
 _log = logging.getLogger(__name__)
 
-# From the seed, or [S] seeds, to a state: what a checkpoint is read as.
-Create = Callable[[jax.Array], TrainState]
+# From the number of runs in a stack to the shapes and shardings of their state.
+AbstractState = Callable[[int], TrainState]
 # What came of the evaluation at the latest checkpoint, which is saved before it is evaluated.
 _EVALUATED = 'evaluated.json'
 
@@ -60,15 +60,25 @@ class Checkpoints:
     background, under a temporary name until it is whole; only then are others removed.
     """
 
-    def __init__(self, folder: Path, seeds: Sequence[int], read_only: bool = False):
+    def __init__(
+        self,
+        folder: Path,
+        seeds: Sequence[int],
+        abstract: AbstractState,
+        optimizer: Optimizer | None = None,
+        read_only: bool = False,
+    ):
         """Opens the folder, or makes it.
 
         Args:
           folder: of the checkpoints.
           seeds: of the runs, in their order.
+          abstract: shapes and shardings of the state of a number of runs.
+          optimizer: whose state is part of those; None: they are weights alone.
           read_only: nothing is written or removed.
         """
         self._folder, self._seeds = folder, seeds
+        self._abstract, self._optimizer = abstract, optimizer
         self._best_steps = _Steps()
         if not read_only:
             multihost.run_on_first(self._make_folder)
@@ -153,34 +163,38 @@ class Checkpoints:
         except FileNotFoundError:
             return {}
 
-    def restore(
-        self, create: Create, partitioner: Partitioner, step: int | None = None
-    ) -> tuple[TrainState, Runs]:
-        """Reads a checkpoint onto devices, as many as there are now.
+    def restore(self, step: int | None = None, weights: bool = False) -> tuple[TrainState, Runs]:
+        """Reads a checkpoint onto the present devices, however many there are.
 
         Args:
-          create: makes a single run's state, or its weights, which are then all that is read; only
-            its shapes are used.
-          partitioner: says where they are to lie.
-          step: which; None: the latest.
+          step: number of the checkpoint; None: the latest.
+          weights: whether to read the weights alone, which is all that predictions need.
 
         Returns:
           The stack of the runs that are `in_stack`, and the progress of all.
 
         Raises:
           Unreadable: it cannot be read, or holds another model's state.
+          UserError: it was written before version 0.2, and more than the weights is wanted.
         """
         step = self.latest if step is None else step
         runs = self.runs(step)
-        stack = list(run_progress.in_stack(runs))
-        shapes = jax.eval_shape(vmap_runs(create, len(stack)), stacked_seeds(stack))
-        target = jax.tree.map(
-            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-            shapes,
-            partitioner.shardings(shapes),
-        )
+        target = self._abstract(len(run_progress.in_stack(runs)))
+        target = target.weights() if weights else target
+        with self._readable(step):
+            saved = self._manager.item_metadata(step).state.tree
+        before = legacy_layout.is_legacy(saved)
+        if before and target.opt_state:
+            raise UserError(
+                f'{self._folder / str(step)}: was written before version 0.2, which keeps the optimizer '
+                'state in another form: finish the run with the version that began it (versions.json '
+                'names it), or take another --workdir; --mode=evaluate and predict read it'
+            )
+        rows = _saved(train_state.row_leaves(target, self._optimizer))
         wanted = _saved(target)
-        # Not strict: tables that are cut over devices are filled up to a multiple of their number.
+        if before:
+            wanted, rows = map(legacy_layout.to_legacy, (wanted, rows))
+        # Not strict: tables that are cut over devices are padded to a multiple of their number.
         leaves = jax.tree.map(
             lambda x: ocp.ArrayRestoreArgs(
                 sharding=x.sharding, global_shape=x.shape, dtype=x.dtype, strict=False
@@ -188,34 +202,14 @@ class Checkpoints:
             wanted,
         )
         with self._readable(step):
-            self._compare(step, wanted)
-            found = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.PyTreeRestore(wanted, restore_args=leaves, partial_restore=True)
-                ),
-            )
-        scratch = {name: np.zeros(x.shape, x.dtype) for name, x in shapes.scratch.items()}
-        scratch = {n: jax.device_put(x, target.scratch[n].sharding) for n, x in scratch.items()}
-        return TrainState(**{'opt_state': {}, **found.state}, scratch=scratch), runs
-
-    def _compare(self, step: int, target: dict[str, Any]) -> None:
-        """Raises ValueError where the saved arrays differ from the wanted ones in more than the rows that
-        fill a table up, or the optimizer's state, where it is not wanted."""
-        there = self._manager.item_metadata(step).state.tree
-        saved = {_name(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(there)}
-        for path, leaf in jax.tree_util.tree_leaves_with_path(target):
-            found, name = saved.pop(_name(path), None), _name(path)
-            wanted = leaf.shape
-            if found is not None and is_table_rows(path) and len(found) == len(wanted):
-                filled = range(len(wanted) - 2, len(wanted) - 1)
-                found = tuple(wanted[i] if i in filled else size for i, size in enumerate(found))
-            if found != wanted:
-                raise ValueError(f'{name}: expected shape {wanted}, found {found}')
-        left_out = () if 'opt_state' in target else ('opt_state',)
-        foreign = [name for name in saved if name.partition('.')[0] not in left_out]
-        if foreign:
-            raise ValueError(f'{foreign[0]}: not part of this model')
+            _compare(saved, wanted, rows)
+            restore = ocp.args.PyTreeRestore(wanted, restore_args=leaves, partial_restore=True)
+            found = self._manager.restore(step, args=ocp.args.Composite(state=restore)).state
+        found = legacy_layout.from_legacy(found) if before else found
+        scratch = {
+            part: jax.device_put(np.zeros(x.shape, x.dtype), x.sharding) for part, x in target.scratch.items()
+        }
+        return TrainState(**{'opt_state': {}, **found}, scratch=scratch), runs
 
     def set_aside(self, step: int, reason: str) -> None:
         """Moves a damaged checkpoint out of the way, so that the one before is the latest."""
@@ -231,13 +225,11 @@ class Checkpoints:
         multihost.run_on_first(move)
         self._manager.reload()
 
-    def best(self, runs: Runs, create: Create, partitioner: Partitioner) -> dict[int, TrainState]:
-        """The state of each run at its best step, or the latest before its first evaluation.
+    def best(self, runs: Runs) -> dict[int, TrainState]:
+        """Weights of each run at its best step, or at its latest before its first evaluation.
 
         Args:
           runs: of the latest checkpoint, all or some.
-          create: as in `restore`.
-          partitioner: says where they are to lie.
 
         Returns:
           States of single runs, by seed.
@@ -245,7 +237,7 @@ class Checkpoints:
         steps = {seed: run.plateau.best_step or run.steps for seed, run in runs.items()}
         found = {}
         for step in sorted(set(steps.values())):
-            stack, there = self.restore(create, partitioner, step)
+            stack, there = self.restore(step, weights=True)
             places = {seed: place for place, seed in enumerate(run_progress.in_stack(there))}
             found |= {seed: one_run(stack, places[seed], len(places)) for seed in runs if steps[seed] == step}
         return {seed: found[seed] for seed in runs}
@@ -269,8 +261,33 @@ class Checkpoints:
         self._manager.close()
 
 
+def _compare(saved: Any, wanted: dict[str, Any], rows: dict[str, Any]) -> None:
+    """Raises ValueError where the saved arrays differ from the wanted ones in more than the rows that pad a
+    table, or the optimizer's state, where it is not wanted.
+
+    Args:
+      saved: description of the saved arrays.
+      wanted: shapes.
+      rows: booleans: whether a leaf has an entry for each embedding row.
+    """
+    there = {_name(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(saved)}
+    leaves = jax.tree_util.tree_leaves_with_path(wanted)
+    for (path, leaf), is_row in zip(leaves, jax.tree.leaves(rows), strict=True):
+        name, shape = _name(path), leaf.shape
+        found = there.pop(name, None)
+        if found is not None and is_row and len(found) == len(shape):
+            # Rows are the last axis but one.
+            found = (*found[:-2], shape[-2], found[-1])
+        if found != shape:
+            raise ValueError(f'{name}: expected shape {shape}, found {found}')
+    left_out = () if 'opt_state' in wanted else ('opt_state',)
+    foreign = [name for name in there if name.partition('.')[0] not in left_out]
+    if foreign:
+        raise ValueError(f'{foreign[0]}: not part of this model')
+
+
 def _saved(state: TrainState) -> dict[str, Any]:
-    """What a checkpoint holds of a state, or of its weights."""
+    """The part of a state, or of weights, that a checkpoint holds."""
     fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
     left_out = {'scratch', *(() if jax.tree.leaves(state.opt_state) else ('opt_state',))}
     return {name: value for name, value in fields.items() if name not in left_out}

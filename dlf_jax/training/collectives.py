@@ -1,8 +1,8 @@
-"""What the body of a step asks of the other devices, under `jit` and under `pmap`.
+"""Communication between the devices that run the body of a training step, under `jit` and under `pmap`.
 
-One body serves both. Under `jit` its arrays are the global ones and the compiler adds the
-communication; under `pmap` they are a device's share and the body must add it itself. Never
-differentiate through these functions: gradients are taken of a device's own terms and summed after.
+One body serves both. Under `jit` its arrays are the global ones and the compiler adds the communication;
+under `pmap` they are a device's share and the body asks for it. Never differentiate through these
+functions: gradients are taken of a device's own terms and summed afterwards.
 """
 
 from __future__ import annotations
@@ -14,52 +14,55 @@ import jax
 from jax import lax
 from jax.sharding import Sharding
 
+from dlf_jax.models.mode import Collectives
+
 
 @dataclasses.dataclass(frozen=True)
-class Global:
-    """Under `jit`: arrays are whole already.
+class Global(Collectives):
+    """Collectives of a step under `jit`: arrays are whole already.
 
     Attributes:
-      replicated: the sharding of what every device is to hold; None on one device.
+      replicated: sharding of what every device is to hold; None on one device.
     """
 
     replicated: Sharding | None = None
-    # The mapped axis, which BatchNorm and dropout need to know.
-    axis_name: None = None
 
     @property
     def copies(self) -> int:
-        """How many devices run the body side by side, each adding terms of the whole batch once more."""
+        """Number of devices that run the body side by side, each adding the whole batch's terms once more."""
         return 1
 
-    def total(self, tree: Any) -> Any:
-        """Sums over the devices' shares."""
-        return tree
-
-    def everywhere(self, rows: jax.Array) -> jax.Array:
-        """The rows of the whole batch, on every device: [b, ...] to [B, ...]."""
+    def whole_batch(self, rows: jax.Array) -> jax.Array:
+        """Rows of the whole batch, on every device: [b, ...] to [B, ...]."""
         return rows if self.replicated is None else lax.with_sharding_constraint(rows, self.replicated)
 
 
 @dataclasses.dataclass(frozen=True)
-class Mapped:
-    """Under `pmap`: arrays are this device's share.
+class Mapped(Collectives):
+    """Collectives of a step under `pmap`: arrays are this device's share.
 
     Attributes:
-      axis_name: of the mapped axis.
+      axis_name: name of the mapped axis.
     """
 
     axis_name: str
 
     @property
     def copies(self) -> int:
+        """Number of devices; see `Global.copies`."""
         return lax.axis_size(self.axis_name)
 
     def total(self, tree: Any) -> Any:
+        """Sum over the devices' shares."""
         return lax.psum(tree, self.axis_name)
 
-    def everywhere(self, rows: jax.Array) -> jax.Array:
+    def index(self) -> jax.Array:
+        """Position of this device's share in the batch."""
+        return lax.axis_index(self.axis_name)
+
+    def whole_batch(self, rows: jax.Array) -> jax.Array:
+        """Rows of the whole batch; see `Global.whole_batch`."""
         return lax.all_gather(rows, self.axis_name, tiled=True)
 
 
-Collectives = Global | Mapped
+StepCollectives = Global | Mapped

@@ -1,11 +1,10 @@
-"""A config's model, optimizer and devices: what makes its states and its steps."""
+"""A config's model on its devices: what makes its states and compiles its steps."""
 
 from __future__ import annotations
 
 import functools
 import logging
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,21 +14,160 @@ from ml_collections import ConfigDict
 from dlf_jax.config import build_model
 from dlf_jax.data.schema import Schema
 from dlf_jax.errors import UsageError, UserError
-from dlf_jax.training import optimizers
-from dlf_jax.training import train_state as states
-from dlf_jax.training import train_step as steps
-from dlf_jax.training.seeds import vmap_runs
-from dlf_jax.training.sharding import Partitioner, is_table_rows
+from dlf_jax.training import optimizers, train_state
+from dlf_jax.training.device_memory import device_memory
+from dlf_jax.training.seeds import stacked_seeds, vmap_runs
+from dlf_jax.training.sharding import Partitioner
+from dlf_jax.training.train_state import TrainState
+from dlf_jax.training.train_step import Forward, make_predict_step, make_train_step
 
 _log = logging.getLogger(__name__)
 
-# `auto` cuts tables over the devices where they, with moments and gradients, would fill more than this
-# share of one.
+# `auto` cuts tables over the devices where they, with moments and gradients, would fill more than this share
+# of one.
 _SHARE = 0.25
 
 
-class Learner:
-    """Makes states and compiled steps; holds nothing that training changes."""
+class ModelSetup:
+    """A model for predictions: makes its weights and the compiled forward pass. Holds nothing that training
+    changes."""
+
+    # The optimizer whose state is part of the states made here; none for predictions.
+    optimizer: optimizers.Optimizer | None = None
+    _what = 'weights take'
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        schema: Schema,
+        batch_size: int,
+        devices: list[jax.Device] | None = None,
+    ):
+        """Builds the model and shards its state.
+
+        Args:
+          config: validated.
+          schema: of the data, sizes filled in.
+          batch_size: number of rows of a global batch.
+          devices: of all hosts; None: all there are.
+
+        Raises:
+          UserError: the devices cannot share a batch, or cannot hold the state.
+        """
+        self.config, self.schema = config, schema
+        self.forward = Forward(build_model(config), schema, config.precision)
+        devices = jax.devices() if devices is None else devices
+        shard_rows = self._choose_sharding(devices)
+        self.partitioner = Partitioner(batch_size, devices, config.parallel, shard_rows)
+        # Compiled for a number of runs in the stack.
+        self.predict_step = functools.cache(self._predict_step)
+
+    def create(self, seed: jax.Array) -> TrainState:
+        """Initial state of a run; pure."""
+        return self._create(seed, self.partitioner.multiple)
+
+    def _create(self, seed: jax.Array, multiple: int) -> TrainState:
+        std = self.config.embedding.std
+        return train_state.create(seed, self.forward.model, self.schema, std, multiple)
+
+    def initial_state(self, seeds: Sequence[int]) -> TrainState:
+        """Initial states of the runs of some seeds, as a stack, on the devices; waits for them."""
+        return self.make(vmap_runs(self.create, len(seeds)), len(seeds), stacked_seeds(seeds))
+
+    def abstract_state(self, count: int) -> TrainState:
+        """Shapes and shardings of the states of a stack of `count` runs."""
+        with jax.transfer_guard('allow'):  # shapes alone; nothing is computed
+            shapes = jax.eval_shape(vmap_runs(self.create, count), stacked_seeds(range(count)))
+        return jax.tree.map(
+            lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            shapes,
+            self.shardings(shapes, count),
+        )
+
+    def shardings(self, state: TrainState, count: int) -> TrainState:
+        """Sharding of every leaf of a state.
+
+        Args:
+          state: arrays or shapes; of this setup, or the weights of one.
+          count: number of runs in the stack.
+        """
+        with jax.transfer_guard('allow'):  # optax makes a small state to look at
+            row_leaves = train_state.row_leaves(state, self.optimizer)
+        return self.partitioner.shardings(row_leaves, count > 1)
+
+    def make(self, function: Callable[..., TrainState], count: int, *args: Any) -> TrainState:
+        """Runs a function that makes the state of `count` runs, where the state will live; waits for it."""
+        shardings = self.shardings(jax.eval_shape(function, *args), count)
+        return jax.block_until_ready(jax.jit(function, out_shardings=shardings)(*args))
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Numbers of parameters, see `train_state.parameter_counts`; rows that only pad a table do not
+        count."""
+        shapes = jax.eval_shape(functools.partial(self._create, multiple=1), np.int32(0))
+        return train_state.parameter_counts(shapes.params)
+
+    def _predict_step(self, count: int) -> Callable:
+        """Compiles `(weights, batch) -> logits` for a stack of so many runs."""
+        step = make_predict_step(self.forward, self.partitioner.table_sharding(training=False))
+        shapes = self.abstract_state(count).weights()
+        shardings = jax.tree.map(lambda x: x.sharding, shapes)
+        step = vmap_runs(self._with_precision(step), count, (0, None))
+        return self.partitioner.predict(step, shardings, count > 1)
+
+    def _with_precision(self, step: Callable) -> Callable:
+        """The step with `config.matmul_precision` for its products; 'default' leaves it to JAX."""
+        if self.config.matmul_precision == 'default':
+            return step
+
+        def precise(*args: Any) -> Any:
+            with jax.default_matmul_precision(self.config.matmul_precision):
+                return step(*args)
+
+        return precise
+
+    def _choose_sharding(self, devices: list[jax.Device]) -> bool:
+        """Whether the rows of tables are cut over the devices."""
+        wanted = self.config.sharding.tables
+        tables, others = (self.config.seeds * size for size in self._bytes())
+        limit = self.config.sharding.device_memory or device_memory(devices)
+        sharded = wanted == 'rows' or (
+            wanted == 'auto'
+            and self.config.parallel == 'jit'
+            and len(devices) > 1
+            and tables > _SHARE * limit
+        )
+        held = others + (-(-tables // len(devices)) if sharded else tables)
+        if held > limit:
+            advice = (
+                'take more devices, a smaller --config.model.embedding_size or a higher '
+                '--config.dataset.min_count'
+                if sharded or len(devices) == 1
+                else 'cut the tables over the devices with --config.sharding.tables=rows'
+            )
+            raise UserError(
+                f'the {self._what} {held / 1e9:.3g} GB of each of {len(devices)} devices, which have '
+                f'{limit / 1e9:.3g} GB: {advice}'
+            )
+        if sharded:
+            _log.info('the rows of tables are cut over %d devices', len(devices))
+        return sharded
+
+    def _bytes(self) -> tuple[int, int]:
+        """Bytes of one run's state in the rows of tables, with what the optimizer keeps of them, and in all
+        else."""
+        shapes = jax.eval_shape(functools.partial(self._create, multiple=1), np.int32(0))
+        tables = others = 0
+        flags = train_state.row_leaves(shapes, self.optimizer)
+        for leaf, is_row in zip(jax.tree.leaves(shapes), jax.tree.leaves(flags), strict=True):
+            size = leaf.size * leaf.dtype.itemsize
+            tables, others = (tables + size, others) if is_row else (tables, others + size)
+        return tables, others
+
+
+class TrainingSetup(ModelSetup):
+    """A model and its optimizer: makes states and compiled steps. Holds nothing that training changes."""
+
+    _what = 'state takes'
 
     def __init__(
         self,
@@ -38,120 +176,52 @@ class Learner:
         total_steps: int,
         batch_size: int,
         devices: list[jax.Device] | None = None,
-        training: bool = True,
     ):
-        """Args:
-        config: validated.
-        schema: of the data, sizes filled in.
-        total_steps: at most, for schedules that end.
-        batch_size: rows of a global batch.
-        devices: of all hosts; None: all there are.
-        training: whether devices must have room for what training needs; False: for weights alone.
+        """Builds model and optimizer and shards their state.
+
+        Args:
+          config: validated.
+          schema: of the data, sizes filled in.
+          total_steps: maximum number of steps, for schedules that end.
+          batch_size: number of rows of a global batch.
+          devices: of all hosts; None: all there are.
 
         Raises:
           UserError: the devices cannot share a batch, or cannot hold the state.
         """
-        self._config, self.schema = config, schema
-        self._optimizer = optimizers.make(config, total_steps)
-        self.forward = steps.Forward(build_model(config), schema, config.precision)
-        devices = jax.devices() if devices is None else devices
-        by_rows = self._choose(devices, training)
-        self.partitioner = Partitioner(batch_size, devices, config.parallel, by_rows)
+        self.optimizer = optimizers.make(config, total_steps)
+        super().__init__(config, schema, batch_size, devices)
         # Compiled for a number of runs in the stack.
         self.train_step = functools.cache(self._train_step)
-        self.predict_step = functools.cache(self._predict_step)
 
-    def create(self, seed: jax.Array) -> states.TrainState:
-        """The state of a run before its first step; pure."""
-        return self._create(seed, self.partitioner.multiple)
-
-    def create_weights(self, seed: jax.Array) -> states.TrainState:
-        """The weights of that state: what predictions need; pure."""
-        return self.create(seed).weights()
-
-    def _create(self, seed: jax.Array, multiple: int) -> states.TrainState:
-        std = self._config.embedding.std
-        return states.create(seed, self.forward.model, self.schema, self._optimizer, std, multiple)
-
-    def parameter_counts(self) -> dict[str, int]:
-        """See `state.parameter_counts`; rows that only fill a table up do not count."""
-        shapes = jax.eval_shape(functools.partial(self._create, multiple=1), np.int32(0))
-        return states.parameter_counts(shapes.params)
+    def _create(self, seed: jax.Array, multiple: int) -> TrainState:
+        return train_state.with_optimizer(super()._create(seed, multiple), self.optimizer)
 
     def body(self) -> Callable:
-        """The training step of one run, not compiled."""
+        """Training step of one run, not compiled."""
         partitioner = self.partitioner
-        return steps.make_train_step(
-            self.forward, self._optimizer, partitioner.collectives, partitioner.placement(),
-            self._config.training.accumulate,
+        step = make_train_step(
+            self.forward, self.optimizer, partitioner.collectives, partitioner.table_sharding(),
+            self.config.training.accumulate,
         )  # fmt: skip
+        return self._with_precision(step)
 
     def _train_step(self, count: int) -> Callable:
         """Compiles `(state, batch) -> (state, metrics)` for a stack of so many runs."""
-        size, parts = self._config.training.batch_size, self._config.training.accumulate
+        size, parts = self.config.training.batch_size, self.config.training.accumulate
         if size % (parts * len(self.partitioner.devices)):
             raise UsageError(
                 f'config.training.accumulate={parts}: its parts of a batch of {size} rows cannot be cut '
                 f'evenly over {len(self.partitioner.devices)} devices'
             )
-        return self.partitioner.train(vmap_runs(self.body(), count), count > 1)
+        shardings = jax.tree.map(lambda x: x.sharding, self.abstract_state(count))
+        return self.partitioner.train(
+            vmap_runs(self.body(), count), shardings, count > 1, self.config.deterministic
+        )
 
-    def _predict_step(self, count: int) -> Callable:
-        """Compiles `(state, batch) -> logits` for a stack of so many runs."""
-        step = steps.make_predict_step(self.forward, self.partitioner.placement(training=False))
-        return self.partitioner.predict(vmap_runs(step, count, (0, None)))
-
-    def _choose(self, devices: list[jax.Device], training: bool) -> bool:
-        """Whether the rows of tables are cut over the devices."""
-        wanted = self._config.sharding.tables
-        shapes = jax.eval_shape(functools.partial(self._create, multiple=1), np.int32(0))
-        tables, others = _bytes_of(shapes if training else shapes.weights())
-        if training and not self._optimizer.rows:
+    def _bytes(self) -> tuple[int, int]:
+        tables, others = super()._bytes()
+        if isinstance(self.optimizer.rows, optimizers.EveryRow):
             # The gradient is as large as the table, but for optimizers that touch the batch's rows alone.
             tables += tables // 3
-        runs = self._config.seeds
-        tables, others = runs * tables, runs * others
-        limit = self._config.sharding.device_memory or device_memory(devices)
-        by_rows = wanted == 'rows' or (
-            wanted == 'auto'
-            and self._config.parallel == 'jit'
-            and len(devices) > 1
-            and tables > _SHARE * limit
-        )
-        held = others + (-(-tables // len(devices)) if by_rows else tables)
-        if held > limit:
-            advice = (
-                'take more devices, a smaller --config.model.embedding_size or a higher '
-                '--config.dataset.min_count'
-                if by_rows or len(devices) == 1
-                else 'cut the tables over the devices with --config.sharding.tables=rows'
-            )
-            what = 'state takes' if training else 'weights take'
-            raise UserError(
-                f'the {what} {held / 1e9:.3g} GB of each of {len(devices)} devices, which have '
-                f'{limit / 1e9:.3g} GB: {advice}'
-            )
-        if by_rows:
-            _log.info('the rows of tables are cut over %d devices', len(devices))
-        return by_rows
-
-
-def device_memory(devices: list[jax.Device]) -> float:
-    """Bytes that each device may hold; of CPU devices, its share of the machine's."""
-    found = devices[0].memory_stats() if devices[0].platform != 'cpu' else None
-    if found and 'bytes_limit' in found:
-        return found['bytes_limit']
-    local = sum(device.process_index == devices[0].process_index for device in devices)
-    return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / local
-
-
-def _bytes_of(shapes: Any) -> tuple[int, int]:
-    """Bytes of a state in the rows of tables, with their moments, and in all else."""
-    tables = others = 0
-    for path, leaf in jax.tree_util.tree_leaves_with_path(shapes):
-        size = leaf.size * leaf.dtype.itemsize
-        if is_table_rows(path):
-            tables += size
-        else:
-            others += size
-    return tables, others
+        return tables, others

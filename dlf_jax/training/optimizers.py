@@ -1,10 +1,9 @@
-"""The optimizer of a config: optax for the dense parameters, and for the rows of tables optax too or one
-that touches the batch's rows alone."""
+"""Optimizer of a config: optax for the dense parameters, an embedding optimizer for the rows of tables."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,12 +11,37 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from dlf_jax import plugins
 from dlf_jax.models import embedding
-from dlf_jax.training import row_optimizers, schedules
-from dlf_jax.training.row_optimizers import RowOptimizer
-from dlf_jax.training.table_sharding import Placement
+from dlf_jax.training import schedules
+from dlf_jax.training.embedding_optimizer import EmbeddingOptimizer, EveryRow, TouchedRows, sums_of_squares
+from dlf_jax.training.row_optimizers import ROW_OPTIMIZERS
+from dlf_jax.training.table_sharding import TableSharding
 
 Params = dict[str, Any]
+
+# Value of `config.optimizer.embedding_rows` for the optimizer of the dense parameters, on every row.
+DENSE = 'dense'
+
+# By the name in `config.optimizer.name`: optax's transformation for the dense parameters, without learning
+# rate, as a function of `config.optimizer`. Names and arguments are optax's. To add one: an entry here, or
+# `module:function` or `file.py:function` as the config's value.
+OPTIMIZERS: dict[str, Callable[[ConfigDict], optax.GradientTransformation]] = {
+    'adam': lambda options: optax.scale_by_adam(options.b1, options.b2, options.eps),
+    'adamw': lambda options: optax.chain(
+        optax.scale_by_adam(options.b1, options.b2, options.eps),
+        optax.add_decayed_weights(options.weight_decay),
+    ),
+    'adagrad': lambda options: optax.scale_by_rss(options.initial_accumulator_value, options.eps),
+    'sgd': lambda options: (
+        optax.trace(options.momentum, options.nesterov) if options.momentum else optax.identity()
+    ),
+    'lion': lambda options: optax.chain(
+        optax.scale_by_lion(options.b1, options.b2), optax.add_decayed_weights(options.weight_decay)
+    ),
+}
+# Those that read `config.optimizer.weight_decay`.
+DECAYING = ('adamw', 'lion')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,158 +49,123 @@ class Optimizer:
     """Pure functions that make and change an optimizer's state.
 
     Attributes:
-      dense: of all parameters, or with `rows` of all but the rows of tables; without the clip.
-      rows: of the rows of tables; None: they are dense parameters like the others.
+      dense: transformation of the dense parameters' gradients, with the learning rate, without the clip;
+        where `rows` has none of its own, of all parameters' gradients.
+      rows: optimizer of the embedding tables.
       schedule: learning rate by step.
       clip_norm: gradients are scaled to this global norm where theirs is larger; 0: never.
-      penalty: lambda of the embedding penalty.
+      penalty: lambda of the embedding penalty, lambda / 2 * sum E^2.
     """
 
     dense: optax.GradientTransformation
-    rows: RowOptimizer | None
+    rows: EmbeddingOptimizer
     schedule: optax.Schedule
     clip_norm: float
     penalty: float
 
+    @property
+    def _is_joint(self) -> bool:
+        """Whether one transformation updates all parameters."""
+        return isinstance(self.rows, EveryRow) and self.rows.transformation is None
+
     def init(self, params: Params) -> dict[str, Any]:
-        """The state before the first step: `dense`, optax's; with `rows`, `tables`: their moments."""
-        if self.rows is None:
-            return {'dense': self.dense.init(params)}
-        rows, others = embedding.split(params['tables'])
-        moments = {
-            table: {part: self.rows.init(values) for part, values in parts.items()}
-            for table, parts in rows.items()
-        }
-        return {'dense': self.dense.init({**params, 'tables': others}), 'tables': moments}
+        """State before the first step: `all`, or `dense` and `tables`."""
+        if self._is_joint:
+            return {'all': self.dense.init(params)}
+        return {'dense': self.dense.init(params['dense']), 'tables': self.rows.init(params['tables'])}
 
     def scratch(self, params: Params) -> dict[str, jax.Array]:
-        """Room to work in, by part of the tables; passed from step to step and never saved."""
-        if self.rows is None:
-            return {}
-        rows, _ = embedding.split(params['tables'])
-        sizes = {part: values.shape[0] for parts in rows.values() for part, values in parts.items()}
-        return {part: row_optimizers.scratch(size) for part, size in sizes.items()}
+        """Work space, by part of the tables; passed from step to step and never saved."""
+        return self.rows.scratch(params['tables'])
+
+    def row_leaves(self, opt_state: dict[str, Any], params: Any) -> dict[str, Any]:
+        """Booleans in the structure of a state: whether a leaf has an entry for each embedding row.
+
+        Args:
+          opt_state: arrays or shapes, of one run or a stack of runs.
+          params: booleans in the structure of the parameters.
+        """
+        if self._is_joint:
+            flags = optax.tree_utils.tree_map_params(
+                self.dense,
+                lambda _, flag: flag,
+                opt_state['all'],
+                params,
+                transform_non_params=lambda _: False,
+            )
+            return {'all': flags}
+        dense = jax.tree.map(lambda _: False, opt_state['dense'])
+        return {'dense': dense, 'tables': self.rows.row_leaves(opt_state['tables'])}
 
     def update(
         self,
         params: Params,
         opt_state: dict[str, Any],
         scratch: dict[str, jax.Array],
-        gradients: Params,
+        gradients: Any,
         row_gradients: embedding.Tables,
         ids: Mapping[str, jax.Array],
-        placement: Placement,
+        sharding: TableSharding,
         step: jax.Array,
         scale: jax.Array,
     ) -> tuple[Params, dict[str, Any], dict[str, jax.Array], jax.Array]:
         """Takes a step.
 
         Args:
-          params: whole, as in `TrainState`.
-          opt_state: of `init`.
-          scratch: of `scratch`.
-          gradients: of the loss without the embedding penalty, of all parameters but the rows of
-            tables; summed over the devices.
-          row_gradients: of the batch's rows, float32 [b, columns, k]; a device's own.
+          params: `tables` and `dense`, as in `TrainState`.
+          opt_state: from `init`.
+          scratch: from `scratch`.
+          gradients: of the loss without the embedding penalty, with respect to the dense parameters; summed
+            over the devices.
+          row_gradients: with respect to the batch's rows, float32 [b, columns, k]; a device's own.
           ids: of those rows, by part.
-          placement: of the tables.
-          step: steps taken before, int32 scalar.
-          scale: of the learning rate.
+          sharding: of the tables.
+          step: number of steps taken before, int32 scalar.
+          scale: factor of the learning rate.
 
         Returns:
-          The new params, opt_state and scratch, and the global norm of the gradient, the penalty
-          included, before the clip.
+          The new params, opt_state and scratch, and the global norm of the gradient, the penalty included,
+          before the clip.
         """
-        rows, others = embedding.split(params['tables'])
-        gradients = {**gradients, 'tables': self._penalised(gradients['tables'], others)}
-        if self.rows is None:
-            dense_rows = {
-                table: {
-                    part: placement.dense_gradient(values, ids[part], row_gradients[table][part])
-                    for part, values in parts.items()
-                }
-                for table, parts in rows.items()
-            }
-            tables = embedding.join(self._penalised(dense_rows, rows), gradients['tables'])
-            gradients = {**gradients, 'tables': tables}
-            norm = optax.global_norm(gradients)
-            params, dense = self._dense(params, opt_state['dense'], gradients, norm, scale)
-            return params, {'dense': dense}, scratch, norm
-
-        touched: dict[str, dict[str, Any]] = {table: {} for table in rows}
-        squares = jnp.square(optax.global_norm(gradients))
-        for table, parts in rows.items():
-            for part, values in parts.items():
-                flat = ids[part].reshape(-1)
-                gradient = row_gradients[table][part].reshape(-1, values.shape[1])
-
-                def distinct(start, values, room, ids, gradient):
-                    return row_optimizers.distinct(start, values, room, ids, gradient, self.penalty)
-
-                held = [values, scratch[part]]
-                room, positions, summed, square = placement.on_rows(distinct, held, [flat, gradient])
-                scratch = {**scratch, part: room}
-                touched[table][part] = positions, summed
-                squares += jnp.sum(square)
-        norm = jnp.sqrt(squares)
-        without_rows, dense = self._dense(
-            {**params, 'tables': others}, opt_state['dense'], gradients, norm, scale
+        gradients = self._penalised(gradients, params['dense'])
+        collected, row_squares, scratch = self.rows.collect(
+            params['tables'], scratch, ids, row_gradients, sharding
         )
-        rate, clip = self.schedule(step) * scale, self._clip(norm)
-        changed: embedding.Tables = {table: {} for table in rows}
-        moments: dict[str, dict[str, Any]] = {table: {} for table in rows}
-        for table, parts in rows.items():
-            for part, values in parts.items():
-                changed[table][part], moments[table][part] = self._change(
-                    placement, values, opt_state['tables'][table][part], *touched[table][part],
-                    clip, rate, step,
-                )  # fmt: skip
-        params = {**without_rows, 'tables': embedding.join(changed, without_rows['tables'])}
-        return params, {'dense': dense, 'tables': moments}, scratch, norm
-
-    def _penalised(self, gradients: embedding.Tables, tables: embedding.Tables) -> embedding.Tables:
-        """With the gradient of lambda / 2 * sum E^2."""
-        if not self.penalty:
-            return gradients
-        return {
-            table: {
-                part: g if embedding.is_projection(part) else g + self.penalty * tables[table][part]
-                for part, g in parts.items()
-            }
-            for table, parts in gradients.items()
-        }
-
-    def _clip(self, norm: jax.Array) -> jax.Array:
-        """What gradients are multiplied by."""
-        if not self.clip_norm:
-            return jnp.ones(())
-        return jnp.where(norm > self.clip_norm, self.clip_norm / norm, 1.0)
-
-    def _dense(
-        self, params: Params, state: Any, gradients: Params, norm: jax.Array, scale: jax.Array
-    ) -> tuple[Params, Any]:
+        norm = self.rows.norm(sums_of_squares(gradients), row_squares)
         clip = self._clip(norm)
+        if self._is_joint:
+            gradients = {'dense': gradients, 'tables': collected}
+            params, state = self._apply(params, opt_state['all'], gradients, clip, scale)
+            return params, {'all': state}, scratch, norm
+        dense, dense_state = self._apply(params['dense'], opt_state['dense'], gradients, clip, scale)
+        rate = self.schedule(step) * scale
+        tables, tables_state = self.rows.update(
+            params['tables'], opt_state['tables'], collected, clip, rate, scale, step, sharding
+        )
+        opt_state = {'dense': dense_state, 'tables': tables_state}
+        return {'dense': dense, 'tables': tables}, opt_state, scratch, norm
+
+    def _apply(
+        self, params: Any, state: Any, gradients: Any, clip: jax.Array, scale: jax.Array
+    ) -> tuple[Any, Any]:
         gradients = jax.tree.map(lambda g: g * clip, gradients)
         updates, state = self.dense.update(gradients, state, params)
         return optax.apply_updates(params, jax.tree.map(lambda u: u * scale, updates)), state
 
-    def _change(
-        self, placement: Placement, values: jax.Array, moments: dict[str, jax.Array], positions: jax.Array,
-        gradient: jax.Array, clip: jax.Array, rate: jax.Array, step: jax.Array,
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:  # fmt: skip
-        names = list(moments)
+    def _penalised(self, gradients: Any, dense: Any) -> Any:
+        """Gradients with the penalty's on the numeric fields' vectors, which are embeddings too."""
+        vectors = dense['embedding'].get(embedding.NUMERIC)
+        if not self.penalty or vectors is None:
+            return gradients
+        found = gradients['embedding'][embedding.NUMERIC]
+        found = jax.tree.map(lambda g, values: g + self.penalty * values, found, vectors)
+        return {**gradients, 'embedding': {**gradients['embedding'], embedding.NUMERIC: found}}
 
-        def change(start, values, positions, gradient, *moments):
-            del start
-            named = dict(zip(names, moments, strict=True))
-            values, new = row_optimizers.change(
-                self.rows, values, named, positions, gradient * clip, rate, step
-            )
-            return values, *new.values()
-
-        held = [values, positions, gradient, *moments.values()]
-        values, *new = placement.on_rows(change, held, [])
-        return values, dict(zip(names, new, strict=True))
+    def _clip(self, norm: jax.Array) -> jax.Array:
+        """Factor of all gradients."""
+        if not self.clip_norm:
+            return jnp.ones(())
+        return jnp.where(norm > self.clip_norm, self.clip_norm / norm, 1.0)
 
 
 def make(config: ConfigDict, total_steps: int) -> Optimizer:
@@ -184,17 +173,29 @@ def make(config: ConfigDict, total_steps: int) -> Optimizer:
 
     Args:
       config: the whole config.
-      total_steps: at most, for schedules that end.
+      total_steps: maximum number of steps, for schedules that end.
     """
     options = config.optimizer
     schedule = schedules.learning_rate(config, total_steps)
-    rows: dict[str, RowOptimizer | None] = {
-        'adam': None,
-        'lazy_adam': row_optimizers.LazyAdam(options.b1, options.b2, options.eps),
-        'rowwise_adagrad': row_optimizers.RowwiseAdagrad(options.eps),
-        'sgd': row_optimizers.SGD(),
-    }
-    dense = optax.chain(
-        optax.scale_by_adam(options.b1, options.b2, options.eps), optax.scale_by_learning_rate(schedule)
+    direction = plugins.lookup(options.name, OPTIMIZERS, 'config.optimizer.name')(options)
+
+    def with_rate(transformation: optax.GradientTransformation) -> optax.GradientTransformation:
+        return optax.chain(transformation, optax.scale_by_learning_rate(schedule))
+
+    return Optimizer(
+        with_rate(direction), _rows(config, with_rate), schedule, options.clip_norm, config.embedding.penalty
     )
-    return Optimizer(dense, rows[options.tables], schedule, options.clip_norm, config.embedding.penalty)
+
+
+def _rows(
+    config: ConfigDict, with_rate: Callable[[optax.GradientTransformation], optax.GradientTransformation]
+) -> EmbeddingOptimizer:
+    """Optimizer of the embedding tables."""
+    options, penalty = config.optimizer, config.embedding.penalty
+    # Adam on both sides is one transformation of all parameters, as it is by default.
+    if options.embedding_rows == DENSE or options.embedding_rows == options.name == 'adam':
+        return EveryRow(None, penalty)
+    rule = plugins.lookup(options.embedding_rows, ROW_OPTIMIZERS, 'config.optimizer.embedding_rows')(options)
+    if isinstance(rule, optax.GradientTransformation):
+        return EveryRow(with_rate(rule), penalty)
+    return TouchedRows(rule, penalty)

@@ -1,4 +1,4 @@
-"""Where the time of a step goes: a table, and a trace for TensorBoard or Perfetto."""
+"""Profile of a training step: a table of its parts, and a trace for TensorBoard or Perfetto."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from dlf_jax.data.builders.base import Builder
 from dlf_jax.data.loading.batches import Order, TrainingBatches, iterate
 from dlf_jax.errors import writing
 from dlf_jax.models import embedding
-from dlf_jax.training.model_setup import Learner
+from dlf_jax.training.model_setup import TrainingSetup
+from dlf_jax.training.train_state import TrainState
 
 _log = logging.getLogger(__name__)
 
 
 def profile(config: ConfigDict, builder: Builder, folder: Path, steps: int) -> dict[str, Any]:
-    """Trains some steps from a fresh state, part by part and then traced; saves no state.
+    """Times steps from a fresh state, part by part, and then traces them; saves no state.
 
     Args:
       config: validated.
       builder: its data is prepared.
-      folder: where the trace goes.
-      steps: how many are timed; medians are told.
+      folder: for the trace.
+      steps: number of steps that are timed, for medians.
 
     Returns:
       `milliseconds` of a step's parts: `input` (a batch out of the pipeline), `transfer` (onto the
@@ -40,9 +41,9 @@ def profile(config: ConfigDict, builder: Builder, folder: Path, steps: int) -> d
     """
     blocks, size = builder.blocks('train'), config.training.batch_size
     order = Order(blocks.rows, blocks.block_rows, size, config.seed)
-    learner = Learner(config, builder.encoder().schema, order.steps, size)
-    put, step = learner.partitioner.put, learner.train_step(1)
-    state = learner.partitioner.make(learner.create, np.int32(config.seed))
+    setup = TrainingSetup(config, builder.schema(), order.steps, size)
+    put, step = setup.partitioner.put, setup.train_step(1)
+    state = setup.initial_state([config.seed])
     # Enough epochs for all that is run below.
     epochs = -(-4 * (steps + 2) // order.steps)
     found: dict[str, float] = {}
@@ -54,7 +55,7 @@ def profile(config: ConfigDict, builder: Builder, folder: Path, steps: int) -> d
         # The first of each fills the pipeline and the allocator.
         found |= {'input': _median(waiting[1:]), 'transfer': _median(moving[1:])}
         before = 0.0
-        for name, program in _programs(learner, state).items():
+        for name, program in _programs(setup, state).items():
             compiled, spent = jax.jit(program), []
             jax.block_until_ready(compiled(state.params, placed))
             for _ in range(steps):
@@ -79,32 +80,28 @@ def profile(config: ConfigDict, builder: Builder, folder: Path, steps: int) -> d
     }
 
 
-def _programs(learner: Learner, state: Any) -> dict[str, Callable[..., Any]]:
-    """Parts of a step, each holding the one before, of params and a batch."""
-    schema, forward = learner.schema, learner.forward
-    placement = learner.partitioner.placement(training=False)
+def _programs(setup: TrainingSetup, state: TrainState) -> dict[str, Callable[..., Any]]:
+    """Parts of a step, each holding the one before, as functions of params and a batch."""
+    schema, forward = setup.schema, setup.forward
+    gather = setup.partitioner.table_sharding(training=False).gather
 
-    def gather(params, batch):
-        rows, others = embedding.split(params['tables'])
-        ids = embedding.ids_of(batch, schema)
-        return embedding.gather(rows, ids, placement.take), others
+    def gathered(params, batch):
+        return embedding.gather_rows(params['tables'], embedding.ids_of(batch, schema), gather)
 
     def lookup(params, batch):
-        return embedding.assemble(embedding.join(*gather(params, batch)), batch, schema)
+        return embedding.assemble(gathered(params, batch), params['dense']['embedding'], batch, schema)
 
-    def loss(model_params, rows, others, batch):
+    def loss(dense, rows, batch):
         logits, changed = forward.logits(
-            model_params, state.batch_stats, embedding.join(rows, others), batch, train=True,
-            mask=batch['weight'] > 0, rngs={'dropout': jax.random.key(0)},
-            mutable=['batch_stats', 'losses'],
+            dense, state.batch_stats, rows, batch, train=True, mask=batch['weight'] > 0,
+            rngs={'dropout': jax.random.key(0)}, mutable=['batch_stats', 'losses'],
         )  # fmt: skip
         return (logits * batch['label']).sum(), changed
 
     def with_rows(function, params, batch):
-        rows, others = gather(params, batch)
-        return function(params['model'], rows, others, batch)
+        return function(params['dense'], gathered(params, batch), batch)
 
-    backward = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)
+    backward = jax.grad(loss, argnums=(0, 1), has_aux=True)
     return {
         'lookup': lookup,
         'forward': functools.partial(with_rows, loss),

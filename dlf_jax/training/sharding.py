@@ -1,10 +1,8 @@
-"""Where arrays live: each batch cut over the devices of all hosts, the state on every one of them, or
-the rows of its tables cut over them."""
+"""Where arrays live: each batch is cut over the devices of all hosts; the state is on every one of them, or
+the rows of its tables are cut over them."""
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,18 +12,13 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from dlf_jax import allocator
 from dlf_jax.errors import UsageError, UserError
-from dlf_jax.models import embedding
-from dlf_jax.training.collectives import Collectives, Global, Mapped
-from dlf_jax.training.table_sharding import ByRows, Placement, Whole
-
-_log = logging.getLogger(__name__)
+from dlf_jax.training.collectives import Global, Mapped, StepCollectives
+from dlf_jax.training.compilation import Compiled, step_options
+from dlf_jax.training.table_sharding import Replicated, RowSharded, TableSharding
 
 AXIS = 'data'
 # Arrays of a batch that devices have no use for.
 HOST_ONLY = ('group',)
-# Most bytes of temporary arrays that a step on a CPU takes in one piece. Of single arrays that are larger the
-# compiler warns, in lines of its heap_simulator.cc; they do no harm.
-_PIECE = allocator.LARGEST // 2
 
 
 class Partitioner:
@@ -40,13 +33,15 @@ class Partitioner:
         batch_size: int,
         devices: list[jax.Device] | None = None,
         parallel: str = 'jit',
-        by_rows: bool = False,
+        shard_rows: bool = False,
     ):
-        """Args:
-        batch_size: rows of a global batch.
-        devices: of all hosts; None: all there are.
-        parallel: 'jit' or 'pmap', for training; evaluation is under `jit` always.
-        by_rows: whether the rows of tables are cut over the devices.
+        """Lays a one-dimensional mesh over the devices.
+
+        Args:
+          batch_size: number of rows of a global batch.
+          devices: of all hosts; None: all there are.
+          parallel: 'jit' or 'pmap', for training; evaluation is under `jit` always.
+          shard_rows: whether the rows of tables are cut over the devices.
 
         Raises:
           UserError: the devices cannot share the batch.
@@ -58,108 +53,115 @@ class Partitioner:
                 f'a batch of {batch_size} rows cannot be cut evenly over {len(found)} devices; '
                 f'set --config.training.batch_size to a multiple of {len(found)}'
             )
-        if parallel == 'pmap' and by_rows:
+        if parallel == 'pmap' and shard_rows:
             raise UsageError('config.sharding.tables=rows: needs --config.parallel=jit')
-        self.parallel, self.devices = parallel, found
+        self.parallel, self.devices, self.shard_rows = parallel, found, shard_rows
         self.mesh = Mesh(np.array(found), (AXIS,))
         self.replicated = NamedSharding(self.mesh, PartitionSpec())
-        self.by_row = NamedSharding(self.mesh, PartitionSpec(AXIS))
-        # Each device takes its share of every run's batch, so any number of runs will do.
-        self.by_stacked_row = NamedSharding(self.mesh, PartitionSpec(None, AXIS))
-        self.by_rows = by_rows
-        # Rows of a table are filled up to a multiple of this.
-        self.multiple = len(found) if by_rows else 1
+        # Rows of a table are padded to a multiple of this.
+        self.multiple = len(found) if shard_rows else 1
 
     @property
-    def collectives(self) -> Collectives:
-        """Of the body of a training step."""
+    def platform(self) -> str:
+        """Platform of the devices, such as 'cpu'."""
+        return self.devices[0].platform
+
+    @property
+    def collectives(self) -> StepCollectives:
+        """Communication of the body of a training step."""
         if self.parallel == 'pmap':
             return Mapped(AXIS)
         return Global(self.replicated if len(self.devices) > 1 else None)
 
-    def placement(self, training: bool = True) -> Placement:
-        """Of the tables, in a training step or in the forward pass of evaluation."""
-        if self.by_rows:
-            return ByRows(self.mesh)
-        return Whole(self.collectives if training else Global())
+    def table_sharding(self, training: bool = True) -> TableSharding:
+        """Sharding of the tables, in a training step or in the forward pass of evaluation."""
+        if self.shard_rows:
+            return RowSharded(self.mesh)
+        return Replicated(self.collectives if training else Global())
 
-    def shardings(self, shapes: Any) -> Any:
-        """The sharding of every leaf of a state: the rows of tables, and the optimizer's moments of
-        them, cut over the devices where `by_rows`; all else on every device.
+    def by_row(self, stacked: bool = False) -> NamedSharding:
+        """Sharding of arrays [B, ...] whose rows are cut over the devices; stacked: [S, B, ...].
+
+        Each device takes its share of every run's batch, so any number of runs will do.
+        """
+        return NamedSharding(self.mesh, PartitionSpec(None, AXIS) if stacked else PartitionSpec(AXIS))
+
+    def shardings(self, row_leaves: Any, stacked: bool) -> Any:
+        """Sharding of every leaf of a state.
 
         Args:
-          shapes: of a state, or a stack of states.
+          row_leaves: booleans in the state's structure; see `train_state.row_leaves`.
+          stacked: whether the state is of a stack of runs, with a leading axis.
         """
-
-        def one(path: tuple, leaf: Any) -> NamedSharding:
-            return self._rows_of(leaf) if self.by_rows and is_table_rows(path) else self.replicated
-
-        return jax.tree_util.tree_map_with_path(one, shapes)
-
-    def _rows_of(self, leaf: Any) -> NamedSharding:
-        """Rows are the last axis but one of a table; the only one of the room to work in, or of a stack
-        of runs the second."""
-        rows = max(leaf.ndim - 2, 0) if leaf.dtype != np.int32 else leaf.ndim - 1
-        return NamedSharding(self.mesh, PartitionSpec(*[None] * rows, AXIS))
+        rows = self.by_row(stacked) if self.shard_rows else self.replicated
+        return jax.tree.map(lambda is_row: rows if is_row else self.replicated, row_leaves)
 
     def put(self, batch: dict[str, np.ndarray], stacked: bool = False) -> dict[str, jax.Array]:
-        """This host's rows of a batch to its devices, as a part of the global batch.
+        """Puts this host's rows of a batch onto its devices, as a part of the global batch.
 
         Args:
           batch: arrays [b, ...].
           stacked: they are [S, b, ...], one batch for each of several runs.
         """
         shipped = {name: values for name, values in batch.items() if name not in HOST_ONLY}
-        sharding = self.by_stacked_row if stacked else self.by_row
+        sharding = self.by_row(stacked)
         if jax.process_count() == 1:
             return jax.device_put(shipped, sharding)
         with jax.transfer_guard('allow'):  # asked for
             return {n: jax.make_array_from_process_local_data(sharding, v) for n, v in shipped.items()}
 
     def put_everywhere(self, value: np.ndarray) -> jax.Array:
-        """A small array that all hosts know to every device."""
+        """Puts a small array that all hosts know onto every device."""
         with jax.transfer_guard('allow'):  # asked for
             return jax.make_array_from_callback(value.shape, self.replicated, lambda index: value[index])
 
-    def make(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Runs a function that makes a state, so that it is made where it will live; waits for it."""
-        shardings = self.shardings(jax.eval_shape(function, *args))
-        return jax.block_until_ready(jax.jit(function, out_shardings=shardings)(*args))
-
-    def train(self, step: Callable, stacked: bool = False) -> Callable:
+    def train(
+        self,
+        step: Callable,
+        state_shardings: Any = None,
+        stacked: bool = False,
+        deterministic: bool = False,
+    ) -> Callable:
         """Compiles `(state, batch) -> (state, metrics)`, once; the old state's memory is reused.
 
         Args:
-          step: pure; made with this partitioner's `collectives` and `placement`.
+          step: pure; made with this partitioner's `collectives` and `table_sharding`.
+          state_shardings: from `shardings`; None: on every device.
           stacked: its batches are [S, B, ...].
+          deterministic: see `compilation.step_options`.
         """
-        on_cpu = self.devices[0].platform == 'cpu'
-        if on_cpu:
+        if self.platform == 'cpu':
             # Every step allocates the same again. Not before the state is made, whose arrays come once.
             allocator.keep_freed_memory()
         if self.parallel == 'pmap':
             return _Mapped(self, step, stacked)
+        state_shardings = self.replicated if state_shardings is None else state_shardings
 
         def jitted(state: Any, batch: Any) -> Any:
-            shardings = self.shardings(state)
-            rows = self.by_stacked_row if stacked else self.by_row
+            del batch
             return jax.jit(
                 step,
-                in_shardings=(shardings, rows),
-                out_shardings=(shardings, self.replicated),
+                in_shardings=(state_shardings, self.by_row(stacked)),
+                out_shardings=(state_shardings, self.replicated),
                 donate_argnums=0,
-                compiler_options=_temporary_arrays_in_pieces(state) if on_cpu else None,
+                compiler_options=step_options(self.platform, state, deterministic),
             )
 
         return Compiled('training', jitted)
 
-    def predict(self, step: Callable) -> Callable:
-        """Compiles `(state, batch) -> logits`, cut over the devices like the batch."""
+    def predict(self, step: Callable, state_shardings: Any, stacked: bool = False) -> Callable:
+        """Compiles `(state, batch) -> logits`, cut over the devices like the batch.
+
+        Args:
+          step: pure.
+          state_shardings: from `shardings`.
+          stacked: the state is of a stack of runs, all of which score the same batch.
+        """
 
         def jitted(state: Any, batch: Any) -> Any:
-            logits = jax.eval_shape(step, state, batch)
-            rows = self.by_row if logits.ndim == 1 else self.by_stacked_row
-            return jax.jit(step, in_shardings=(self.shardings(state), self.by_row), out_shardings=rows)
+            del state, batch
+            shardings = (state_shardings, self.by_row())
+            return jax.jit(step, in_shardings=shardings, out_shardings=self.by_row(stacked))
 
         return Compiled('evaluation', jitted)
 
@@ -172,56 +174,8 @@ class Partitioner:
         return np.concatenate(jax.device_get([shard.data for shard in shards]), axis=-1)
 
 
-def is_table_rows(path: tuple) -> bool:
-    """Whether a leaf of a state is the rows of a table, moments of them, or room as long as they are."""
-    keys = [getattr(entry, 'key', getattr(entry, 'name', None)) for entry in path]
-    return ('tables' in keys or 'scratch' in keys) and any(
-        isinstance(key, str) and embedding.is_rows(key) for key in keys
-    )
-
-
-def _temporary_arrays_in_pieces(state: Any) -> dict[str, int]:
-    """Compiler options with which a step takes its temporary arrays in pieces that the allocator keeps.
-
-    Otherwise they are one piece, and a gigabyte goes back to the system at the end of every step. The most
-    that a piece may hold is enough for the gradient of any array of the state.
-    """
-    largest = max(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    return {'xla_multiheap_size_constraint_per_heap': max(largest, _PIECE)}
-
-
-class Compiled:
-    """A function that is compiled ahead of its first call, and never again: other shapes are errors."""
-
-    def __init__(self, name: str, jitted: Callable[..., Any]):
-        """Args:
-        name: for the log.
-        jitted: gives the function under `jit` for the arguments of its first call.
-        """
-        self._name, self._jitted = name, jitted
-        self.executable: jax.stages.Compiled | None = None
-
-    def __call__(self, *args: Any) -> Any:
-        if self.executable is None:
-            self.compile(*args)
-        return self.executable(*args)
-
-    def compile(self, *args: Any) -> None:
-        """Compiles for arguments like these, arrays or shapes with shardings."""
-        start = time.perf_counter()
-        self.executable = self._jitted(*args).lower(*args).compile()
-        _log.info('%s compiled in %.1f s; %s', self._name, time.perf_counter() - start, self._memory())
-
-    def _memory(self) -> str:
-        found = self.executable.memory_analysis()
-        if found is None:
-            return 'memory not known'
-        held = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
-        return f'{(held + found.temp_size_in_bytes) / 1e6:,.0f} MB a device, {held / 1e6:,.0f} of them held'
-
-
 class _Mapped:
-    """A training step under `pmap`, which takes each process's part of a batch and gives its copies of the
+    """Training step under `pmap`, which takes each process's part of a batch and gives its copies of the
     state; around it both are global arrays, as under `jit`."""
 
     def __init__(self, partitioner: Partitioner, step: Callable, stacked: bool):

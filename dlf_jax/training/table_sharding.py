@@ -1,8 +1,8 @@
-"""Where the rows of fused tables lie, and how a step reads and changes them there.
+"""Where the rows of embedding tables live, and how a step reads and changes them there.
 
-`Whole`: every device holds every row. `ByRows`: each device holds 1/devices of the rows, and of the
-optimizer's moments of them; a lookup asks all devices for the rows of a batch, and each changes its
-own. Both give the same numbers, to rounding.
+`Replicated`: every device holds all rows. `RowSharded`: each device holds 1/devices of the rows, and of the
+optimizer's state for them; a lookup asks all devices for the rows of a batch, and each device changes its own
+rows. Both give the same numbers, up to rounding.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
 from dlf_jax.models import embedding
-from dlf_jax.training.collectives import Collectives
+from dlf_jax.training.collectives import StepCollectives
 
 # `function(start, *held, *batch)` works on the rows [start, start + rows) of a table.
 OnRows = Callable[..., tuple[jax.Array, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Whole:
-    """Every device holds the whole tables.
+class Replicated:
+    """Tables of which every device holds all rows.
 
     Attributes:
-      collectives: of the step that this is part of.
+      collectives: communication of the step that this is part of.
     """
 
-    collectives: Collectives
+    collectives: StepCollectives
 
-    def take(self, values: jax.Array, ids: jax.Array) -> jax.Array:
-        """The rows of a batch: see `embedding.take`."""
-        return embedding.take(values, ids)
+    def gather(self, values: jax.Array, ids: jax.Array) -> jax.Array:
+        """Rows of a batch; see `embedding.gather`."""
+        return embedding.gather(values, ids)
 
     def dense_gradient(self, values: jax.Array, ids: jax.Array, gradient: jax.Array) -> jax.Array:
-        """The gradient of a table from that of the batch's rows, float32 like `values`.
+        """Gradient of a whole table from the gradient of a batch's rows, float32 like `values`.
 
         Args:
           values: the table, [vocabulary, k].
@@ -52,23 +52,23 @@ class Whole:
         """Calls `function` where the rows are.
 
         Args:
-          function: of the first row's number, arrays of rows and arrays of the batch; pure.
-          held: arrays [rows, ...] that lie as the tables do.
-          batch: arrays [b, ...], of which each call gets the whole batch's.
+          function: pure function of the number of the first row, arrays of rows and arrays of the batch.
+          held: arrays that are sharded as the tables are; the first one has an entry per row.
+          batch: arrays [b, ...]; each call gets those of the whole batch.
 
         Returns:
-          What the function returns: arrays that lie as the tables do. Of an array [1] the sum over
-          its elements is the sum over all rows.
+          What the function returns: arrays that are sharded as the tables are. The sum over all devices of an
+          array [1] is the sum of its elements.
         """
-        return function(0, *held, *map(self.collectives.everywhere, batch))
+        return function(0, *held, *map(self.collectives.whole_batch, batch))
 
 
 @dataclasses.dataclass(frozen=True)
-class ByRows:
-    """Each device of a mesh holds as many consecutive rows; under `jit` only.
+class RowSharded:
+    """Tables of which each device of a mesh holds the same number of consecutive rows; under `jit` only.
 
     Attributes:
-      mesh: one-dimensional; its size divides the tables' rows.
+      mesh: one-dimensional; its size divides the number of rows.
     """
 
     mesh: Mesh
@@ -77,12 +77,12 @@ class ByRows:
     def _axis(self) -> str:
         return self.mesh.axis_names[0]
 
-    def take(self, values: jax.Array, ids: jax.Array) -> jax.Array:
-        """The rows of a batch, cut over the devices like `ids`.
+    def gather(self, values: jax.Array, ids: jax.Array) -> jax.Array:
+        """Rows of a batch, sharded over the devices like `ids`; see `embedding.gather`.
 
-        Every device hears the ids of the whole batch (all-gather), puts in the rows that it holds, and
-        gets the sum of its own share of the batch (reduce-scatter): the devices' traffic is the
-        batch's rows once, the least that a dense exchange needs.
+        Every device receives the ids of the whole batch (all-gather), contributes the rows that it holds, and
+        gets the sum of its own share of the batch (reduce-scatter). So the devices exchange the batch's rows
+        once, the least that a dense exchange needs.
         """
 
         def local(values: jax.Array, ids: jax.Array) -> jax.Array:
@@ -99,13 +99,13 @@ class ByRows:
         return jax.shard_map(local, mesh=self.mesh, in_specs=(by_row, by_row), out_specs=by_row)(values, ids)
 
     def dense_gradient(self, values: jax.Array, ids: jax.Array, gradient: jax.Array) -> jax.Array:
-        """As `Whole.dense_gradient`; lies as the table does."""
+        """Gradient of a whole table, sharded as the table is; see `Replicated.dense_gradient`."""
         return self.on_rows(_scatter, [values], _flat(ids, gradient))[0]
 
     def on_rows(
         self, function: OnRows, held: Sequence[jax.Array], batch: Sequence[jax.Array]
     ) -> tuple[jax.Array, ...]:
-        """As `Whole.on_rows`, each device with its own rows."""
+        """Calls `function` on every device with the device's own rows; see `Replicated.on_rows`."""
 
         def local(held: Sequence[jax.Array], batch: Sequence[jax.Array]) -> tuple[jax.Array, ...]:
             start = lax.axis_index(self._axis) * held[0].shape[0]
@@ -120,7 +120,7 @@ class ByRows:
         return call(list(held), list(batch))
 
 
-Placement = Whole | ByRows
+TableSharding = Replicated | RowSharded
 
 
 def _flat(ids: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -128,7 +128,7 @@ def _flat(ids: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def own_positions(start: jax.Array | int, rows: int, ids: jax.Array) -> jax.Array:
-    """Positions of ids among the rows [start, start + rows); `rows` where they are not there."""
+    """Positions of ids among the rows [start, start + rows); `rows` for ids outside of them."""
     own = ids - start
     return jnp.where((own >= 0) & (own < rows), own, rows)
 

@@ -1,4 +1,4 @@
-"""Everything that a step changes."""
+"""Train state: parameters, optimizer state, batch statistics, step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dlf_jax.data.schema import Schema
 from dlf_jax.models import embedding
 from dlf_jax.training.optimizers import Optimizer
 
-# What a random key is for; folded into the seed's key. Dropout's are the steps, from 0 up.
+# Purposes of random keys, folded into the seed's key. Dropout's are the steps, from 0 up.
 _TABLES, _MODEL = 2**31, 2**31 + 1
 
 
@@ -21,14 +21,14 @@ class TrainState(flax.struct.PyTreeNode):
     """The state of a run.
 
     Attributes:
-      step: steps taken, int32 scalar.
-      seed: int32 scalar; the key of a step is `fold_in(key(seed), step)`, so none is saved.
-      params: {'tables': {name: {'categorical', 'numeric'}}, 'model': the module's}, float32.
-      batch_stats: BatchNorm's running statistics; empty where the model has none.
-      opt_state: of `Optimizer.init`.
+      step: number of steps taken, int32 scalar.
+      seed: int32 scalar; the random key of a step is `fold_in(key(seed), step)`, so none is saved.
+      params: float32; `tables`, the embedding rows (see `models.embedding`), and `dense`, everything else:
+        `embedding` (vectors of numeric fields, projections) and `model` (the module's own).
+      batch_stats: running statistics of BatchNorm; empty where the model has none.
+      opt_state: from `Optimizer.init`; empty where the state is for predictions alone.
       learning_rate_scale: float32 scalar, 1 until a plateau.
-      scratch: room for the optimizer to work in; what it holds between steps does not matter, so it
-        is not saved.
+      scratch: work space of the optimizer; its content between steps does not matter, so it is not saved.
     """
 
     step: jax.Array
@@ -40,7 +40,7 @@ class TrainState(flax.struct.PyTreeNode):
     scratch: dict[str, jax.Array]
 
     def weights(self) -> TrainState:
-        """Without what only training reads: all that predictions need; with Adam a third of the memory."""
+        """The state without what only training reads; with Adam a third of the memory."""
         return self.replace(opt_state={}, scratch={})
 
 
@@ -48,47 +48,66 @@ def create(
     seed: jax.Array,
     model: nn.Module,
     schema: Schema,
-    optimizer: Optimizer,
     std: float,
     multiple: int = 1,
 ) -> TrainState:
-    """The state before the first step; pure, to be called under `jit`.
+    """Initial weights; pure, to be called under `jit`.
 
     Args:
       seed: int32 scalar.
-      model: declares its tables; called on looked-up rows.
+      model: declares its tables; called on embeddings.
       schema: of the data, sizes filled in.
-      optimizer: its state is made for all parameters.
-      std: of the initial embeddings.
-      multiple: rows of tables are filled up to a multiple of this.
+      std: standard deviation of the initial embeddings.
+      multiple: tables are padded with rows of 0 to a multiple of this.
+
+    Returns:
+      A state for predictions; `with_optimizer` makes it one for training.
     """
     key = jax.random.key(seed)
-    tables = embedding.init(
-        jax.random.fold_in(key, _TABLES),
-        model.tables,
-        schema,
-        std,
-        multiple,
-    )
+    tables, dense = embedding.init(jax.random.fold_in(key, _TABLES), model.tables, schema, std, multiple)
     fields = len(schema.fields)
-    rows = {name: jnp.zeros((2, fields, width)) for name, width in model.tables.items()}
-    variables = model.init(jax.random.fold_in(key, _MODEL), rows)
-    params = {'tables': tables, 'model': variables.get('params', {})}
+    embeddings = {name: jnp.zeros((2, fields, width)) for name, width in model.tables.items()}
+    variables = model.init(jax.random.fold_in(key, _MODEL), embeddings)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         seed=jnp.asarray(seed, jnp.int32),
-        params=params,
+        params={'tables': tables, 'dense': {'embedding': dense, 'model': variables.get('params', {})}},
         batch_stats=variables.get('batch_stats', {}),
-        opt_state=optimizer.init(params),
+        opt_state={},
         learning_rate_scale=jnp.ones(()),
-        scratch=optimizer.scratch(params),
+        scratch={},
     )
 
 
+def with_optimizer(state: TrainState, optimizer: Optimizer) -> TrainState:
+    """Initial weights with the optimizer's initial state and work space."""
+    return state.replace(opt_state=optimizer.init(state.params), scratch=optimizer.scratch(state.params))
+
+
+def row_leaves(state: TrainState, optimizer: Optimizer | None = None) -> TrainState:
+    """Booleans in the structure of a state: whether a leaf has an entry for each embedding row, and so is
+    sharded as the tables are.
+
+    Args:
+      state: arrays or their shapes, of one run or a stack of runs.
+      optimizer: that made its `opt_state`; None where it is empty.
+    """
+
+    def all_are(value: bool, tree: Any) -> Any:
+        return jax.tree.map(lambda _: value, tree)
+
+    params = {'tables': all_are(True, state.params['tables']), 'dense': all_are(False, state.params['dense'])}
+    opt_state = optimizer.row_leaves(state.opt_state, params) if optimizer and state.opt_state else {}
+    flags = all_are(False, state)
+    return flags.replace(params=params, opt_state=opt_state, scratch=all_are(True, state.scratch))
+
+
 def parameter_counts(params: dict[str, Any]) -> dict[str, int]:
-    """Numbers of parameters: `table` in the embedding tables, `dense` in the model."""
+    """Numbers of parameters: `table` in embeddings, those of numeric fields included, `dense` in the
+    model."""
 
     def count(tree: Any) -> int:
         return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
-    return {'table': count(params['tables']), 'dense': count(params['model'])}
+    dense = params['dense']
+    return {'table': count(params['tables']) + count(dense['embedding']), 'dense': count(dense['model'])}

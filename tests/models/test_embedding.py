@@ -28,76 +28,93 @@ def small_batch():
 
 
 def test_init_shapes():
-    tables = small_tables()
+    tables, dense = small_tables()
+    assert jax.tree.map(jnp.shape, tables) == {'categorical': {'embedding': (20, 4), 'linear': (20, 1)}}
+    assert jax.tree.map(jnp.shape, dense) == {'numeric': {'embedding': (2, 4), 'linear': (2, 1)}}
+    chex.assert_type(jax.tree.leaves((tables, dense)), jnp.float32)
+
+
+def test_init_of_fields_with_sizes_of_their_own():
+    fields = [Field('a', 'categorical', size=6), Field('b', 'categorical', size=9, embedding_size=2)]
+    tables, dense = embedding.init(jax.random.key(0), WIDTHS, Schema(tuple(fields), 'label'), 0.1, multiple=4)
     assert jax.tree.map(jnp.shape, tables) == {
-        'embedding': {'categorical': (20, 4), 'numeric': (2, 4)},
-        'linear': {'categorical': (20, 1), 'numeric': (2, 1)},
+        'categorical': {'embedding': (8, 4), 'linear': (8, 1)},
+        'categorical_2': {'embedding': (12, 2), 'linear': (12, 1)},
     }
-    chex.assert_type(jax.tree.leaves(tables), jnp.float32)
+    assert jax.tree.map(jnp.shape, dense) == {'projection_2': {'embedding': (2, 4)}}
+    assert not tables['categorical']['embedding'][6:].any()
 
 
 def test_init_leaves_out_what_is_not_there():
-    assert set(small_tables(numeric=0)['linear']) == {'categorical'}
-    assert set(small_tables(vocabulary=0)['linear']) == {'numeric'}
+    assert small_tables(numeric=0)[1] == {}
+    assert small_tables(vocabulary=0)[0] == {}
 
 
 def test_init_is_normal():
-    table = embedding.init(jax.random.key(0), {'embedding': 16}, small_schema(5000, 0), 1e-4)
-    values = np.asarray(table['embedding']['categorical'])
+    tables, _ = embedding.init(jax.random.key(0), {'embedding': 16}, small_schema(5000, 0), 1e-4)
+    values = np.asarray(tables['categorical']['embedding'])
     assert abs(values.std() / 1e-4 - 1) < 0.02
     assert abs(values.mean()) < 1e-6
 
 
 def test_init_of_a_table_depends_on_its_name_alone():
     alone = embedding.init(jax.random.key(0), {'embedding': 4}, small_schema(), 0.1)
-    chex.assert_trees_all_equal(alone['embedding'], small_tables()['embedding'])
-    other = embedding.init(jax.random.key(0), {'second': 4}, small_schema(), 0.1)
-    assert not np.allclose(alone['embedding']['categorical'], other['second']['categorical'])
+    both = small_tables()
+    for one, other in zip(alone, both, strict=True):
+        for part, by_table in one.items():
+            chex.assert_trees_all_equal(by_table['embedding'], other[part]['embedding'])
+    other, _ = embedding.init(jax.random.key(0), {'second': 4}, small_schema(), 0.1)
+    assert not np.allclose(alone[0]['categorical']['embedding'], other['categorical']['second'])
     one_field = Schema((Field('c', 'categorical', size=2), *small_schema(0, 2).fields), 'label')
-    parts = embedding.init(jax.random.key(0), {'embedding': 4}, one_field, 0.1)['embedding']
-    assert not np.allclose(parts['categorical'], parts['numeric'])
+    tables, dense = embedding.init(jax.random.key(0), {'embedding': 4}, one_field, 0.1)
+    assert not np.allclose(tables['categorical']['embedding'], dense['numeric']['embedding'])
 
 
 def test_lookup():
-    tables, batch = small_tables(), small_batch()
-    rows = jax.jit(embedding.lookup, static_argnums=2)(tables, batch, small_schema())
-    chex.assert_shape([rows['embedding'], rows['linear']], [(6, 5, 4), (6, 5, 1)])
-    table = tables['embedding']
-    np.testing.assert_array_equal(rows['embedding'][4, 1], table['categorical'][batch['categorical'][4, 1]])
-    np.testing.assert_allclose(rows['embedding'][4, 3], table['numeric'][0] * batch['numeric'][4, 0])
+    (tables, dense), batch = small_tables(), small_batch()
+    found = jax.jit(embedding.lookup, static_argnums=3)(tables, dense, batch, small_schema())
+    chex.assert_shape([found['embedding'], found['linear']], [(6, 5, 4), (6, 5, 1)])
+    table, vectors = tables['categorical']['embedding'], dense['numeric']['embedding']
+    np.testing.assert_array_equal(found['embedding'][4, 1], table[batch['categorical'][4, 1]])
+    np.testing.assert_allclose(found['embedding'][4, 3], vectors[0] * batch['numeric'][4, 0])
 
 
 def test_lookup_of_one_kind_of_fields():
     batch = small_batch()
-    rows = embedding.lookup(
-        small_tables(numeric=0), {'categorical': batch['categorical']}, small_schema(numeric=0)
+    found = embedding.lookup(
+        *small_tables(numeric=0), {'categorical': batch['categorical']}, small_schema(numeric=0)
     )
-    chex.assert_shape(rows['embedding'], (6, 3, 4))
-    rows = embedding.lookup(small_tables(vocabulary=0), {'numeric': batch['numeric']}, small_schema(0))
-    chex.assert_shape(rows['embedding'], (6, 2, 4))
+    chex.assert_shape(found['embedding'], (6, 3, 4))
+    found = embedding.lookup(*small_tables(vocabulary=0), {'numeric': batch['numeric']}, small_schema(0))
+    chex.assert_shape(found['embedding'], (6, 2, 4))
 
 
 def test_id_past_the_end_gives_nan():
     schema = Schema((Field('c', 'categorical', size=20),), 'label')
-    tables = embedding.init(jax.random.key(0), WIDTHS, schema, 0.1)
+    parameters = embedding.init(jax.random.key(0), WIDTHS, schema, 0.1)
     batch = {'categorical': jnp.array([[3], [20]], jnp.int32)}
-    rows = embedding.lookup(tables, batch, schema)['embedding']
-    assert np.isfinite(rows[0]).all()
-    assert np.isnan(rows[1]).all()
+    found = embedding.lookup(*parameters, batch, schema)['embedding']
+    assert np.isfinite(found[0]).all()
+    assert np.isnan(found[1]).all()
 
 
 def test_gradient_of_gathered_rows_is_the_tables():
-    tables, batch = small_tables(), small_batch()
+    (tables, dense), batch, schema = small_tables(), small_batch(), small_schema()
 
-    def loss(rows):
-        return sum(jnp.sum(jnp.sin(3 * leaf)) for leaf in rows.values())
+    def loss(embeddings):
+        return sum(jnp.sum(jnp.sin(3 * leaf)) for leaf in embeddings.values())
 
-    expected = jax.grad(lambda t: loss(embedding.lookup(t, batch, small_schema())))(tables)
-    rows, others = embedding.split(tables)
-    gathered = embedding.join(embedding.gather(rows, embedding.ids_of(batch, small_schema())), others)
-    found = jax.grad(lambda g: loss(embedding.assemble(g, batch, small_schema())))(gathered)
+    def whole(tables, dense):
+        return loss(embedding.lookup(tables, dense, batch, schema))
+
+    def gathered(rows, dense):
+        return loss(embedding.assemble(rows, dense, batch, schema))
+
+    expected = jax.grad(whole, (0, 1))(tables, dense)
+    rows = embedding.gather_rows(tables, embedding.ids_of(batch, schema))
+    found = jax.grad(gathered, (0, 1))(rows, dense)
     for table, width in WIDTHS.items():
-        chex.assert_shape(found[table]['categorical'], (6, 3, width))
-        scattered = jnp.zeros((20, width)).at[batch['categorical']].add(found[table]['categorical'])
-        np.testing.assert_allclose(scattered, expected[table]['categorical'], rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(found[table]['numeric'], expected[table]['numeric'], rtol=1e-5)
+        chex.assert_shape(found[0]['categorical'][table], (6, 3, width))
+        scattered = jnp.zeros((20, width)).at[batch['categorical']].add(found[0]['categorical'][table])
+        np.testing.assert_allclose(scattered, expected[0]['categorical'][table], rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(found[1], expected[1], rtol=1e-5)

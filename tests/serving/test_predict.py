@@ -8,7 +8,7 @@ import pytest
 
 from dlf_jax.errors import UserError
 from dlf_jax.serving.predict import Predictor
-from dlf_jax.training.model_setup import Learner
+from dlf_jax.training.model_setup import TrainingSetup
 from dlf_jax.workdir import Workdir
 from tests.conftest import ROOT, write_table
 
@@ -58,4 +58,4 @@ def test_predictions_need_room_for_the_weights_alone(trained):
     state = Predictor(workdir, config)._state
     assert sum(leaf.nbytes for leaf in jax.tree.leaves(state)) < 1.1 * weights
     with pytest.raises(UserError, match='the state takes'):
-        Learner(config, workdir.encoder().schema, 1, config.training.batch_size)
+        TrainingSetup(config, workdir.encoder().schema, 1, config.training.batch_size)

@@ -10,8 +10,8 @@ import numpy as np
 
 from dlf_jax import models
 from dlf_jax.config import get_config
-from dlf_jax.training.model_setup import Learner
-from dlf_jax.training.sharding import is_table_rows
+from dlf_jax.training import train_state
+from dlf_jax.training.model_setup import TrainingSetup
 from tests.training.test_train_step import SCHEMA, batch_of, config_of
 
 ROWS = 32
@@ -32,20 +32,18 @@ def small(model='mlp', **changes):
 
 def train(config, devices, steps=3):
     """The state, its tables without the rows that fill them up, and the metrics, on the host."""
-    learner = Learner(config, SCHEMA, 100, ROWS, devices)
-    state = learner.partitioner.make(learner.create, np.int32(0))
-    step = learner.train_step(1)
+    setup = TrainingSetup(config, SCHEMA, 100, ROWS, devices)
+    state = setup.initial_state([0])
+    step = setup.train_step(1)
     for i in range(steps):
         # Padding falls on the last devices alone.
-        state, found = step(state, learner.partitioner.put(batch_of(ROWS, padding=5, seed=i)))
-    logits = learner.predict_step(1)(state, learner.partitioner.put(batch_of(ROWS)))
-
-    def cut(path, leaf):
-        return leaf[: SCHEMA.vocabulary] if is_table_rows(path) else leaf
-
-    params, opt_state = jax.device_get((state.params, state.opt_state))
-    params, opt_state = jax.tree_util.tree_map_with_path(cut, (params, opt_state))
-    return (params, opt_state, state.batch_stats, found, learner.partitioner.local_rows(logits)), state
+        state, found = step(state, setup.partitioner.put(batch_of(ROWS, padding=5, seed=i)))
+    logits = setup.predict_step(1)(state.weights(), setup.partitioner.put(batch_of(ROWS)))
+    rows = train_state.row_leaves(state, setup.optimizer)
+    host = jax.device_get(state)
+    cut = jax.tree.map(lambda leaf, is_row: leaf[: SCHEMA.vocabulary] if is_row else leaf, host, rows)
+    logits = setup.partitioner.local_rows(logits)
+    return (cut.params, cut.opt_state, cut.batch_stats, found, logits), (state, rows)
 
 
 def assert_same(first, second):
@@ -62,20 +60,23 @@ def check_model(name):
 
 def check_rows(optimizer):
     """Tables that are cut over eight devices, replicated on eight, and on one."""
-    config = small('deepfm', optimizer__tables=optimizer)
+    config = small('deepfm', optimizer__embedding_rows=optimizer)
     one, _ = train(config, jax.devices()[:1])
     assert_same(one, train(config, jax.devices())[0])
-    found, state = train(small('deepfm', optimizer__tables=optimizer, sharding__tables='rows'), jax.devices())
+    sharded = small('deepfm', optimizer__embedding_rows=optimizer, sharding__tables='rows')
+    found, (state, rows) = train(sharded, jax.devices())
     assert_same(one, found)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
+    leaves = zip(jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(rows), strict=True)
+    for (path, leaf), is_row in leaves:
         held = leaf.addressable_shards[0].data.shape
-        if is_table_rows(path):
+        if is_row:
             assert held == (leaf.shape[0] // 8, *leaf.shape[1:]), path
         else:
             assert held == leaf.shape, path
     if optimizer != 'adam':
         assert_same(
-            one, train(small('deepfm', optimizer__tables=optimizer, parallel='pmap'), jax.devices())[0]
+            one,
+            train(small('deepfm', optimizer__embedding_rows=optimizer, parallel='pmap'), jax.devices())[0],
         )
 
 
@@ -84,8 +85,8 @@ def check_accumulate():
     changes = {'model__batch_norm': False, 'model__dropout': 0.0}
     one, _ = train(small('mlp', **changes), jax.devices()[:1])
     for optimizer in ('adam', 'lazy_adam'):
-        whole, _ = train(small('mlp', optimizer__tables=optimizer, **changes), jax.devices()[:1])
-        parts = small('mlp', optimizer__tables=optimizer, training__accumulate=4, **changes)
+        whole, _ = train(small('mlp', optimizer__embedding_rows=optimizer, **changes), jax.devices()[:1])
+        parts = small('mlp', optimizer__embedding_rows=optimizer, training__accumulate=4, **changes)
         assert_same(whole, train(parts, jax.devices()[:1])[0])
         assert_same(whole, train(parts, jax.devices())[0])
     assert_same(
@@ -107,22 +108,25 @@ def check_gradients():
 
 def check_seeds():
     """A stack of runs under pmap, and with tables cut over the devices."""
-    from dlf_jax.training.seeds import stack_runs, stacked_seeds, vmap_runs
+    from dlf_jax.training.seeds import stack_runs
 
     def stacked(config, devices):
-        learner = Learner(config, SCHEMA, 100, ROWS, devices)
-        state = learner.partitioner.make(vmap_runs(learner.create, 2), stacked_seeds([0, 1]))
+        setup = TrainingSetup(config, SCHEMA, 100, ROWS, devices)
+        state = setup.initial_state([0, 1])
         batch = stack_runs([batch_of(ROWS, 5, seed) for seed in (0, 1)], np.stack)
-        state, found = learner.train_step(2)(state, learner.partitioner.put(batch, stacked=True))
-        rows = state.params['tables']['embedding']['categorical'][:, : SCHEMA.vocabulary]
-        return jax.device_get((rows, state.params['model'], found))
+        state, found = setup.train_step(2)(state, setup.partitioner.put(batch, stacked=True))
+        rows = state.params['tables']['categorical']['embedding'][:, : SCHEMA.vocabulary]
+        return jax.device_get((rows, state.params['dense'], found))
 
     for tables in ('adam', 'lazy_adam'):
-        config = small('mlp', optimizer__tables=tables)
+        config = small('mlp', optimizer__embedding_rows=tables)
         one = stacked(config, jax.devices()[:1])
-        assert_same(one, stacked(small('mlp', optimizer__tables=tables, parallel='pmap'), jax.devices()))
         assert_same(
-            one, stacked(small('mlp', optimizer__tables=tables, sharding__tables='rows'), jax.devices())
+            one, stacked(small('mlp', optimizer__embedding_rows=tables, parallel='pmap'), jax.devices())
+        )
+        assert_same(
+            one,
+            stacked(small('mlp', optimizer__embedding_rows=tables, sharding__tables='rows'), jax.devices()),
         )
 
 
@@ -139,12 +143,11 @@ def check_memory():
     sizes = {}
     for devices in (1, 2, 4, 8):
         for optimizer in ('adam', 'lazy_adam'):
-            config = small('mlp', optimizer__tables=optimizer, sharding__tables='rows')
+            config = small('mlp', optimizer__embedding_rows=optimizer, sharding__tables='rows')
             config.model.embedding_size = 16
-            learner = Learner(config, schema, 100, ROWS, jax.devices()[:devices])
-            state = learner.partitioner.make(learner.create, np.int32(0))
-            step = learner.train_step(1)
-            step(state, learner.partitioner.put(batch))
+            setup = TrainingSetup(config, schema, 100, ROWS, jax.devices()[:devices])
+            step = setup.train_step(1)
+            step(setup.initial_state([0]), setup.partitioner.put(batch))
             found = step.executable.memory_analysis()
             held = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
             sizes[optimizer, devices] = held, found.temp_size_in_bytes

@@ -1,5 +1,6 @@
 """Optimizers of the touched rows, against NumPy float64 and against dense Adam."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from dlf_jax.errors import UserError
 from dlf_jax.training import row_optimizers
-from dlf_jax.training.model_setup import Learner
+from dlf_jax.training.model_setup import TrainingSetup
 from tests.training.test_train_step import SCHEMA, batch_of, config_of
 
 ROWS, WIDTH = 11, 3
@@ -55,8 +56,9 @@ def test_against_numpy(name, penalty):
 
     @jax.jit
     def step(number, values, moments, room, ids, gradients):
-        room, at, total, square = row_optimizers.distinct(0, values, room, ids, gradients, penalty)
-        changed = row_optimizers.change(optimizer, values, moments, at, total, jnp.float32(0.1), number)
+        room, at, represented = row_optimizers.dedup(0, room, ids)
+        total, square = row_optimizers.sum_gradients(values, at, represented, gradients, penalty)
+        changed = row_optimizers.apply(optimizer, values, moments, at, total, jnp.float32(0.1), number)
         return *changed, room, square
 
     found, moments = jnp.asarray(values), optimizer.init(jnp.asarray(values))
@@ -77,8 +79,9 @@ def test_rows_of_a_shard():
     values, gradients = np.zeros((8, WIDTH), np.float32), draw.normal(size=(40, WIDTH)).astype(np.float32)
 
     def summed(start, stop):
-        room = row_optimizers.scratch(stop - start)
-        _, at, total, _ = row_optimizers.distinct(start, values[start:stop], room, ids, gradients, 0.0)
+        room = jnp.zeros((stop - start,), jnp.int32)
+        _, at, represented = row_optimizers.dedup(start, room, ids)
+        total, _ = row_optimizers.sum_gradients(values[start:stop], at, represented, gradients, 0.0)
         table = np.zeros((stop - start + 1, WIDTH), np.float32)
         table[np.asarray(at)] = total
         return table[:-1]
@@ -97,27 +100,26 @@ def few_rows(seed):
 
 def stepped(steps, **changes):
     config = config_of('deepfm', model__hidden=(8,), **changes)
-    learner = Learner(config, SCHEMA, 100, 16, jax.devices()[:1])
-    state, step = learner.create(np.int32(0)), learner.train_step(1)
+    setup = TrainingSetup(config, SCHEMA, 100, 16, jax.devices()[:1])
+    state, step = setup.create(np.int32(0)), setup.train_step(1)
     for i in range(steps):
         state, _ = step(state, few_rows(i))
     return jax.device_get(state)
 
 
 def test_lazy_adam_is_dense_adam_at_the_first_step():
-    dense, lazy = stepped(1), stepped(1, optimizer__tables='lazy_adam')
-    for table, parts in dense.params['tables'].items():
-        for part, values in parts.items():
-            np.testing.assert_allclose(lazy.params['tables'][table][part], values, atol=1e-6)
-    np.testing.assert_allclose(
-        lazy.params['model']['bias'], dense.params['model']['bias'], rtol=1e-5, atol=1e-7
-    )
+    dense, lazy = stepped(1), stepped(1, optimizer__embedding_rows='lazy_adam')
+    for params in ('tables', 'dense'):
+        chex.assert_trees_all_close(lazy.params[params], dense.params[params], rtol=1e-5, atol=1e-6)
 
 
 def test_the_step_reaches_no_row_but_the_batchs():
-    before, after = stepped(0, optimizer__tables='lazy_adam'), stepped(1, optimizer__tables='lazy_adam')
+    before, after = (
+        stepped(0, optimizer__embedding_rows='lazy_adam'),
+        stepped(1, optimizer__embedding_rows='lazy_adam'),
+    )
     touched = set(few_rows(0)['categorical'].ravel().tolist())
-    rows = [t['embedding']['categorical'] for t in (before.params['tables'], after.params['tables'])]
+    rows = [t['categorical']['embedding'] for t in (before.params['tables'], after.params['tables'])]
     moved = set(np.flatnonzero((rows[0] != rows[1]).any(1)).tolist())
     assert moved == touched
     assert 0 < len(touched) < SCHEMA.vocabulary
@@ -127,8 +129,8 @@ def test_bfloat16_keeps_float32_state_and_comes_near():
     changes = {'optimizer__eps': 1.0, 'optimizer__learning_rate': 0.1}
     exact, half = stepped(3, **changes), stepped(3, precision='bfloat16', **changes)
     assert all(leaf.dtype != jnp.bfloat16 for leaf in jax.tree.leaves(half))
-    table = exact.params['tables']['embedding']['categorical']
-    found = half.params['tables']['embedding']['categorical']
+    table = exact.params['tables']['categorical']['embedding']
+    found = half.params['tables']['categorical']['embedding']
     assert 0 < np.abs(found - table).max() < 0.02
 
 

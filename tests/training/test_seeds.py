@@ -5,7 +5,6 @@ import shutil
 import signal
 import statistics
 import time
-from pathlib import Path
 
 import chex
 import jax
@@ -14,16 +13,17 @@ import orbax.checkpoint as ocp
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
+from dlf_jax import api
 from dlf_jax import config as configs
 from dlf_jax.data import builders
 from dlf_jax.errors import UsageError, UserError
 from dlf_jax.serving.predict import Predictor
-from dlf_jax.training import run_progress, trainer
-from dlf_jax.training.model_setup import Learner
+from dlf_jax.training import run_progress
+from dlf_jax.training.loss_guard import LossGuard
+from dlf_jax.training.model_setup import TrainingSetup
 from dlf_jax.training.run_progress import RunProgress
 from dlf_jax.training.schedules import Plateau
 from dlf_jax.training.seeds import stack_runs, unstack_runs, vmap_runs
-from dlf_jax.training.watch import LossWatch
 from dlf_jax.workdir import Workdir
 from tests.conftest import command, finish, run
 from tests.test_resume import course, last_line
@@ -49,14 +49,8 @@ def config_of(seed, seeds=1):
 
 
 def train(config, folder, data_dir):
-    """What the command does, in this process."""
-    builder = builders.build(config.dataset, str(data_dir))
-    builder.prepare()
-    workdir = Workdir(folder)
-    workdir.create()
-    assert workdir.begin(config) is None
-    workdir.take_data(Path(builder.data_dir))
-    workdir.finish(trainer.train(config, builder, workdir))
+    """Trains in this process; the workdir."""
+    api.train(config, folder, data_dir)
     return folder
 
 
@@ -200,7 +194,7 @@ def test_workdir_from_before_several_seeds(alone, tmp_path, data_dir):
         path.write_text(json.dumps(run_))
     Predictor(Workdir(old), Workdir(old).config())
     wanted = config_of(0)
-    assert Workdir(old).begin(wanted) == result(alone[0])
+    assert api.train(wanted, old, data_dir) == result(alone[0])
     (old / 'result.json').unlink()
     again = result(train(wanted, old, data_dir))
     for key in ('seed', 'steps', 'best_step', 'valid', 'test'):
@@ -239,11 +233,13 @@ def test_keys_that_cannot_be():
 
 
 def test_a_loss_that_is_not_finite_names_the_seed(tmp_path):
-    watch = LossWatch(Workdir(tmp_path), config_of(3, 2))
-    watch.look(1, [3, 4], {'loss': np.array([0.5, 0.6]), 'gradient_norm': np.ones(2)})
-    watch.look(2, [3, 4], {'loss': np.array([0.5, np.nan]), 'gradient_norm': np.ones(2)})
+    guard = LossGuard(tmp_path, config_of(3, 2))
+    guard.add(1, [3, 4], {'loss': np.array([0.5, 0.6]), 'gradient_norm': np.ones(2)})
+    guard.add(2, [3, 4], {'loss': np.array([0.5, np.nan]), 'gradient_norm': np.ones(2)})
+    # The first step that was not finite is named, and not the latest.
+    guard.add(3, [3, 4], {'loss': np.array([np.nan, np.nan]), 'gradient_norm': np.ones(2)})
     with pytest.raises(UserError, match=r'^seed 4, step 2: the loss is nan; .* was 0.6 at step 1'):
-        watch.settle()
+        guard.read()
 
 
 def test_best_seed_is_the_lowest_of_equals():
@@ -257,8 +253,8 @@ def test_a_stacked_step_of_dlf_is_the_steps_alone():
     config = test_train_step.config_of('dlf', optimizer__eps=1.0, optimizer__learning_rate=0.1)
     config.model.update({'layers': 1, 'tokens': 3, 'rank': 4, 'hidden': (8,), 'head': (8,), 'dropout': 0.3})
     seeds = (0, 5)
-    learner = Learner(config, test_train_step.SCHEMA, 100, 32, jax.devices()[:1])
-    step, shapes = learner.body(), jax.eval_shape(learner.create, np.int32(0))
+    setup = TrainingSetup(config, test_train_step.SCHEMA, 100, 32, jax.devices()[:1])
+    step, shapes = setup.body(), jax.eval_shape(setup.create, np.int32(0))
     states, batches = (
         [state_of(shapes, seed) for seed in seeds],
         [test_train_step.batch_of(32, 3, s) for s in seeds],

@@ -9,8 +9,8 @@ from dlf_jax import models
 from dlf_jax.config import build_model, get_config
 from dlf_jax.data.schema import Field, Schema, number_field
 from dlf_jax.errors import UserError
-from dlf_jax.training import train_state as states
-from dlf_jax.training.model_setup import Learner
+from dlf_jax.training import train_state
+from dlf_jax.training.model_setup import TrainingSetup
 from dlf_jax.training.sharding import Partitioner
 
 SCHEMA = Schema(
@@ -54,21 +54,25 @@ def batch_of(rows=16, padding=0, seed=0):
 
 
 def make(config):
-    learner = Learner(config, SCHEMA, 100, 8, jax.devices()[:1])
-    return learner.create(np.int32(config.seed)), jax.jit(learner.body()), learner
+    setup = TrainingSetup(config, SCHEMA, 100, 8, jax.devices()[:1])
+    return setup.create(np.int32(config.seed)), jax.jit(setup.body()), setup
+
+
+def looked_up(params, batch):
+    return models.embedding.lookup(params['tables'], params['dense']['embedding'], batch, SCHEMA)
 
 
 def tables_after(state, step, batch):
-    return np.asarray(step(state, batch)[0].params['tables']['embedding']['categorical'])
+    return np.asarray(step(state, batch)[0].params['tables']['categorical']['embedding'])
 
 
 def test_state_has_the_declared_tables_and_counts():
     state, _, _ = make(config_of())
-    tables = state.params['tables']
-    chex.assert_shape(tables['embedding']['categorical'], (12, 4))
-    chex.assert_shape(tables['embedding']['numeric'], (1, 4))
-    assert states.parameter_counts(state.params)['table'] == 13 * 4
-    assert abs(float(jnp.std(tables['embedding']['categorical'])) - 0.5) < 0.15
+    table = state.params['tables']['categorical']['embedding']
+    chex.assert_shape(table, (12, 4))
+    chex.assert_shape(state.params['dense']['embedding']['numeric']['embedding'], (1, 4))
+    assert train_state.parameter_counts(state.params)['table'] == 13 * 4
+    assert abs(float(jnp.std(table)) - 0.5) < 0.15
 
 
 def test_padded_rows_do_not_count():
@@ -88,8 +92,8 @@ def test_penalty_reaches_rows_that_the_batch_does_not_touch():
     state, step, _ = make(config)
     batch = batch_of(4)
     batch['categorical'][:] = [0, 7]
-    before = np.asarray(state.params['tables']['embedding']['categorical'])
-    after = np.asarray(step(state, batch)[0].params['tables']['embedding']['categorical'])
+    before = np.asarray(state.params['tables']['categorical']['embedding'])
+    after = np.asarray(step(state, batch)[0].params['tables']['categorical']['embedding'])
     # Adam's first step is the learning rate against the gradient's sign, here lambda * E.
     untouched = [i for i in range(12) if i not in (0, 7)]
     np.testing.assert_allclose(
@@ -102,17 +106,18 @@ def test_loss_is_of_the_clicks_alone_and_penalty_is_half_the_squares():
     state, step, _ = make(config)
     model, batch = build_model(config), batch_of()
     _, found = step(state, batch)
-    rows = models.embedding.lookup(state.params['tables'], batch, SCHEMA)
-    variables = {'params': state.params['model'], 'batch_stats': state.batch_stats}
+    rows = looked_up(state.params, batch)
+    variables = {'params': state.params['dense']['model'], 'batch_stats': state.batch_stats}
     logits, _ = model.apply(variables, rows, train=True, mutable=['batch_stats'])
     expected = optax.sigmoid_binary_cross_entropy(logits, batch['label']).mean()
     assert float(found['loss']) == pytest.approx(float(expected), rel=1e-5)
 
     def whole(params):
-        rows = models.embedding.lookup(params['tables'], batch, SCHEMA)
-        variables = {'params': params['model'], 'batch_stats': state.batch_stats}
+        rows = looked_up(params, batch)
+        variables = {'params': params['dense']['model'], 'batch_stats': state.batch_stats}
         logits, _ = model.apply(variables, rows, train=True, mutable=['batch_stats'])
-        squares = sum(jnp.sum(jnp.square(part)) for part in jax.tree.leaves(params['tables']))
+        embeddings = params['tables'], params['dense']['embedding']
+        squares = sum(jnp.sum(jnp.square(part)) for part in jax.tree.leaves(embeddings))
         return optax.sigmoid_binary_cross_entropy(logits, batch['label']).mean() + 10.0 / 2 * squares
 
     norm = optax.global_norm(jax.grad(whole)(state.params))
@@ -192,13 +197,14 @@ def test_every_variant_trains(variant):
 
 
 def test_prediction_uses_running_statistics():
-    state, step, learner = make(config_of())
-    predict = learner.predict_step(1)
+    state, step, setup = make(config_of())
+    predict = setup.predict_step(1)
     batch = batch_of()
     one = {k: v[:1] for k, v in batch.items()}
     predict_one = make(config_of())[2].predict_step(1)
     state, _ = step(state, batch)
-    np.testing.assert_allclose(predict(state, batch)[:1], predict_one(state, one), rtol=1e-5)
+    weights = state.weights()
+    np.testing.assert_allclose(predict(weights, batch)[:1], predict_one(weights, one), rtol=1e-5)
 
 
 def test_batch_that_devices_cannot_share():
@@ -207,8 +213,8 @@ def test_batch_that_devices_cannot_share():
 
 
 def test_a_step_is_compiled_once_and_for_one_shape():
-    learner = Learner(config_of(), SCHEMA, 100, 16, jax.devices()[:1])
-    state, step = learner.create(np.int32(0)), learner.train_step(1)
+    setup = TrainingSetup(config_of(), SCHEMA, 100, 16, jax.devices()[:1])
+    state, step = setup.create(np.int32(0)), setup.train_step(1)
     state, _ = step(state, batch_of(16))
     executable = step.executable
     for seed in range(2):
@@ -219,7 +225,7 @@ def test_a_step_is_compiled_once_and_for_one_shape():
 
 
 def test_old_memory_is_reused():
-    learner = Learner(config_of(), SCHEMA, 100, 16, jax.devices()[:1])
-    before = learner.partitioner.make(learner.create, np.int32(0))
-    learner.train_step(1)(before, learner.partitioner.put(batch_of(16)))
+    setup = TrainingSetup(config_of(), SCHEMA, 100, 16, jax.devices()[:1])
+    before = setup.initial_state([0])
+    setup.train_step(1)(before, setup.partitioner.put(batch_of(16)))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before.params))

@@ -1,0 +1,235 @@
+"""The flow from raw files to probabilities as plain functions of a config.
+
+The command `python -m dlf_jax.main` calls these. They set nothing process-wide: no flags, no signal or
+logging handlers, no allocator settings, no compilation cache; those are the command's. Progress goes to the
+logger `dlf_jax` and, as bars, to standard error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import runpy
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from dlf_jax import config as configs
+from dlf_jax.config_files import find_config_file
+from dlf_jax.data import builders
+from dlf_jax.data.builders.base import Builder
+from dlf_jax.errors import UsageError, suggest
+from dlf_jax.lock import locked
+from dlf_jax.serving.predict import Predictor
+from dlf_jax.training import multihost, trainer
+from dlf_jax.training.preemption import Preemption
+from dlf_jax.workdir import Workdir
+
+_log = logging.getLogger('dlf_jax')
+
+# Folder of prepared data, shared by all runs.
+DATA_DIR = '~/.cache/dlf_jax'
+
+
+def load_config(
+    file: str | os.PathLike = '',
+    model: str = '',
+    variant: str = 'full',
+    overrides: Mapping[str, Any] | None = None,
+) -> ConfigDict:
+    """Reads a config as the command line does: a file, a variant of its model, and keys that are set.
+
+    Args:
+      file: a config file such as `configs/frappe.py`, which defines `get_config(model)`; '': the defaults.
+      model: name in `MODELS`, or `module:Name` or `file.py:Name`; '': the file's own.
+      variant: one of the model's variants; sets model fields.
+      overrides: values by dotted key, such as `{'training.epochs': 3}`; they win over the variant.
+
+    Returns:
+      The validated config.
+
+    Raises:
+      UsageError: there is no such file, model, variant or key, or a value cannot be.
+    """
+    get_config = configs.get_config
+    if file:
+        path = find_config_file(str(file))
+        get_config = runpy.run_path(str(path)).get('get_config')
+        if get_config is None:
+            raise UsageError(f'{path}: defines no get_config(model)')
+    config = get_config(model) if model else get_config()
+    values = dict(overrides or {})
+    known = dict(configs.flatten(config))
+    for key in values:
+        if key not in known:
+            raise UsageError(f'config.{key}: there is no such key{suggest(key, known)}')
+    config.variant = variant
+    configs.apply_variant(config, values)
+    try:
+        config.update_from_flattened_dict(values)
+    except TypeError as error:
+        raise UsageError(
+            f'a value of another type than the default: {" ".join(str(error).split())}'
+        ) from error
+    configs.validate(config)
+    return config
+
+
+def prepare(config: ConfigDict, data_dir: str | os.PathLike = DATA_DIR) -> dict[str, Any]:
+    """Writes the records of a config's dataset, where they are not there yet.
+
+    Args:
+      config: `config.dataset` says which files, and what becomes of their columns.
+      data_dir: folder of prepared data, shared by all runs.
+
+    Returns:
+      What the records hold: `rows` by part, `vocabulary`, `fields` with their sizes, the `folder`, and more.
+
+    Raises:
+      UserError: a file, a line or a key that the user can mend.
+    """
+    start = time.monotonic()
+    builder = _prepared(config, data_dir)
+    seconds = time.monotonic() - start
+    encoder, rows = builder.encoder(), dict(builder.info.metadata['rows'])
+    schema = encoder.schema
+    shared = {'rows_also_in_train': builder.shared_rows()} if config.dataset.check_overlap else {}
+    return {
+        **shared,
+        'dataset': config.dataset.name,
+        'folder': str(builder.data_dir),
+        'rows': rows,
+        'seconds': round(seconds, 2),
+        'rows_per_second': round(sum(rows.values()) / seconds),
+        'vocabulary': schema.vocabulary,
+        'missing_numbers': {n: round(1 - m.count / rows['train'], 6) for n, m in encoder.moments.items()},
+        'fields': {f.name: f.size if f.size else f.treatment or f.owner for f in schema.fields},
+    }
+
+
+def train(
+    config: ConfigDict,
+    workdir: str | os.PathLike,
+    data_dir: str | os.PathLike = DATA_DIR,
+    preemption: Preemption | None = None,
+) -> dict[str, Any]:
+    """Prepares the data where needed, trains, evaluates; or tells the result of a finished run.
+
+    Called again with the same arguments it goes on from the latest checkpoint, and ends with the same bits.
+
+    Args:
+      config: the whole config.
+      workdir: folder of the run: checkpoints, metrics, result.
+      data_dir: folder of prepared data, shared by all runs.
+      preemption: says when to save and stop; None: never.
+
+    Returns:
+      The result: metrics of the validation and test part at the best step, steps, parameters, time; of
+        several
+      seeds, of each and their mean.
+
+    Raises:
+      UserError: something that the user can mend, in one line; Preempted: saved and stopped.
+    """
+    folder = Workdir(workdir)
+    with _of_all_processes(config), contextlib.ExitStack() as stack:
+
+        def begin() -> dict[str, Any] | None:
+            folder.create()
+            stack.enter_context(locked(folder.lock, wait=False))
+            return folder.begin(config)
+
+        finished = multihost.run_on_first(begin)
+        if finished is not None:
+            _log.info('%s is finished; this is its result', folder.path)
+            return finished
+        _tell_differences(config)
+        # The first process prepares what is missing, the others wait for its lock.
+        builder = _prepared(config, data_dir)
+        multihost.run_on_first(lambda: folder.take_data(Path(builder.data_dir)))
+        result = trainer.train(config, builder, folder, preemption)
+        multihost.run_on_first(lambda: folder.finish(result))
+        return result
+
+
+def load(workdir: str | os.PathLike, options: Mapping[str, Any] | None = None) -> Predictor:
+    """Restores the best model of a run.
+
+    Args:
+      workdir: folder of a run with at least one evaluation; nothing else is needed.
+      options: values of `config.predict` keys, such as `{'batch_size': 4096}`.
+
+    Raises:
+      UserError: there is no trained model.
+      UsageError: there is no such option, or its value cannot be.
+    """
+    folder = Workdir(workdir)
+    config = folder.config()
+    for key, value in (options or {}).items():
+        if key not in config.predict:
+            raise UsageError(f'config.predict.{key}: there is no such key{suggest(key, config.predict)}')
+        config.predict[key] = value
+    configs.validate(config)
+    return Predictor(folder, config)
+
+
+def evaluate(
+    workdir: str | os.PathLike, input: str, options: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Scores labelled files with the best model of a run.
+
+    Args:
+      workdir: folder of the run.
+      input: files: a path, several by commas, or a glob.
+      options: see `load`.
+
+    Returns:
+      Metrics, `rows`, and `out_of_vocabulary`: the share of unknown values by field.
+    """
+    predictor = load(workdir, options)
+    return predictor.evaluate(predictor.open(input, labelled=True))
+
+
+def predict(
+    workdir: str | os.PathLike, input: str, output: str, options: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Writes the probabilities of files of rows, in their order.
+
+    Args:
+      workdir: folder of the run.
+      input: files: a path, several by commas, or a glob; with or without the label.
+      output: file to write, `.csv` or `.parquet`.
+      options: see `load`.
+
+    Returns:
+      `rows`, `output`, and `out_of_vocabulary`: the share of unknown values by field.
+    """
+    predictor = load(workdir, options)
+    return predictor.predict(predictor.open(input, labelled=False), output)
+
+
+@contextlib.contextmanager
+def _of_all_processes(config: ConfigDict) -> Iterator[None]:
+    """Joins the other processes, where the config says that there are any, and explains their loss."""
+    configs.validate(config)
+    multihost.start(config)
+    with multihost.losses_explained():
+        yield
+
+
+def _prepared(config: ConfigDict, data_dir: str | os.PathLike) -> Builder:
+    configs.validate(config)
+    builder = builders.build(config.dataset, os.path.expanduser(data_dir))
+    builder.prepare()
+    return builder
+
+
+def _tell_differences(config: ConfigDict) -> None:
+    """Logs what of the config differs from the defaults."""
+    found = configs.differences(config)
+    told = ', '.join(f'{key}={value!r}' for key, value in found.items())
+    _log.info('model %s; beside the defaults: %s', config.model.name, told or 'nothing')
