@@ -21,11 +21,15 @@ ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / 'shared' / 'data'
 
 # A model and a data set so small that a run is mostly start-up.
-TINY = (
-    '--dataset=synthetic', '--config.dataset.rows=3000', '--config.dataset.block_rows=256',
-    '--config.model.name=mlp', '--config.model.hidden=(8,)', '--config.model.embedding_size=4',
-    '--config.training.batch_size=256', '--config.training.epochs=2',
-)  # fmt: skip
+SMALL_RUN = {
+    'dataset.block_rows': 256, 'model.hidden': (8,), 'model.embedding_size': 4, 'training.batch_size': 256,
+    'training.epochs': 2,
+}  # fmt: skip
+SMALL_FLAGS = (
+    '--config.model.name=mlp',
+    *(f'--config.{key}={value}'.replace(' ', '') for key, value in SMALL_RUN.items()),
+)
+TINY = ('--dataset=synthetic', '--config.dataset.rows=3000', *SMALL_FLAGS)
 
 
 @functools.cache
@@ -92,7 +96,7 @@ def write_table(path: Path, rows: int, seed: int = 0) -> Path:
 def table_flags(train: Path | str) -> tuple[str, ...]:
     """Flags for a table of `write_table`."""
     return (
-        *TINY, '--dataset=table', f'--config.dataset.train={train}', '--config.dataset.label=click',
+        *SMALL_FLAGS, '--dataset=table', f'--config.dataset.train={train}', '--config.dataset.label=click',
         "--config.dataset.categorical=('user','ad')", "--config.dataset.numeric=('price',)",
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from dlf_jax.workdir import write_atomically
-from tests.conftest import TINY, fail, run, shared_file, table_flags, write_table
+from tests.conftest import SMALL_FLAGS, TINY, fail, run, shared_file, table_flags, write_table
 
 
 def edited(tmp_path, line, text):
@@ -222,7 +222,7 @@ def test_criteo_head_with_a_broken_line(tmp_path):
     lines[99] = lines[99].replace('\t', ' ', 1)
     (tmp_path / 'train.txt').write_text('\n'.join(lines) + '\n')
     message = fail(
-        *TINY, '--dataset=criteo', f'--config.dataset.train={tmp_path / "train.txt"}',
+        *SMALL_FLAGS, '--dataset=criteo', f'--config.dataset.train={tmp_path / "train.txt"}',
         '--config.dataset.allow_modified=True',
         f'--workdir={tmp_path / "run"}', f'--data_dir={tmp_path / "data"}',
     )  # fmt: skip
