@@ -22,7 +22,7 @@ from dlf_jax.training import metrics, results, run_progress
 from dlf_jax.training import train_state as states
 from dlf_jax.training.checkpoint import Checkpoints, Unreadable
 from dlf_jax.training.evaluation import score, summary
-from dlf_jax.training.metric_writer import MetricLog
+from dlf_jax.training.metric_writer import MetricWriter
 from dlf_jax.training.model_setup import Learner
 from dlf_jax.training.preemption import Preempted, Preemption
 from dlf_jax.training.run_progress import RunProgress, Runs
@@ -149,7 +149,7 @@ class _Training:
         if not self._pending(runs) and not self._going(runs):
             return runs
         step, batch_size = run_progress.steps_taken(runs), self.config.training.batch_size
-        log = MetricLog(
+        log = MetricWriter(
             self.workdir.metrics, self.workdir.tensorboard, step, list(runs), not self._pending(runs)
         )
         watch = LossWatch(self.workdir, self.config)
@@ -184,7 +184,7 @@ class _Training:
         runs: Runs,
         stack: Runs,
         checkpoints: Checkpoints,
-        log: MetricLog,
+        log: MetricWriter,
         watch: LossWatch,
         bar: Bar,
     ) -> tuple[states.TrainState, Runs]:
@@ -246,7 +246,7 @@ class _Training:
         raise Preempted(f'stopped by SIGTERM after step {step}, which is saved; the same command goes on')
 
     def _evaluate(
-        self, state: states.TrainState, runs: Runs, stack: Runs, checkpoints: Checkpoints, log: MetricLog
+        self, state: states.TrainState, runs: Runs, stack: Runs, checkpoints: Checkpoints, log: MetricWriter
     ) -> tuple[states.TrainState, Runs]:
         """Scores the validation part and draws the consequences for each run's learning rate.
 
