@@ -36,9 +36,9 @@ from dlf_jax.data.readers import tables
 from dlf_jax.errors import UsageError, UserError, suggest
 from dlf_jax.lock import locked
 from dlf_jax.serving.predict import Predictor
-from dlf_jax.training import multihost, trainer
+from dlf_jax.training import multihost, runtime_errors, trainer
 from dlf_jax.training import profile as profiling
-from dlf_jax.training.preemption import EXIT_CODE, Preempted
+from dlf_jax.training.preemption import EXIT_CODE, Preempted, Preemption
 from dlf_jax.workdir import Workdir
 
 _log = logging.getLogger('dlf_jax.main')
@@ -66,8 +66,8 @@ def train() -> dict[str, Any]:
     config = _config()
     workdir = _workdir()
     _keep_compiled()
-    multihost.start(config)
-    with contextlib.ExitStack() as stack, multihost.losses_explained():
+    multihost.start(config, exit_on_loss=True)
+    with contextlib.ExitStack() as stack, runtime_errors.explained(config):
 
         def begin() -> dict[str, Any] | None:
             workdir.create()
@@ -81,7 +81,7 @@ def train() -> dict[str, Any]:
         # The first process prepares what is missing, the others wait for its lock.
         builder = _prepared(config)
         multihost.run_on_first(lambda: workdir.take_data(Path(builder.data_dir)))
-        result = trainer.train(config, builder, workdir)
+        result = trainer.train(config, builder, workdir, Preemption(listen=True))
         multihost.run_on_first(lambda: workdir.finish(result))
     _tell(result)
     return result
@@ -321,7 +321,7 @@ def main(argv: list[str]) -> int:
     }
     try:
         # Libraries print to standard output; that is for the result alone.
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), runtime_errors.explained():
             result = modes[_MODE.value]()
     except UserError as error:
         print(f'error: {error}', file=sys.stderr, flush=True)

@@ -41,7 +41,9 @@ from dlf_jax.workdir import Workdir
 _log = logging.getLogger(__name__)
 
 
-def train(config: ConfigDict, builder: Builder, workdir: Workdir) -> dict[str, Any]:
+def train(
+    config: ConfigDict, builder: Builder, workdir: Workdir, preemption: Preemption | None = None
+) -> dict[str, Any]:
     """Trains to the end, from the latest checkpoint where there is one.
 
     What happens at step `s` depends on the config and on `s` alone (batches, dropout, evaluations,
@@ -51,6 +53,7 @@ def train(config: ConfigDict, builder: Builder, workdir: Workdir) -> dict[str, A
       config: validated.
       builder: its data is prepared.
       workdir: taken by `Workdir.begin`.
+      preemption: asks for a stop before the end; None: nothing does.
 
     Returns:
       What `result.json` holds.
@@ -58,13 +61,13 @@ def train(config: ConfigDict, builder: Builder, workdir: Workdir) -> dict[str, A
     Raises:
       UserError: the loss is no longer finite, or something that the user can mend.
     """
-    return _Training(config, builder, workdir).run()
+    return _Training(config, builder, workdir, preemption or Preemption()).run()
 
 
 class _Training:
     """The parts of training that stay the same from step to step."""
 
-    def __init__(self, config: ConfigDict, builder: Builder, workdir: Workdir):
+    def __init__(self, config: ConfigDict, builder: Builder, workdir: Workdir, preemption: Preemption):
         self.config, self.builder, self.workdir = config, builder, workdir
         schema = builder.encoder().schema
         blocks = builder.blocks('train')
@@ -81,7 +84,7 @@ class _Training:
         self.evaluate_every = options.evaluate_every or self.steps_per_epoch
         self.learner = Learner(config, schema, self.total_steps, options.batch_size)
         self.partitioner = self.learner.partitioner
-        self.preemption = Preemption()
+        self.preemption = preemption
 
     def run(self) -> dict[str, Any]:
         checkpoints = Checkpoints(self.workdir.checkpoints, list(self.batches))
@@ -99,7 +102,7 @@ class _Training:
                 runs = self._train(checkpoints)
                 checkpoints.wait()
                 # All that was trained is saved by now.
-                with self.preemption.nothing_to_lose(checkpoints.wait):
+                with self.preemption.interruptible(checkpoints.wait):
                     tests = self._test(runs, checkpoints)
                 return results.of_runs(self.config, runs, counts, tests)
         finally:
@@ -144,7 +147,7 @@ class _Training:
         return {seed: run for seed, run in stack.items() if not run.plateau.exhausted(self.config)}
 
     def _train(self, checkpoints: Checkpoints) -> Runs:
-        with self.preemption.nothing_to_lose(checkpoints.wait):
+        with self.preemption.interruptible(checkpoints.wait):
             state, runs = self._begin(checkpoints)
         if not self._pending(runs) and not self._going(runs):
             return runs
@@ -232,7 +235,7 @@ class _Training:
         """The first call of a compiled function, which a SIGTERM may cut short: all steps taken are in a
         checkpoint, finished or on its way."""
         if isinstance(compiled, Compiled) and compiled.executable is None:
-            with self.preemption.nothing_to_lose(checkpoints.wait):
+            with self.preemption.interruptible(checkpoints.wait):
                 yield
         else:
             yield
@@ -243,7 +246,9 @@ class _Training:
 
     def _stop(self, step: int, checkpoints: Checkpoints) -> None:
         checkpoints.wait()
-        raise Preempted(f'stopped by SIGTERM after step {step}, which is saved; the same command goes on')
+        raise Preempted(
+            f'stopped by {self.preemption.reason} after step {step}, which is saved; the same command goes on'
+        )
 
     def _evaluate(
         self, state: states.TrainState, runs: Runs, stack: Runs, checkpoints: Checkpoints, log: MetricWriter
