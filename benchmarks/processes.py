@@ -1,12 +1,14 @@
-"""Runs a command to its end, with the most memory that it and its children held."""
+"""Runs commands to their end and measures their time and peak memory, children included."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import platform
 import resource
+import signal
 import subprocess
 import sys
 import threading
@@ -16,6 +18,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 SAMPLE_SECONDS = 0.1
+# Seconds that a command may take: more than any comparison of whole trainings does.
+TIMEOUT = 24 * 3600
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +27,9 @@ class Done:
     """A finished command.
 
     Attributes:
-      result: its last line of standard output, one JSON object.
-      seconds: from start to end, starting Python included.
-      peak_bytes: memory of the whole tree of processes, pages that they share counted once.
+      result: the JSON object on its last line of standard output.
+      seconds: wall time from start to end, the start of Python included.
+      peak_bytes: highest memory of the whole tree of processes, pages that they share counted once.
     """
 
     result: dict[str, Any]
@@ -33,8 +37,17 @@ class Done:
     peak_bytes: int
 
 
-def run(*command: str | Path, env: dict[str, str] | None = None) -> Done:
-    """Runs a command in the root of the project. Exits, with what it said, where it fails."""
+def run(*command: str | Path, env: dict[str, str] | None = None, timeout: float = TIMEOUT) -> Done:
+    """Runs a command in the root of the project.
+
+    Args:
+      command: program and arguments.
+      env: variables on top of this process's environment.
+      timeout: seconds after which the command is killed.
+
+    Raises:
+      SystemExit: the command failed or took too long; holds the end of its output.
+    """
     start = time.perf_counter()
     process = subprocess.Popen(
         [str(part) for part in command],
@@ -45,21 +58,29 @@ def run(*command: str | Path, env: dict[str, str] | None = None) -> Done:
         text=True,
     )
     peak, ended = [0], threading.Event()
-    watcher = threading.Thread(target=_watch, args=(process.pid, peak, ended))
+    watcher = threading.Thread(target=_watch, args=(process.pid, peak, ended), daemon=True)
     watcher.start()
-    out, err = process.communicate()
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        for pid in _tree(process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        sys.exit(f'{command}: killed after {timeout:g} seconds')
+    finally:
+        ended.set()
     seconds = time.perf_counter() - start
-    ended.set()
-    watcher.join()
+    # One sample of the whole tree at most.
+    watcher.join(timeout=60)
     if process.returncode:
         sys.exit(f'{command}: exit code {process.returncode}\n{out[-2000:]}\n{err[-4000:]}')
-    # What ended between two samples.
+    # A command that ended before the first sample.
     largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     return Done(json.loads(out.splitlines()[-1]), seconds, peak[0] or largest)
 
 
 def machine() -> str:
-    """What the figures were taken on."""
+    """Number and model of this machine's CPU cores, for a benchmark's report."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path('/proc/cpuinfo')
     if cpuinfo.is_file():
@@ -69,11 +90,13 @@ def machine() -> str:
 
 
 def _watch(pid: int, peak: list[int], ended: threading.Event) -> None:
+    """Keeps `peak[0]` the highest memory, in bytes, of a tree of processes."""
     while not ended.wait(SAMPLE_SECONDS):
         peak[0] = max(peak[0], sum(map(_memory, _tree(pid))))
 
 
 def _tree(pid: int) -> list[int]:
+    """A process and its descendants."""
     children: dict[int, list[int]] = {}
     for status in Path('/proc').glob('[0-9]*/stat'):
         try:
@@ -89,6 +112,7 @@ def _tree(pid: int) -> list[int]:
 
 
 def _memory(pid: int) -> int:
+    """Bytes of a process, shared pages divided by the number that share them; 0 where it has ended."""
     try:
         lines = Path(f'/proc/{pid}/smaps_rollup').read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith('Pss:'))

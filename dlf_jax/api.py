@@ -25,7 +25,7 @@ from dlf_jax.data.builders.base import Builder
 from dlf_jax.errors import UsageError, suggest
 from dlf_jax.lock import locked
 from dlf_jax.serving.predict import Predictor
-from dlf_jax.training import multihost, trainer
+from dlf_jax.training import multihost, runtime_errors, trainer
 from dlf_jax.training.preemption import Preemption
 from dlf_jax.workdir import Workdir
 
@@ -217,7 +217,7 @@ def _of_all_processes(config: ConfigDict) -> Iterator[None]:
     """Joins the other processes, where the config says that there are any, and explains their loss."""
     configs.validate(config)
     multihost.start(config)
-    with multihost.losses_explained():
+    with runtime_errors.explained(config):
         yield
 
 

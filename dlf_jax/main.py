@@ -36,7 +36,7 @@ from dlf_jax.config_files import find_config_file
 from dlf_jax.data import builders, schema_files
 from dlf_jax.data.readers import tables
 from dlf_jax.errors import UsageError, UserError, suggest
-from dlf_jax.training import multihost
+from dlf_jax.training import multihost, runtime_errors
 from dlf_jax.training import profile as profiling
 from dlf_jax.training.preemption import EXIT_CODE, Preempted, Preemption
 from dlf_jax.workdir import Workdir
@@ -65,7 +65,8 @@ def train() -> dict[str, Any]:
     """Prepares where needed, trains, evaluates; or tells the result of a finished run."""
     config, workdir = _config(), _required(_WORKDIR)
     _keep_compiled()
-    result = api.train(config, workdir, _DATA_DIR.value, Preemption())
+    multihost.start(config, exit_on_loss=True)
+    result = api.train(config, workdir, _DATA_DIR.value, Preemption(listen=True))
     _tell(result)
     return result
 
@@ -287,7 +288,7 @@ def main(argv: list[str]) -> int:
     }
     try:
         # Libraries print to standard output; that is for the result alone.
-        with contextlib.redirect_stdout(sys.stderr):
+        with contextlib.redirect_stdout(sys.stderr), runtime_errors.explained():
             result = modes[_MODE.value]()
     except UserError as error:
         print(f'error: {error}', file=sys.stderr, flush=True)

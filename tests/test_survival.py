@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.conftest import TINY, command, finish, run
+from tests.processes import deadline, wait_for_line
 from tests.test_resume import BUSY, assert_same, last_line, undisturbed, wait_for_lines  # noqa: F401
 
 
@@ -18,7 +19,8 @@ def test_sigterm_saves_the_step_that_was_taken(undisturbed, tmp_path, data_dir):
     workdir = tmp_path / 'run'
     for lines in (7, 14):
         process = command(*BUSY, f'--workdir={workdir}', f'--data_dir={data_dir}')
-        wait_for_lines(workdir, lines, process)
+        with deadline(process):
+            wait_for_lines(workdir, lines, process)
         process.send_signal(signal.SIGTERM)
         done = finish(process)
         assert done.returncode == 143, done.stderr
@@ -36,9 +38,7 @@ def test_sigterm_while_compiling(seconds, undisturbed, tmp_path, data_dir):  # n
     slow = ('--config.model.name=dlf', '--config.model.layers=6')
     flags = [flag for flag in BUSY if not flag.startswith('--config.model.')]
     process = command(*flags, *slow, f'--workdir={workdir}', f'--data_dir={data_dir}')
-    for line in process.stderr:
-        if 'parameters in tables' in line:
-            break
+    wait_for_line('parameters in tables', process)
     time.sleep(seconds)
     process.send_signal(signal.SIGTERM)
     moment = time.monotonic()
@@ -56,9 +56,7 @@ def test_sigterm_while_the_test_part_is_scored(tmp_path, data_dir):
     expected = run(*flags, f'--workdir={tmp_path / "undisturbed"}')
     workdir = tmp_path / 'run'
     process = command(*flags, f'--workdir={workdir}')
-    for line in process.stderr:
-        if 'scoring the test part' in line:
-            break
+    wait_for_line('scoring the test part', process)
     time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
     moment = time.monotonic()
@@ -74,7 +72,8 @@ def test_sigterm_while_the_test_part_is_scored(tmp_path, data_dir):
 def test_a_damaged_checkpoint_is_set_aside(undisturbed, tmp_path, data_dir):  # noqa: F811
     workdir = tmp_path / 'run'
     process = command(*BUSY, f'--workdir={workdir}', f'--data_dir={data_dir}')
-    wait_for_lines(workdir, 16, process)
+    with deadline(process):
+        wait_for_lines(workdir, 16, process)
     process.send_signal(signal.SIGTERM)
     assert finish(process).returncode == 143
     before, newest = steps_kept(workdir)[-2:]
@@ -96,14 +95,15 @@ def test_a_hundred_kills(undisturbed, tmp_path, data_dir):  # noqa: F811
     workdir, draw, kills = tmp_path / 'run', random.Random(1), 0
     while kills < 100:
         process = command(*BUSY, f'--workdir={workdir}', f'--data_dir={data_dir}')
-        wait_for_lines(workdir, 1, process)
-        if draw.random() < 0.3:
-            time.sleep(draw.uniform(0, 4))
-        else:
-            start = last_line(workdir)
-            while process.poll() is None and last_line(workdir) == start:
-                time.sleep(0.002)
-            time.sleep(draw.uniform(0, 0.02))
+        with deadline(process):
+            wait_for_lines(workdir, 1, process)
+            if draw.random() < 0.3:
+                time.sleep(draw.uniform(0, 4))
+            else:
+                start = last_line(workdir)
+                while process.poll() is None and last_line(workdir) == start:
+                    time.sleep(0.002)
+                time.sleep(draw.uniform(0, 0.02))
         process.send_signal(signal.SIGKILL)
         finished = finish(process).returncode == 0
         kills += not finished

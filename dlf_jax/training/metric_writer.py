@@ -1,83 +1,131 @@
-"""The course of training as JSON lines and TensorBoard events."""
+"""Metrics by step, as JSON lines and as TensorBoard events."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
-import logging
 import os
+import socket
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tensorboardX import SummaryWriter
+from tensorboardX import RecordWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from dlf_jax.errors import writing
 from dlf_jax.training import multihost
 
-# It warns about a missing optional package on import of each writer.
-logging.getLogger('tensorboardX').setLevel(logging.ERROR)
+# Seconds between two flushes of an event file: each waits for the disk.
+_FLUSH_SECONDS = 30
+_FILE_VERSION = 'brain.Event:2'
+_files = itertools.count()
 
 
-class MetricLog:
-    """Appends numbers by step to `metrics.jsonl` and to TensorBoard event files.
+class MetricWriter:
+    """Appends metrics by step to `metrics.jsonl` and to TensorBoard event files, in process 0 alone.
 
-    Lines of steps after the one that a run goes on from are cut off, so that an interrupted run
-    leaves the same lines as an undisturbed one.
+    Lines of steps after the one that training resumes from are removed first, so that an interrupted run
+    leaves the same lines as an undisturbed one; TensorBoard is told to drop such events.
 
-    Several runs share `metrics.jsonl`; in TensorBoard each is one of its own, in `seed-SEED/`.
+    Several runs share `metrics.jsonl`; each has event files of its own, in `seed-SEED/`.
     """
 
     def __init__(self, path: Path, tensorboard: Path, step: int, seeds: Sequence[int], evaluated: bool):
-        """Args:
-        path: of `metrics.jsonl`.
-        tensorboard: folder of the event files.
-        step: that the run goes on from.
-        seeds: of the runs.
-        evaluated: whether the evaluation at that step, if there is one, is done.
+        """Opens the files.
+
+        Args:
+          path: path of `metrics.jsonl`.
+          tensorboard: folder of the event files.
+          step: step that training resumes from; 0: it starts.
+          seeds: seeds of the runs.
+          evaluated: whether the evaluation at that step, if there is one, has been done.
+
+        Raises:
+          UserError: the file system refuses to write.
         """
         self._path, self._writes = path, multihost.is_first()
         if not self._writes:
             return
         folders = {seed: tensorboard / f'seed-{seed}' if len(seeds) > 1 else tensorboard for seed in seeds}
-        with writing(str(path)):
-            _keep_until(path, step, evaluated)
-            self._file = open(path, 'a')  # noqa: SIM115 - closed by close()
-            purge = step + 1 if step else None
+        with contextlib.ExitStack() as opened, writing(str(path)):
+            _remove_later_lines(path, step, evaluated)
+            self._file = opened.enter_context(open(path, 'a'))
             self._events = {
-                seed: SummaryWriter(str(folder), purge_step=purge) for seed, folder in folders.items()
+                seed: opened.enter_context(contextlib.closing(_EventFile(folder, step + 1 if step else None)))
+                for seed, folder in folders.items()
             }
+            # Nothing failed: what is open stays open until `close`.
+            self._opened = opened.pop_all()
 
-    def write(self, kind: str, step: int, seed: int, **values: float) -> None:
-        """Writes one line, `{"kind": kind, "step": step, "seed": seed, **values}`, in the first process."""
+    def write(self, kind: str, step: int, seed: int, **values: float | None) -> None:
+        """Writes the line `{"kind": kind, "step": step, "seed": seed, **values}` and its events.
+
+        Args:
+          kind: `train` or `valid`.
+          step: number of steps taken.
+          seed: seed of the run.
+          **values: metrics; None, a metric that is not defined, is no event.
+
+        Raises:
+          UserError: the file system refuses to write.
+        """
         if not self._writes:
             return
         with writing(str(self._path)):
             self._file.write(json.dumps({'kind': kind, 'step': step, 'seed': seed, **values}) + '\n')
             self._file.flush()
             for name, value in values.items():
-                self._events[seed].add_scalar(f'{kind}/{name}', value, step)
+                if value is not None:
+                    self._events[seed].write(Event(summary=scalar(f'{kind}/{name}', value), step=step))
 
     def close(self) -> None:
-        if not self._writes:
-            return
-        with contextlib.ExitStack() as stack, writing(str(self._path)):
-            for events in self._events.values():
-                stack.callback(_abandon, events)
-            self._file.close()
-            for events in self._events.values():
-                events.close()
+        """Writes what is buffered and closes the files; they are closed even where it raises UserError."""
+        if self._writes:
+            with writing(str(self._path)):
+                self._opened.close()
 
 
-def _abandon(events: SummaryWriter) -> None:
-    """Keeps a writer that could not be closed, the disk being full, from trying again when Python
-    exits, which would print a traceback."""
-    writer = events.file_writer and events.file_writer.event_writer
-    if writer and not writer._closed:
-        writer._worker.stop()
-        writer._closed = True
+class _EventFile:
+    """An event file of TensorBoard: records of one `Event` each."""
+
+    def __init__(self, folder: Path, purge_step: int | None):
+        """Creates the file.
+
+        Args:
+          folder: made where it is missing.
+          purge_step: first step whose events in older files are to be dropped; None: none.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        # TensorBoard reads the files of a folder in the order of their names.
+        parts = f'{int(time.time()):010d}', socket.gethostname(), str(os.getpid()), str(next(_files))
+        self._records = RecordWriter(str(folder / f'events.out.tfevents.{".".join(parts)}'))
+        self._flushed = float('-inf')
+        with contextlib.ExitStack() as opened:
+            opened.callback(self._records.close)
+            self.write(Event(file_version=_FILE_VERSION))
+            if purge_step is not None:
+                self.write(Event(file_version=_FILE_VERSION, step=purge_step))
+                self.write(Event(session_log=SessionLog(status=SessionLog.START), step=purge_step))
+            opened.pop_all()
+
+    def write(self, event: Event) -> None:
+        event.wall_time = time.time()
+        self._records.write(event.SerializeToString())
+        if time.monotonic() - self._flushed > _FLUSH_SECONDS:
+            self._records.flush()
+            self._flushed = time.monotonic()
+
+    def close(self) -> None:
+        try:
+            self._records.flush()
+        finally:
+            self._records.close()
 
 
-def _keep_until(path: Path, step: int, evaluated: bool) -> None:
+def _remove_later_lines(path: Path, step: int, evaluated: bool) -> None:
     if not path.exists():
         return
     kept = []

@@ -1,59 +1,111 @@
-"""Several processes, one or more a machine, that train as one.
+"""Several processes, one or more per machine, that train one model together.
 
-Each reads its own part of every batch; the first alone writes: the log, metrics, results.
+Each process reads its own part of every batch; process 0 alone writes logs, metrics and results.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import dataclasses
+import importlib
 import json
 import logging
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
-from jax._src import distributed  # the store has no public name
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from dlf_jax.errors import UsageError, UserError
+from dlf_jax.training.heartbeat import Heartbeat, Loss
 
 _log = logging.getLogger(__name__)
 
 AUTO = 'auto'
-# What processes say of themselves in the coordination service's store: a count, or one of these, the latter
-# with an exit code and a reason.
-_ALIVE, _DONE, _FAILED = 'dlf_jax/alive', 'done', 'failed: '
-# Of what the first process tells the others at once.
+# Size of the message that `run_on_first` broadcasts: collectives need one shape in all processes.
 _MESSAGE_BYTES = 1 << 16
-# This process is about to end; its watch, where there is one, ends before: a thread that is inside a call
-# of the store while Python ends would abort the process.
-_leaving = threading.Event()
-_watching: list[threading.Thread] = []
-# How long the first process, which ends last, waits for the others, in seconds.
-_PATIENCE = 5
-_DAY = 24 * 3600 * 1000  # in milliseconds
+# Seconds that a process which ends waits for the store to take its last word, and process 0 for the others
+# to end before it: a few periods of the heartbeat.
+_PATIENCE = 5.0
+# Milliseconds of one call in which a process waits for a value of the store; between two calls it looks for
+# a lost process.
+_WAIT = 1000
+_CLIENT_METHODS = (
+    'key_value_set', 'key_value_dir_get', 'key_value_delete', 'blocking_key_value_get',
+)  # fmt: skip
 
 
-def start(config: ConfigDict) -> None:
-    """Joins the other processes, where `config.distributed` says that there are any. Before anything
-    else that touches devices.
+class LostProcess(UserError):
+    """Another process ended with an error, or is gone."""
+
+
+@dataclasses.dataclass
+class _Group:
+    """The processes that `start` joined.
+
+    Attributes:
+      heartbeat: of this process.
+      exit_on_loss: whether this process ends itself with `os._exit` when another one is lost.
+      loss: the loss of another process that is to be raised, once there is one.
+    """
+
+    heartbeat: Heartbeat
+    exit_on_loss: bool
+    loss: Loss | None = None
+
+
+_group: _Group | None = None
+
+
+def start(config: ConfigDict, exit_on_loss: bool = False) -> None:
+    """Joins the other processes where `config.distributed.coordinator` is set, and watches over them.
+
+    Comes before anything that uses devices. Called again it does nothing. Where the caller has called
+    `jax.distributed.initialize` already, only the watch is started.
+
+    A process is lost when it gives no sign of life for `config.distributed.heartbeat_timeout` seconds. JAX
+    has a heartbeat of its own, which aborts the process with a stack trace; it is set to be the slower one,
+    but where process 0 dies and its sockets are closed, JAX aborts the others at once.
+
+    Args:
+      config: `config.distributed` names the coordinator, the number of processes and this process.
+      exit_on_loss: end this process, by `os._exit` and with one line on standard error, when another is lost:
+        the only way out of a collective operation that waits for ever. Otherwise `LostProcess` is raised in
+        the next call of this module or of `Preemption.due`; a collective operation that never returns is then
+        ended by JAX, `2 * heartbeat_timeout + 10` seconds after the loss.
 
     Raises:
-      UserError: they cannot be reached in time.
+      UsageError: `config.distributed` contradicts itself.
+      UserError: the other processes cannot be reached in JAX's 300 seconds, or this version of JAX does not
+        give access to its coordination service.
     """
+    global _group
     options = config.distributed
-    if not options.coordinator:
+    if not options.coordinator or _group is not None:
         return
-    # SIGTERM is ours to handle: see preemption.py.
+    if not jax.distributed.is_initialized():
+        _initialize(options)
+    _log.info('process %d of %d', jax.process_index(), jax.process_count())
+    heartbeat = Heartbeat(
+        _client(), jax.process_index(), jax.process_count(), float(options.heartbeat_timeout), _on_loss
+    )
+    _group = _Group(heartbeat, exit_on_loss)
+    heartbeat.start()
+    # A thread inside a call of the store while Python ends would abort the process.
+    atexit.register(heartbeat.stop, _PATIENCE)
+
+
+def _initialize(options: ConfigDict) -> None:
+    # JAX's preemption service would take SIGTERM over from `Preemption`, or from the caller.
     jax.config.update('jax_enable_preemption_service', False)
-    # Our own watch notices first, and says so in a line; JAX's ends the process with a stack trace.
-    told = {
+    arguments = {
         'heartbeat_timeout_seconds': 2 * options.heartbeat_timeout + 10,
         'shutdown_timeout_seconds': options.heartbeat_timeout,
     }
@@ -63,181 +115,203 @@ def start(config: ConfigDict) -> None:
                 f'config.distributed.process={options.process}: expected 0 up to '
                 f'config.distributed.processes={options.processes} - 1, with config.distributed.coordinator'
             )
-        told |= {
+        arguments |= {
             'coordinator_address': options.coordinator,
             'num_processes': options.processes,
             'process_id': options.process,
         }
     try:
-        jax.distributed.initialize(**told)
+        jax.distributed.initialize(**arguments)
     except (RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f'config.distributed.coordinator={options.coordinator}: the processes did not find each '
             f'other ({reason}); see that all are started, with the same address and their own numbers'
         ) from error
-    _log.info('process %d of %d', jax.process_index(), jax.process_count())
-    watch = threading.Thread(target=_watch, args=(float(options.heartbeat_timeout),), daemon=True)
-    watch.start()
-    _watching.append(watch)
 
 
-def _watch(timeout: float) -> None:
-    """Ends this process where another one gives no sign of life, or has said that it failed.
+def _client() -> Any:
+    """The client of JAX's coordination service, which holds the key-value store.
 
-    A collective that waits for a process that is gone would wait for ever. Each process counts in the
-    coordination service's store, once a second, and looks at the others' counts. Where the first
-    process is lost, which keeps the store, JAX mostly is faster and ends the others itself.
+    The one place that relies on a private name: `jax.distributed` offers `initialize`, `is_initialized` and
+    `shutdown`, and no access to the store.
+
+    Raises:
+      UserError: there is none, or this version of JAX keeps it elsewhere.
     """
-    client, mine, count = distributed.global_state.client, jax.process_index(), 0
-    seen = {i: ('', time.monotonic()) for i in range(jax.process_count()) if i != mine}
-    heard = time.monotonic()
-    while not _leaving.is_set():
-        count += 1
-        try:
-            client.key_value_set(f'{_ALIVE}/{mine}', str(count), allow_overwrite=True)
-            said = {int(key.rsplit('/', 1)[1]): value for key, value in client.key_value_dir_get(_ALIVE)}
-            heard = time.monotonic()
-        except jax.errors.JaxRuntimeError:
-            # The first process, which keeps the store, is gone, or was not heard this once.
-            if time.monotonic() - heard > min(timeout, 5):
-                _print(_lost('process 0 cannot be reached'))
-                os._exit(1)
-            said = {}
-        for process, (last, moment) in seen.items():
-            found = said.get(process, last)
-            if found.startswith(_FAILED):
-                code, reason = found.removeprefix(_FAILED).split(' ', 1)
-                _end(f'process {process} stopped: {reason}', int(code))
-            if found == _DONE or found != last:
-                seen[process] = found, time.monotonic()
-            elif time.monotonic() - moment > timeout:
-                _end(f'process {process} has given no sign of life for {timeout:.0f} seconds')
-        _leaving.wait(1)
+    try:
+        client = importlib.import_module('jax._src.distributed').global_state.client
+    except (ImportError, AttributeError) as error:
+        raise _unknown_jax(str(error)) from error
+    if client is None:
+        raise UserError(
+            'the processes share no coordination service: set config.distributed.coordinator to '
+            f'{AUTO!r} or to the host:port of the first'
+        )
+    missing = [name for name in _CLIENT_METHODS if not hasattr(client, name)]
+    if missing:
+        raise _unknown_jax(f'its client has no {missing[0]}')
+    return client
 
 
-def _end(reason: str, code: int = 1) -> None:
-    if not _leaving.is_set():
-        _print(_lost(reason))
-        leave(reason, code)
+def _unknown_jax(reason: str) -> UserError:
+    return UserError(
+        f'jax {jax.__version__}: the key-value store of its coordination service is not where several '
+        f'processes look for it ({reason}); install jax 0.10.2, or train in one process'
+    )
 
 
-def _print(text: str) -> None:
-    print(f'error: {text}', file=sys.stderr, flush=True)
+def _on_loss(loss: Loss) -> None:
+    """Ends this process, or keeps the loss for `raise_if_lost`."""
+    group = _group
+    if group is None:
+        return
+    if not group.exit_on_loss:
+        group.loss = loss
+        return
+    print(f'error: {lost(loss.reason)}', file=sys.stderr, flush=True)
+    if loss.store:
+        os._exit(loss.code)
+    leave(loss.reason, loss.code)
 
 
-def _lost(reason: str) -> str:
-    return (
+def lost(reason: str) -> LostProcess:
+    """The error for a process that cannot go on because another one is lost.
+
+    Args:
+      reason: what happened, such as `process 1 has given no sign of life for 60 seconds`.
+    """
+    return LostProcess(
         f'process {jax.process_index()} of {jax.process_count()}: {reason}; start all of them again, as '
         'many as you like: they go on from the latest checkpoint'
     )
 
 
-def leave(error: str = '', code: int = 1) -> None:
-    """Tells the other processes that this one ends; with an error it ends at once, and does not return.
+def raise_if_lost() -> None:
+    """Raises LostProcess where the watch over the other processes has found one lost."""
+    if _group is not None and _group.loss is not None:
+        raise lost(_group.loss.reason)
 
-    The first process keeps the store, and JAX aborts the others when it goes: it goes last.
+
+def leave(error: str = '', code: int = 1) -> None:
+    """Says to the other processes that this one ends. Does nothing where `start` joined none.
+
+    With an error and `start(exit_on_loss=True)` it ends this process and does not return. Process 0 goes
+    last, since it keeps the store, and JAX aborts the others when the store goes.
 
     Args:
-      error: why; the others say so, and end too.
-      code: with an error, the exit code of all.
+      error: why this process failed; the others report it and end too. Empty: it is done.
+      code: with an error, the exit code of all processes.
     """
-    client = distributed.global_state.client
-    if client is None:
+    global _group
+    if _group is None:
         return
-    _leaving.set()
-    for watch in _watching:
-        if watch is not threading.current_thread():
-            watch.join(timeout=_PATIENCE)
-    with contextlib.suppress(jax.errors.JaxRuntimeError):
-        said = f'{_FAILED}{code} {error}' if error else _DONE
-        client.key_value_set(f'{_ALIVE}/{jax.process_index()}', said, allow_overwrite=True)
-        until = time.monotonic() + _PATIENCE
-        while error and is_first() and _running(client) and time.monotonic() < until:
-            time.sleep(0.1)
-    if error:
-        # What the others still do between their last word and their end.
+    group = _group
+    group.heartbeat.stop(_PATIENCE)
+    # In a thread, because a call of the store blocks while process 0 does not answer.
+    announcement = threading.Thread(target=_announce_end, args=(group.heartbeat, error, code), daemon=True)
+    announcement.start()
+    announcement.join(timeout=2 * _PATIENCE)
+    if error and group.exit_on_loss:
+        # Time for what the others still do between their last word and their end.
         time.sleep(0.5 if is_first() else 0)
         os._exit(code)
+    _group = None
 
 
-def _running(client: Any) -> bool:
-    """Whether a process other than this one has not said that it ends."""
-    said = dict(client.key_value_dir_get(_ALIVE))
-    ended = [value for value in said.values() if value == _DONE or value.startswith(_FAILED)]
-    return len(ended) < jax.process_count()
+def _announce_end(heartbeat: Heartbeat, error: str, code: int) -> None:
+    """Writes the last word; process 0, with an error, then waits for the others to end."""
+    with contextlib.suppress(jax.errors.JaxRuntimeError):
+        heartbeat.announce_end(error, code)
+        until = time.monotonic() + _PATIENCE
+        while error and is_first() and not heartbeat.all_ended() and time.monotonic() < until:
+            time.sleep(0.1)
 
 
-def tell(key: str, text: str) -> None:
-    """Puts a text into the store that all processes share."""
-    distributed.global_state.client.key_value_set(key, text, allow_overwrite=True)
+def store_set(key: str, value: str) -> None:
+    """Writes a value into the store that all processes share, over the one that may be there."""
+    _client().key_value_set(key, value, allow_overwrite=True)
 
 
-def wait_for(key: str) -> str:
-    """The text in the store, once it is there; a process that is lost ends the waiting, and this one."""
-    return distributed.global_state.client.blocking_key_value_get(key, _DAY)
+def store_get(key: str) -> str:
+    """The value of a key in the store, once a process has written it.
+
+    There is no deadline, since that process may be compiling for as long as it takes; the wait ends with
+    the loss of a process.
+
+    Raises:
+      LostProcess: a process was lost.
+    """
+    while True:
+        raise_if_lost()
+        try:
+            return _client().blocking_key_value_get(key, _WAIT)
+        except jax.errors.JaxRuntimeError as error:
+            if not str(error).startswith('DEADLINE_EXCEEDED'):
+                raise
 
 
-def any_told(prefix: str) -> bool:
-    """Whether the store holds a text whose key begins with `prefix/`."""
-    return bool(distributed.global_state.client.key_value_dir_get(prefix))
+def store_list(prefix: str) -> list[str]:
+    """The values in the store whose keys begin with `prefix/`; does not wait for any."""
+    return [value for _, value in _client().key_value_dir_get(prefix)]
 
 
-def forget(key: str) -> None:
-    """Takes a text out of the store."""
-    distributed.global_state.client.key_value_delete(key)
+def store_delete(key: str) -> None:
+    """Removes a key from the store."""
+    _client().key_value_delete(key)
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes."""
+    """Whether this process is process 0, which writes logs, metrics and results."""
     return jax.process_index() == 0
 
 
 def run_on_first(function: Callable[[], Any]) -> Any:
-    """What a function returns in the first process, in all of them; a UserError is raised in all.
+    """Calls a function in process 0 and returns its result in all processes.
 
     Args:
-      function: called in the first process alone; returns what JSON can hold, of 64 KB at most.
+      function: returns a value that JSON can hold, of at most 64 KB.
+
+    Raises:
+      UserError: the function raised it; it is raised in all processes.
+      LostProcess: a process was lost.
     """
     if jax.process_count() == 1:
         return function()
-    said: dict[str, Any] = {}
+    raise_if_lost()
+    message: dict[str, Any] = {}
     if is_first():
         try:
-            said = {'value': function()}
+            message = {'value': function()}
         except UserError as error:
-            said = {'error': str(error), 'usage': isinstance(error, UsageError)}
-    text = json.dumps(said).encode()
+            message = {'error': str(error), 'usage': isinstance(error, UsageError)}
+    text = json.dumps(message).encode()
     if len(text) > _MESSAGE_BYTES:
-        raise ValueError(f'{len(text)} bytes to tell other processes, {_MESSAGE_BYTES} are the most')
-    message = np.zeros(_MESSAGE_BYTES, np.uint8)
-    message[: len(text)] = np.frombuffer(text, np.uint8)
-    heard = json.loads(bytes(multihost_utils.broadcast_one_to_all(message)).rstrip(b'\0'))
-    if 'error' in heard:
-        raise (UsageError if heard['usage'] else UserError)(heard['error'])
-    return heard['value']
+        raise ValueError(f'a message of {len(text)} bytes to other processes; at most {_MESSAGE_BYTES}')
+    padded = np.zeros(_MESSAGE_BYTES, np.uint8)
+    padded[: len(text)] = np.frombuffer(text, np.uint8)
+    received = json.loads(bytes(multihost_utils.broadcast_one_to_all(padded)).rstrip(b'\0'))
+    if 'error' in received:
+        raise (UsageError if received['usage'] else UserError)(received['error'])
+    return received['value']
 
 
 def gather(part: np.ndarray) -> np.ndarray:
-    """The arrays of all processes, [hosts, ...], bit for bit; they have one shape and dtype.
+    """Gathers the arrays of all processes, bit for bit.
 
     Args:
-      part: of this process; of a dtype of 4 bytes, or several times 4.
+      part: this process's array, [...]; shape and dtype are the same in all processes, and the dtype's size
+        is a multiple of 4 bytes.
+
+    Returns:
+      [processes, ...], the same in all processes.
+
+    Raises:
+      LostProcess: a process was lost.
     """
     if jax.process_count() == 1:
         return part[None]
-    # As words: JAX would make 4 bytes of 8.
+    raise_if_lost()
+    # As 4-byte words, because JAX would convert 8-byte numbers to 4 bytes.
     words = np.ascontiguousarray(part).view(np.uint32)
     return np.ascontiguousarray(multihost_utils.process_allgather(words)).view(part.dtype)
-
-
-@contextlib.contextmanager
-def losses_explained() -> Iterator[None]:
-    """Turns the failure of a collective, because another process is gone, into a UserError."""
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if jax.process_count() == 1:
-            raise
-        reason = str(error).strip().splitlines()[0][:200]
-        raise UserError(_lost(f'another process is gone or cannot be reached ({reason})')) from error

@@ -23,7 +23,7 @@ from dlf_jax.training.checkpoint import Checkpoints, Unreadable
 from dlf_jax.training.compilation import Compiled
 from dlf_jax.training.evaluation import score, summary
 from dlf_jax.training.loss_guard import LossGuard
-from dlf_jax.training.metric_writer import MetricLog
+from dlf_jax.training.metric_writer import MetricWriter
 from dlf_jax.training.model_setup import TrainingSetup
 from dlf_jax.training.preemption import Preempted, Preemption
 from dlf_jax.training.run_progress import RunProgress, Runs
@@ -112,13 +112,13 @@ class Trainer:
                 f'; {len(self.batches)} seeds together' if len(self.batches) > 1 else '',
             )
             with self.preemption.watched():
-                with self.preemption.nothing_to_lose(self.checkpoints.wait):
+                with self.preemption.interruptible(self.checkpoints.wait):
                     self._restore_or_create()
                 if self._evaluation_pending() or self._active():
                     self._train()
                 self.checkpoints.wait()
                 # All that was trained is saved by now.
-                with self.preemption.nothing_to_lose(self.checkpoints.wait):
+                with self.preemption.interruptible(self.checkpoints.wait):
                     tests = self._test()
             return results.of_runs(self.config, self.runs, counts, tests)
         finally:
@@ -168,7 +168,7 @@ class Trainer:
     def _train(self) -> None:
         """Takes steps until every run has stopped."""
         pending, size = self._evaluation_pending(), self.config.training.batch_size
-        log = MetricLog(
+        log = MetricWriter(
             self.workdir.metrics, self.workdir.tensorboard, self.step, list(self.runs), not pending
         )
         bar = Bar('training', 'samples', self.total_steps * size, self.step * size)
@@ -193,7 +193,7 @@ class Trainer:
 
         self.state = self.setup.make(select, len(stack), self.state)
 
-    def _train_stack(self, log: MetricLog, guard: LossGuard, bar: Bar) -> None:
+    def _train_stack(self, log: MetricWriter, guard: LossGuard, bar: Bar) -> None:
         """Takes steps with the same runs: until the end, or an evaluation that stops one of them."""
         options, stack = self.config.training, self._active()
         step, count = self.step, len(stack)
@@ -229,7 +229,7 @@ class Trainer:
                             return
                     timer.resume()
 
-    def _write_metrics(self, log: MetricLog, bar: Bar, step: int, found: dict[int, dict[str, float]]) -> None:
+    def _write_metrics(self, log: MetricWriter, bar: Bar, step: int, found: dict[int, dict[str, float]]) -> None:
         for seed, values in found.items():
             log.write('train', step, seed, epoch=step / self.steps_per_epoch, **values)
         loss = np.mean([values['loss'] for values in found.values()])
@@ -240,7 +240,7 @@ class Trainer:
         """The first call of a compiled function, which a SIGTERM may cut short: all steps taken are in a
         checkpoint, finished or on its way."""
         if isinstance(program, Compiled) and program.executable is None:
-            with self.preemption.nothing_to_lose(self.checkpoints.wait):
+            with self.preemption.interruptible(self.checkpoints.wait):
                 yield
         else:
             yield
@@ -252,10 +252,11 @@ class Trainer:
     def _stop(self) -> None:
         self.checkpoints.wait()
         raise Preempted(
-            f'stopped by SIGTERM after step {self.step}, which is saved; the same command goes on'
+            f'stopped by {self.preemption.reason} after step {self.step}, which is saved; '
+            'the same command goes on'
         )
 
-    def _evaluate(self, log: MetricLog) -> None:
+    def _evaluate(self, log: MetricWriter) -> None:
         """Scores the validation part and updates each run's plateau, best step and learning rate.
 
         The state has been saved.

@@ -1,14 +1,22 @@
-"""Several processes on one machine, over loopback: real processes of the real command."""
+"""Several processes on one machine, over loopback: real processes, most of them of the real command."""
 
+import importlib
 import json
+import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
-from tests.conftest import command, finish, run
+from dlf_jax.errors import UserError
+from dlf_jax.training import multihost
+from tests.conftest import ROOT, command, finish, run
+from tests.processes import wait_for_line, wait_until
 from tests.test_resume import course, last_line
 
 # A tail of every part; checkpoints every few steps, and evaluations inside and at the end of an epoch.
@@ -26,9 +34,7 @@ FLAGS = (
 
 def start(processes, devices, workdir, data_dir, *more):
     """The command in so many processes of so many devices, with more flags."""
-    with socket.socket() as free:
-        free.bind(('localhost', 0))
-        address = f'localhost:{free.getsockname()[1]}'
+    address = free_address()
     return [
         command(
             *FLAGS, *more, f'--workdir={workdir}', f'--data_dir={data_dir}',
@@ -37,6 +43,16 @@ def start(processes, devices, workdir, data_dir, *more):
         )
         for i in range(processes)
     ]  # fmt: skip
+
+
+def free_address():
+    with socket.socket() as free:
+        free.bind(('localhost', 0))
+        return f'localhost:{free.getsockname()[1]}'
+
+
+def has_taken_steps(workdir):
+    return lambda: bool(last_line(workdir)) and last_line(workdir)['step'] > 20
 
 
 def forced(devices):
@@ -99,9 +115,7 @@ def test_seeds_together_in_two_processes_under_pmap(tmp_path, data_dir):
 @pytest.mark.parametrize('victim', [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_killed_process_stops_the_others_and_fewer_go_on(victim, alone, tmp_path, data_dir):
     started = start(2, 2, tmp_path, data_dir)
-    while not (last_line(tmp_path) and last_line(tmp_path)['step'] > 20):
-        assert all(process.poll() is None for process in started), [p.communicate() for p in started]
-        time.sleep(0.02)
+    wait_until(has_taken_steps(tmp_path), *started)
     started[victim].send_signal(signal.SIGKILL)
     moment = time.monotonic()
     other = finish(started[1 - victim])
@@ -137,7 +151,7 @@ def test_sigterm_to_one_process_while_all_compile(tmp_path, data_dir):
     started = start(2, 1, tmp_path, data_dir, *more)
     for process in started:
         # Listening by then.
-        assert any('parameters in tables' in line for line in process.stderr)
+        wait_for_line('parameters in tables', process)
     time.sleep(1)
     started[1].send_signal(signal.SIGTERM)
     moment = time.monotonic()
@@ -152,12 +166,153 @@ def test_sigterm_to_one_process_while_all_compile(tmp_path, data_dir):
 
 def test_sigterm_to_one_process_saves_in_all(alone, tmp_path, data_dir):
     started = start(2, 2, tmp_path, data_dir)
-    while not (last_line(tmp_path) and last_line(tmp_path)['step'] > 20):
-        assert all(process.poll() is None for process in started), [p.communicate() for p in started]
-        time.sleep(0.02)
+    wait_until(has_taken_steps(tmp_path), *started)
     started[1].send_signal(signal.SIGTERM)
     done = [finish(process) for process in started]
     assert [one.returncode for one in done] == [143, 143], [one.stderr for one in done]
     assert all('SIGTERM' in one.stderr for one in done)
     end(start(2, 2, tmp_path, data_dir))
     assert_same_course(course(tmp_path), alone[1])
+
+
+# A process that uses the library, not the command: in a loop, a question whether to stop and a collective.
+LIBRARY = """
+import os, sys, time
+import numpy as np
+from dlf_jax import config as configs
+from dlf_jax.training import multihost, runtime_errors
+from dlf_jax.training.preemption import Preemption
+
+config = configs.get_config('mlp')
+config.distributed.coordinator, config.distributed.processes = sys.argv[1], 2
+config.distributed.process, config.distributed.heartbeat_timeout = int(sys.argv[2]), int(sys.argv[3])
+multihost.start(config, exit_on_loss=sys.argv[4] == 'exit')
+stop = Preemption()
+gathers = sys.argv[5] == 'gathers'
+try:
+    with runtime_errors.explained(config):
+        calls = 0
+        while not stop.due():
+            if gathers:
+                multihost.gather(np.ones(3, np.float32))
+            calls += 1
+            if calls == 3:
+                print('looping', file=sys.stderr, flush=True)
+            if os.path.exists(sys.argv[6]) and config.distributed.process == 1:
+                multihost.leave('broken', 7)
+                break
+            time.sleep(0.05)
+    print('left the loop', stop.reason, file=sys.stderr)
+except multihost.LostProcess as error:
+    print('raised:', error, file=sys.stderr)
+sys.stderr.flush()
+# JAX's own end waits for a process that is gone, and then aborts.
+os._exit(0)
+"""
+
+
+def library(tmp_path, timeout, exits, gathers):
+    """Two processes of LIBRARY that have begun their loops."""
+    address, break_file = free_address(), tmp_path / 'break'
+    started = [
+        subprocess.Popen(
+            [
+                sys.executable, '-c', LIBRARY, address, str(process), str(timeout),
+                'exit' if exits else 'raise', 'gathers' if gathers else 'asks', str(break_file),
+            ],
+            cwd=ROOT, env={**os.environ, 'JAX_PLATFORMS': 'cpu'}, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True,
+        )
+        for process in range(2)
+    ]  # fmt: skip
+    for process in started:
+        wait_for_line('looping', process)
+    return started, break_file
+
+
+def killed(*processes):
+    for process in processes:
+        process.kill()
+        process.communicate(timeout=30)
+
+
+def test_a_frozen_first_process_is_left_after_the_timeout(tmp_path):
+    """Calls of its store block then; JAX itself would abort after 2 * 3 + 10 seconds."""
+    (first, other), _ = library(tmp_path, 3, exits=True, gathers=False)
+    first.send_signal(signal.SIGSTOP)
+    moment = time.monotonic()
+    done = finish(other)
+    assert 2 < time.monotonic() - moment < 12
+    assert done.returncode == 1
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
+    assert 'process 1 of 2: process 0 has not been reached for 3 seconds' in error
+    killed(first)
+
+
+def test_a_first_process_that_is_frozen_for_less_is_not_left(tmp_path):
+    started, break_file = library(tmp_path, 20, exits=True, gathers=False)
+    started[0].send_signal(signal.SIGSTOP)
+    time.sleep(7)
+    assert started[1].poll() is None
+    started[0].send_signal(signal.SIGCONT)
+    # They still speak to each other.
+    time.sleep(2)
+    assert [process.poll() for process in started] == [None, None]
+    break_file.touch()
+    done = finish(started[0])
+    assert done.returncode == 7
+    assert 'process 1 stopped: broken' in done.stderr
+    killed(started[1])
+
+
+def test_a_library_gets_an_exception_for_a_process_that_is_gone(tmp_path):
+    (first, other), _ = library(tmp_path, 3, exits=False, gathers=False)
+    killed(other)
+    done = finish(first)
+    assert done.returncode == 0
+    assert 'raised: process 0 of 2: process 1 has given no sign of life for 3 seconds' in done.stderr
+    assert 'error: ' not in done.stderr
+
+
+def test_a_library_gets_an_exception_for_a_collective_that_fails(tmp_path):
+    """At once, from the connection that is closed."""
+    (first, other), _ = library(tmp_path, 60, exits=False, gathers=True)
+    killed(other)
+    moment = time.monotonic()
+    done = finish(first)
+    assert time.monotonic() - moment < 30
+    assert done.returncode == 0
+    assert 'raised: process 0 of 2: another process is gone or cannot be reached' in done.stderr
+    assert 'peer' in done.stderr
+
+
+def test_a_library_gets_an_exception_for_a_process_that_failed(tmp_path):
+    (first, other), break_file = library(tmp_path, 60, exits=False, gathers=False)
+    break_file.touch()
+    done = [finish(process) for process in (first, other)]
+    assert [one.returncode for one in done] == [0, 0]
+    assert 'raised: process 0 of 2: process 1 stopped: broken' in done[0].stderr
+    assert 'left the loop' in done[1].stderr
+
+
+def test_a_jax_that_keeps_its_store_elsewhere_is_told(monkeypatch):
+    with pytest.raises(UserError, match='share no coordination service'):
+        multihost.store_set('key', 'value')
+    module = importlib.import_module('jax._src.distributed')
+    monkeypatch.setattr(module.global_state, 'client', object())
+    with pytest.raises(UserError, match=rf'jax {jax.__version__}: .*has no key_value_set.*; install jax'):
+        multihost.store_set('key', 'value')
+    monkeypatch.delattr(module, 'global_state')
+    with pytest.raises(UserError, match=r'global_state.*; install jax'):
+        multihost.store_set('key', 'value')
+
+
+def test_alone_there_is_nothing_to_join_or_leave(monkeypatch):
+    """One process never looks for JAX's private store."""
+    # JAX itself looks there when it finds its devices.
+    assert jax.process_count() == 1
+    monkeypatch.delattr(importlib.import_module('jax._src.distributed'), 'global_state')
+    multihost.raise_if_lost()
+    multihost.leave()
+    assert multihost.run_on_first(lambda: 5) == 5
+    assert multihost.gather(np.arange(3)).tolist() == [[0, 1, 2]]
