@@ -1,1 +1,1 @@
-"""The published files: fetched, recognised, checked."""
+"""Published files: downloaded, verified, recognised."""

@@ -1,244 +1,209 @@
-"""One file over HTTP: gone on with where it broke off, retried, measured against the free disk space."""
+"""Download of one file of a dataset on the Hugging Face hub, resumed where an earlier attempt ended.
+
+`huggingface_hub` resolves addresses (HF_ENDPOINT), sends the token (HF_TOKEN, or the one stored in HF_HOME)
+to the hub alone, obeys HF_HUB_OFFLINE and HF_HUB_DOWNLOAD_TIMEOUT, follows redirects, reads a file's
+metadata and repeats requests that a busy server refuses. The loop that receives the content is written
+here, because `hf_hub_download` (version 2.4) lacks what files of several gigabytes need:
+
+* Every call starts from the first byte. Partial content is deleted on an error; that of a killed process
+  stays on the disk under a random name, and no later call continues it.
+* Content is written in pieces of 10 MiB, so a connection that breaks more often makes no progress.
+* A server error (500 to 504) in answer to the request for the content is not retried.
+* A full disk is a warning, a file of the same name is replaced, and of several processes each downloads.
+
+`pooch` (version 1.9) neither resumes nor locks, and its `Unzip` takes a member that a killed process left
+incomplete for a complete one.
+"""
 
 from __future__ import annotations
 
-import dataclasses
-import http.client
-import json
+import hashlib
 import logging
-import os
-import re
-import shutil
 import socket
-import ssl
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
+from huggingface_hub import HfFileMetadata, constants, get_hf_file_metadata, hf_hub_url
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported by a computed __all__
+    build_hf_headers,
+    hf_raise_for_status,
+    http_stream_backoff,
+    httpx,
+)
+
+import dlf_jax
+from dlf_jax.data.download.free_space import check_free_space
 from dlf_jax.data.progress import Progress
-from dlf_jax.errors import UserError, writing
+from dlf_jax.errors import writing
 
 _log = logging.getLogger(__name__)
 
-# Tries in a row that bring nothing new; the pause before the first retry, doubled for each further one.
-TRIES = 5
+# Maximum number of retries in a row that bring no new content, and seconds before the first of them; each
+# further pause is twice as long, up to `_LONGEST_PAUSE`.
+RETRIES = 5
 PAUSE_SECONDS = 1.0
-TIMEOUT_SECONDS = 30.0
 _LONGEST_PAUSE = 60.0
-_CHUNK = 1 << 20
+
+# Answers of a server that may answer otherwise a little later.
+_BUSY = (408, 429, 500, 502, 503, 504)
 
 
 class Unreachable(Exception):
-    """The server does not give the file, and asking again would not help.
+    """A file that cannot be downloaded now; the message says from where, and why, in one line.
 
     Attributes:
-      status: of the HTTP answer; 0 where there was none.
+      status: HTTP status of the answer; 0 where there was no answer.
     """
 
-    def __init__(self, reason: str, status: int = 0):
-        super().__init__(' '.join(reason.split()))
+    def __init__(self, url: str, reason: str, status: int = 0):
+        super().__init__(f'{url}: {" ".join(reason.split())}')
         self.status = status
 
 
-def transfer(url: str, part: Path) -> None:
-    """Fetches a file.
+def download(repository: str, name: str, folder: Path, endpoint: str | None = None) -> Path:
+    """Downloads a file, resuming from the content that an earlier call has left in the folder.
+
+    The content is kept as `NAME.ID.part`, where ID depends on the address and on the file's ETag and size:
+    content of another address or version is deleted instead of continued.
 
     Args:
-      url: http or https.
-      part: where to; what it holds of the same remote file already is not fetched again. Beside it,
-        while it is unfinished and after, a `.json` tells which remote file that is: see `forget`.
+      repository: dataset on the hub, e.g. 'reczoo/Frappe_x1'; its main branch is read.
+      name: file name in the repository.
+      folder: existing folder to write to.
+      endpoint: address of the hub; by default HF_ENDPOINT, or https://huggingface.co.
+
+    Returns:
+      Path of the `.part` file, which then holds the whole content.
 
     Raises:
-      Unreachable: no answer, or one that says no.
-      UserError: no room on the disk.
+      Unreachable: no connection, or the server refuses.
+      UserError: too little free disk space.
     """
-    tries, best, answered = 0, _size(part), False
+    url = hf_hub_url(repository, name, repo_type='dataset', endpoint=endpoint)
+    try:
+        remote = _metadata(url, endpoint)
+        part = _part(url, remote, folder / name)
+        # Content of one commit, so that a new version cannot be appended to an old one.
+        pinned = hf_hub_url(
+            repository, name, repo_type='dataset', revision=remote.commit_hash, endpoint=endpoint
+        )
+        _receive_all(pinned, part, remote.size)
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        told = error.response.headers.get('X-Error-Message', '')
+        reason = f'HTTP {status} {error.response.reason_phrase}{told and f" ({told})"}'
+        raise Unreachable(url, reason + ', repeatedly' * (status in _BUSY), status) from error
+    except OfflineModeIsEnabled as error:
+        raise Unreachable(
+            url, 'offline mode is enabled by the environment variable HF_HUB_OFFLINE'
+        ) from error
+    except (httpx.RequestError, httpx.InvalidURL) as error:
+        raise Unreachable(url, _reason(error)) from error
+    return part
+
+
+def _metadata(url: str, endpoint: str | None) -> HfFileMetadata:
+    """ETag, size and commit; retries where the server is busy, not where there is no connection."""
+    try:
+        return get_hf_file_metadata(url, endpoint=endpoint, headers=_headers())
+    except HfHubHTTPError as error:
+        if error.response.status_code not in _BUSY:
+            raise
+        return get_hf_file_metadata(url, endpoint=endpoint, headers=_headers(), retry_on_errors=True)
+
+
+def _headers() -> dict[str, str]:
+    """Headers of every request: who asks, and the hub's token where there is one."""
+    headers: dict[str, str] = build_hf_headers(library_name='dlf_jax', library_version=dlf_jax.__version__)
+    return headers
+
+
+def _part(url: str, remote: HfFileMetadata, path: Path) -> Path:
+    """The file for partial content; deletes content that cannot be continued."""
+    identity = hashlib.sha256(f'{url}\n{remote.etag}\n{remote.size}'.encode()).hexdigest()[:16]
+    part = path.with_name(f'{path.name}.{identity}.part')
+    for other in path.parent.glob(f'{path.name}.*.part'):
+        if other != part or (remote.size is not None and other.stat().st_size > remote.size):
+            _log.info('%s: content of another version of the file, deleted', other)
+            other.unlink()
+    return part
+
+
+def _receive_all(url: str, part: Path, size: int | None) -> None:
+    """Receives the missing content, over as many connections as it takes while they bring some."""
+    best, retries = _size(part), 0
     while True:
-        pause = 0.0
+        reason = 'the connection ended early'
         try:
-            return _attempt(url, part)
-        except urllib.error.HTTPError as error:
-            error.close()
-            reason = f'HTTP {error.code} {error.reason}'
-            if error.code < 500 and error.code not in (408, 429):
-                raise Unreachable(reason, error.code) from error
-            answered = True
-            after = error.headers.get('Retry-After', '')
-            pause = float(after) if after.isdecimal() else 0.0
-        except (OSError, http.client.HTTPException) as error:
+            _receive(url, part, size)
+            if size is None or _size(part) >= size:
+                return
+        except httpx.TransportError as error:
             reason = _reason(error)
-            answered = answered or not isinstance(error, urllib.error.URLError)
-            if not answered or isinstance(getattr(error, 'reason', None), ssl.SSLCertVerificationError):
-                raise Unreachable(reason) from error
-        if (size := _size(part)) > best:
-            tries, best = 0, size
-        tries += 1
-        if tries > TRIES:
-            raise Unreachable(f'{reason} (tried {tries} times)')
-        pause = min(max(pause, PAUSE_SECONDS * 2 ** (tries - 1)), _LONGEST_PAUSE)
-        _log.info('%s: %s; going on in %.0f s', url, reason, pause)
+        held = _size(part)
+        best, retries = (held, 0) if held > best else (best, retries + 1)
+        if retries > RETRIES:
+            raise httpx.TransportError(f'{reason}, {retries} times without progress at byte {held:,}')
+        pause = min(PAUSE_SECONDS * 2 ** max(retries - 1, 0), _LONGEST_PAUSE)
+        _log.info('%s: %s; continuing at byte %d in %.0f s', url, reason, held, pause)
         time.sleep(pause)
 
 
-def forget(part: Path) -> None:
-    """Removes what `transfer` keeps."""
-    part.unlink(missing_ok=True)
-    _beside(part).unlink(missing_ok=True)
-
-
-def check_room(folder: Path, needed: int, what: str) -> None:
-    """Raises UserError where the folder's disk has less than `needed` bytes free."""
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise UserError(
-            f'{what}: needs {needed / 1e9:.2f} GB more in {folder}, of which {free / 1e9:.2f} GB are free; '
-            'make room or choose another place, then run the same command again'
-        )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Remote:
-    """Which remote file a part is of. Unknown: '' and 0.
-
-    Attributes:
-      url: as asked for, before redirects.
-      tag: the strong ETag of the server that sends the content.
-      linked: the ETag that the hub gives before it redirects to storage whose answers have none.
-      length: bytes of the whole file.
-    """
-
-    url: str
-    tag: str = ''
-    linked: str = ''
-    length: int = 0
-
-    def may_be(self, other: _Remote) -> bool:
-        """Whether nothing says that the two are different files."""
-        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
-        return all(a == b or not a or not b for a, b in pairs)
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    linked = ''
-
-    def redirect_request(self, req, fp, code, msg, headers, newurl):
-        self.linked = headers.get('X-Linked-ETag', self.linked)
-        if req.full_url.startswith('https:') and not newurl.startswith('https:'):
-            raise urllib.error.HTTPError(newurl, 403, 'redirected to a place without TLS', headers, fp)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _attempt(url: str, part: Path) -> None:
-    """Fetches what is missing, or raises what came between; the part then holds all that arrived."""
-    known, have = _load(part), _size(part)
-    if known is None or known.url != url:
-        known, have = _Remote(url), 0
-    if have and have == known.length:
+def _receive(url: str, part: Path, size: int | None) -> None:
+    """Appends the content of one connection; starts from the first byte where the server cannot resume."""
+    held = _size(part)
+    if held == size:
         return
-    request = urllib.request.Request(url, headers={'User-Agent': 'dlf_jax', 'Accept-Encoding': 'identity'})
-    if have:
-        request.add_header('Range', f'bytes={have}-')
-        if known.tag:
-            request.add_header('If-Range', known.tag)
-    redirects = _Redirects()
-    try:
-        response = urllib.request.build_opener(redirects).open(request, timeout=TIMEOUT_SECONDS)
-    except urllib.error.HTTPError as error:
-        if error.code != 416 or not have:
-            raise
-        error.close()
-        _, total = _content_range(error.headers)
-        found = _Remote(url, _strong(error.headers), redirects.linked, total)
-        if total == have and found.may_be(known):
-            # All of it is here; the length was not known.
-            _save(part, found)
-            return
-        _anew(url, part, have)
-        return _attempt(url, part)
-    with response:
-        headers = response.headers
-        arriving = headers.get('Content-Length', '')
-        arriving = int(arriving) if arriving.isdecimal() else 0
-        if response.status == 206 and have:
-            start, length = _content_range(headers)
-            length = length or (have + arriving if arriving else 0)
-            found = _Remote(url, _strong(headers), redirects.linked, length)
-            if start != have or not found.may_be(known):
-                _anew(url, part, have)
-                return _attempt(url, part)
-        else:
-            if have:
-                _anew(url, part, have)
-            have, found = 0, _Remote(url, _strong(headers), redirects.linked, arriving)
-        check_room(part.parent, found.length - have, url)
-        # A broken connection is none of the refusals that `writing` looks for, and passes through it.
-        with writing(str(part)):
-            if not have:
-                # In this order: no moment at which old content counts as the new file's.
-                forget(part)
-                _save(part, found)
-            name = url.rsplit('/', 1)[-1]
-            with (
-                open(part, 'ab') as file,
-                Progress(f'fetching {name}', 'B', found.length or None, have) as bar,
-            ):
-                # read1 gives what has arrived, so that a broken connection loses none of it.
-                while data := response.read1(_CHUNK):
-                    file.write(data)
-                    have += len(data)
-                    bar.advance(len(data))
-    if have < found.length:
-        raise ConnectionError(f'the connection ended after {have:,} of {found.length:,} bytes')
-    if not found.length:
-        _save(part, dataclasses.replace(found, length=have))
-
-
-def _anew(url: str, part: Path, have: int) -> None:
-    _log.info('%s: the file has changed, or the server cannot go on at byte %d; from the start', url, have)
-    forget(part)
-
-
-def _content_range(headers) -> tuple[int, int]:
-    """First byte and length of the whole file of a Content-Range; -1 and 0 where it does not say."""
-    match = re.fullmatch(r'bytes (?:(\d+)-\d+|\*)/(?:(\d+)|\*)', headers.get('Content-Range', '').strip())
-    return (int(match[1] or -1), int(match[2] or 0)) if match else (-1, 0)
-
-
-def _strong(headers) -> str:
-    """The ETag where it promises the same bytes; If-Range takes no other."""
-    tag = headers.get('ETag', '')
-    return '' if tag.startswith('W/') else tag
-
-
-def _reason(error: Exception) -> str:
-    """The error in words."""
-    error = error.reason if isinstance(error, urllib.error.URLError) else error
-    if isinstance(error, socket.gaierror):
-        return "the server's name is not found (is there a connection to the internet?)"
-    if isinstance(error, TimeoutError):
-        return f'no answer within {TIMEOUT_SECONDS:.0f} s'
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
+    headers = _headers() | {'Accept-Encoding': 'identity'}
+    if held:
+        headers['Range'] = f'bytes={held}-'
+    with http_stream_backoff(
+        'GET',
+        url,
+        headers=headers,
+        timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT,
+        max_retries=RETRIES,
+        base_wait_time=PAUSE_SECONDS,
+        max_wait_time=_LONGEST_PAUSE,
+        retry_on_exceptions=(),
+        retry_on_status_codes=_BUSY,
+    ) as response:
+        if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE and held:
+            # No byte is missing if the file has this size; otherwise the content is of another file.
+            if response.headers.get('Content-Range') == f'bytes */{held}':
+                return
+            part.unlink()
+            raise httpx.RemoteProtocolError(f'the file has no byte {held:,}')
+        hf_raise_for_status(response)
+        if response.status_code != httpx.codes.PARTIAL_CONTENT:
+            held = 0
+        check_free_space(part.parent, (size or 0) - held, url)
+        name = url.rsplit('/', 1)[-1]
+        # A broken connection is none of the file system's refusals, and passes through `writing`.
+        with (
+            writing(str(part)),
+            open(part, 'ab' if held else 'wb') as file,
+            Progress(f'fetching {name}', 'B', size, held) as progress,
+        ):
+            for data in response.iter_raw():
+                file.write(data)
+                progress.advance(len(data))
 
 
 def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
-def _beside(part: Path) -> Path:
-    return part.with_name(part.name + '.json')
-
-
-def _load(part: Path) -> _Remote | None:
-    try:
-        return _Remote(**json.loads(_beside(part).read_text()))
-    except (OSError, ValueError, TypeError):
-        return None
-
-
-def _save(part: Path, remote: _Remote) -> None:
-    temporary = _beside(part).with_suffix('.tmp')
-    temporary.write_text(json.dumps(dataclasses.asdict(remote)))
-    os.replace(temporary, _beside(part))
+def _reason(error: BaseException) -> str:
+    """The error in words for people, taken from the operating system's where that is the cause."""
+    if isinstance(error, httpx.TimeoutException):
+        return f'no answer within {constants.HF_HUB_DOWNLOAD_TIMEOUT} s'
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, socket.gaierror):
+            return "the server's name is not found (is there a connection to the internet?)"
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return str(error) or type(error).__name__

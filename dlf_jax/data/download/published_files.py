@@ -1,8 +1,8 @@
-"""What is published of each dataset: files, md5 sums, rows, terms; and whether given files are it.
+"""Published datasets (files, md5 sums, numbers of rows, licences), and comparison of given files with them.
 
-Published figures compare with one's own only on the same rows. So files that claim to be a published
-dataset are held against its md5 sums and its numbers of rows, and what differs is an error, unless
-`config.dataset.allow_modified` says that it is meant.
+Published scores can be compared with one's own only if both are taken on the same rows. Files that claim to
+be a published dataset are therefore compared with its md5 sums and numbers of rows; a difference is an error,
+unless `config.dataset.allow_modified` allows it.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 
-from dlf_jax.data.download.checksums import content_md5_sums, is_zipped, md5_sums
+from dlf_jax.data.download.checksums import content_md5_sums, is_gzipped, md5_sums
 from dlf_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
 
-# The forms: split in three by the leaderboards, as CSV with CRLF line ends; or as the owner's
-# competition gave it, one table with LF line ends.
+# Forms of publication: three CSV files with CRLF line ends, split by the leaderboard (BARS); or one table
+# with LF line ends, as the owner's competition gave it.
 X1 = 'x1'
 RAW = 'raw'
 
@@ -27,12 +27,12 @@ _MEANT = 'set --config.dataset.allow_modified=True if that is meant'
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """A published file.
+    """A file of a published dataset.
 
     Attributes:
-      name: the file's name.
-      md5: hexadecimal; '' where it is not known.
-      rows: without the header line.
+      name: file name.
+      md5: md5 sum, hexadecimal; '' where it is not known.
+      rows: number of rows, without the header line.
     """
 
     name: str
@@ -42,16 +42,18 @@ class File:
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """A dataset as it is published.
+    """A published dataset.
 
     Attributes:
-      name: for people.
-      licence: what its owner allows, in short.
-      licence_url: where that is stated.
+      name: name for people and for the archive, NAME.zip.
+      licence: summary of what the owner allows.
+      licence_url: page that states it.
       form: `X1` or `RAW`.
-      fields: of a row, the label among them.
-      files: by part (train, valid, test); a raw form is one file, 'train', of all rows.
-      url: the page to download it from.
+      fields: number of fields of a row, the label included.
+      files: file of each part (train, valid, test); the raw form has one, 'train', of all rows.
+      url: page to download it from.
+      repository: dataset on the Hugging Face hub, e.g. 'reczoo/Frappe_x1'; '' where there is none, because
+        the owner gives the files to registered people alone.
     """
 
     name: str
@@ -61,27 +63,28 @@ class Published:
     fields: int
     files: Mapping[str, File]
     url: str
+    repository: str = ''
 
     @property
     def rows(self) -> int:
-        """Rows of all parts together."""
+        """Number of rows of all parts together."""
         return sum(file.rows for file in self.files.values())
 
     @property
     def line_end(self) -> bytes:
-        """What ends the lines of its files."""
+        """Line end of the files."""
         return b'\r\n' if self.form == X1 else b'\n'
 
 
 @dataclasses.dataclass(frozen=True)
 class Recognised:
-    """What comparing files with a published dataset has found; as text, one line for people.
+    """Result of comparing files with a published dataset; as a string, one line for people.
 
     Attributes:
-      name: of the published dataset.
-      exact: whether every given file holds the published content.
-      notes: per part, what differs without harm, or that there is nothing to compare with.
-      differs: what differs in earnest; empty unless that was allowed.
+      name: name of the published dataset.
+      exact: whether every given file has the published content.
+      notes: harmless differences of single parts, and parts that could not be compared.
+      differs: differences in content; empty unless the caller allowed them.
     """
 
     name: str
@@ -101,8 +104,9 @@ def _x1(
 ) -> Published:
     parts = ('train', 'valid', 'test')
     files = {p: File(f'{p}.csv', m, r) for p, m, r in zip(parts, md5, rows, strict=True)}
-    url = f'https://huggingface.co/datasets/reczoo/{name}'
-    return Published(name, licence, licence_url, X1, fields, files, url)
+    repository = f'reczoo/{name}'
+    url = f'https://huggingface.co/datasets/{repository}'
+    return Published(name, licence, licence_url, X1, fields, files, url, repository)
 
 
 _CRITEO = 'for research, by the rules of the Display Advertising Challenge'
@@ -170,18 +174,22 @@ def recognise(
     data_dir: str,
     allow_modified: bool = False,
 ) -> Recognised:
-    """Compares files with the published ones, by md5 sum.
+    """Compares files with those of a published dataset, by md5 sum.
 
-    Harmless: other line ends, gzip compression, parts that are not given.
+    Other line ends, gzip compression and parts that are not given are harmless differences.
 
     Args:
-      published: what the files claim to be.
-      paths_by_part: the given files; a part cut from another part's files is not given.
-      data_dir: where sums are remembered.
-      allow_modified: logs and returns what differs instead of raising, and reads nothing twice.
+      published: dataset that the files claim to be.
+      paths_by_part: paths of each part's files; without a part that is to be cut from another part's files.
+      data_dir: folder in which checksums are remembered.
+      allow_modified: whether to log and return differences in content instead of raising; files that
+        differ are then not read again to look behind line ends and compression.
+
+    Returns:
+      The result, which has been logged too.
 
     Raises:
-      UserError: naming file, found and published sum of all that differ.
+      UserError: differences in content; names each file with its md5 sum and the published one.
     """
     given = {part: _several(paths) for part, paths in paths_by_part.items() if paths}
     notes: list[str] = []
@@ -204,16 +212,19 @@ def recognise(
 def check_rows(
     published: Published, rows_by_part: Mapping[str, int], allow_modified: bool = False
 ) -> tuple[str, ...]:
-    """Compares numbers of rows, after reading, with the published ones.
+    """Compares the numbers of rows that were read with the published ones.
 
     Args:
-      published: what the files claim to be.
-      rows_by_part: rows of the given files; where parts were cut from one file, their sum as 'train'.
-        Of raw forms only the sum over the parts is looked at.
-      allow_modified: logs and returns what differs instead of raising.
+      published: dataset that the files claim to be.
+      rows_by_part: number of rows of each given part; their sum as 'train' where parts were cut from one
+        file. For the raw form only the sum over all parts is compared.
+      allow_modified: whether to log and return differences instead of raising.
 
     Returns:
-      What differs, a line each.
+      One line for each difference.
+
+    Raises:
+      UserError: numbers differ.
     """
     if published.form == RAW:
         rows_by_part = {'all parts': sum(rows_by_part.values())}
@@ -234,7 +245,14 @@ def check_rows(
 
 
 def same_content(published: Published, part: str, path: str, data_dir: str) -> bool:
-    """Whether the file holds a part's published content, perhaps with other line ends or compressed."""
+    """Whether a file has the published content of a part, apart from line ends and gzip compression.
+
+    Args:
+      published: dataset that the file claims to belong to.
+      part: train, valid or test.
+      path: the file.
+      data_dir: folder in which checksums are remembered.
+    """
     return not _compare(published, part, (path,), data_dir, deep=True)[1]
 
 
@@ -245,10 +263,14 @@ def _several(paths: str | Sequence[str]) -> tuple[str, ...]:
 def _compare(
     published: Published, part: str, paths: tuple[str, ...], data_dir: str, deep: bool
 ) -> tuple[str, str]:
-    """Returns (harmless difference, difference in earnest), each '' where there is none.
+    """Returns (harmless difference, difference in content), each '' where there is none.
 
     Args:
-      deep: whether to look behind line ends and compression, where the plain sum is another.
+      published: dataset that the files claim to belong to.
+      part: train, valid or test.
+      paths: files given for that part.
+      data_dir: folder in which checksums are remembered.
+      deep: whether a file with another md5 sum is read again, apart from line ends and compression.
     """
     file = published.files.get(part)
     if file is None:
@@ -259,8 +281,8 @@ def _compare(
     (path,) = paths
     if not file.md5:
         return f'{part}: no md5 sum is known', ''
-    if not is_zipped(path) and (size := os.path.getsize(path)) < file.rows * published.fields:
-        # Each field has a byte for what comes after it: without reading the file.
+    if not is_gzipped(path) and (size := os.path.getsize(path)) < file.rows * published.fields:
+        # Every field is followed by at least one byte, so this needs no reading.
         return '', f'{path}: {size:,} bytes, too few for the {file.rows:,} rows of {file.name}'
     (found,) = md5_sums([path], data_dir)
     if found == file.md5:

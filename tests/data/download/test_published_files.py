@@ -197,6 +197,7 @@ def test_the_real_ones(tmp_path):
         assert list(dataset.files) == ['train', 'valid', 'test']
         assert all(len(file.md5) == 32 for file in dataset.files.values())
         assert dataset.url == f'https://huggingface.co/datasets/reczoo/{dataset.name}'
+        assert dataset.repository == f'reczoo/{dataset.name}'
     assert len({file.md5 for dataset in known for file in dataset.files.values()}) == 12
     # Splits of the same rows.
     assert published_files.CRITEO_X1.rows == published_files.CRITEO_RAW.rows == 45_840_617
