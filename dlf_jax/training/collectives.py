@@ -14,9 +14,11 @@ import jax
 from jax import lax
 from jax.sharding import Sharding
 
+from dlf_jax.models import mode
+
 
 @dataclasses.dataclass(frozen=True)
-class Global:
+class Global(mode.Collectives):
     """Under `jit`: arrays are whole already.
 
     Attributes:
@@ -24,17 +26,11 @@ class Global:
     """
 
     replicated: Sharding | None = None
-    # The mapped axis, which BatchNorm and dropout need to know.
-    axis_name: None = None
 
     @property
     def copies(self) -> int:
         """How many devices run the body side by side, each adding terms of the whole batch once more."""
         return 1
-
-    def total(self, tree: Any) -> Any:
-        """Sums over the devices' shares."""
-        return tree
 
     def everywhere(self, rows: jax.Array) -> jax.Array:
         """The rows of the whole batch, on every device: [b, ...] to [B, ...]."""
@@ -42,7 +38,7 @@ class Global:
 
 
 @dataclasses.dataclass(frozen=True)
-class Mapped:
+class Mapped(mode.Collectives):
     """Under `pmap`: arrays are this device's share.
 
     Attributes:
@@ -57,6 +53,9 @@ class Mapped:
 
     def total(self, tree: Any) -> Any:
         return lax.psum(tree, self.axis_name)
+
+    def index(self) -> jax.Array:
+        return lax.axis_index(self.axis_name)
 
     def everywhere(self, rows: jax.Array) -> jax.Array:
         return lax.all_gather(rows, self.axis_name, tiled=True)

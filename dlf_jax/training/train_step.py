@@ -89,7 +89,7 @@ def make_train_step(
                 part,
                 train=True,
                 mask=part['weight'] > 0,
-                axis_name=across.axis_name,
+                collectives=across,
                 rngs={'dropout': key},
                 mutable=['batch_stats', 'losses'],
             )
