@@ -119,7 +119,7 @@ def test_prepare_tells_what_it_made(tmp_path):
 
 USAGE = {
     'unknown key': (['--config.model.hiden=(1,)'], 'there is no such key', "'hidden'"),
-    'unknown model': (['--config.model.name=dfl'], 'no such model', 'dlf'),
+    'unknown model': (['--config.model.name=dfl'], 'no such entry', 'dlf'),
     'unknown variant': (['--variant=wo_gates'], 'no such variant', 'wo_gate'),
     'unknown mode': (['--mode=training'], '--mode=training', 'train'),
     'unknown dataset': (['--dataset=frape'], 'no such choice', 'frappe'),

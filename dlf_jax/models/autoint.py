@@ -1,32 +1,33 @@
-"""AutoInt: self-attention over the fields (Song et al., CIKM 2019)."""
+"""AutoInt: multi-head self-attention over the fields (Song et al., CIKM 2019)."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dlf_jax.models.base import CTRModel
 from dlf_jax.models.interactions import linear_terms
-from dlf_jax.models.layers import MLP, Dense, Dropout, LayerNorm, Mode, kernel_init, softmax
+from dlf_jax.models.layers import MLP, Dense, Dropout, LayerNorm, kernel_init, softmax
+from dlf_jax.models.mode import Mode
 from dlf_jax.models.validators import check_positive, check_rate, check_widths
 
 
-class AutoInt(nn.Module):
+class AutoInt(CTRModel):
     """Multi-head self-attention over the fields (Song et al. 2019), and AutoInt+ with an MLP.
 
-    An interacting layer takes `e: [B, F, c]` to `[B, F, A]`, each of its `H` heads having `A / H` columns:
+    An interacting layer maps `e: [B, F, c]` to `[B, F, A]`; each of its `H` heads has `A / H` columns:
 
         a^h_mk = softmax_k(<W^h_Q e_m, W^h_K e_k>)           [B, H, F, F]    (eq. 5)
         o_m    = concat_h sum_k a^h_mk W^h_V e_k             [B, F, A]       (eqs. 6, 7)
         e'_m   = relu(o_m + W_R e_m)                         [B, F, A]       (eq. 8)
         logit  = w^T [e'_1, ..., e'_F] + b                   [B]             (eq. 9)
 
-    AutoInt+ adds `MLP(flat)` to the logit, `flat: [B, F * d]`.
-
-    Called on `{'embedding': float32 [B, F, d]}`, with `wide` also `'linear': float32 [B, F, 1]`, it
-    returns logits, float32 [B].
+    AutoInt+ adds `MLP(flat)` to the logit, `flat: [B, F * d]`. Reads the table 'embedding', and 'linear'
+    with `wide`.
 
     Parameters:
 
@@ -37,19 +38,19 @@ class AutoInt(nn.Module):
 
     Attributes:
       embedding_size: `d`, width of an embedding.
-      attention_size: `A`, width of all heads of a layer together.
-      heads: `H`; must divide `attention_size`.
+      attention_size: `A`, total width of the heads of a layer.
+      heads: `H`, number of heads; must divide `attention_size`.
       layers: number of interacting layers.
-      scale: whether the products of eq. 5 are divided by `sqrt(A / H)`; not in the paper, a switch of
-        the field's usual library.
-      layer_norm: whether a LayerNorm goes before the ReLU of eq. 8; likewise.
-      project_residual: whether each layer has a `W_R`, as in eq. 8; without, only those layers whose
-        input is not `A` wide, as in the field's usual library.
-      wide: whether the linear terms `sum_i w_i` are added to the logit; likewise.
-      plus: whether the MLP is there, AutoInt+.
+      scale: whether the products of eq. 5 are divided by `sqrt(A / H)`; an option of FuxiCTR, not in the
+        paper.
+      layer_norm: whether a LayerNorm precedes the ReLU of eq. 8; an option of FuxiCTR.
+      project_residual: whether every layer has a `W_R`, as in eq. 8. Otherwise only layers whose input is
+        not `A` wide have one, as in FuxiCTR.
+      wide: whether the linear terms `sum_i w_i` are added to the logit; an option of FuxiCTR.
+      plus: whether the MLP is added (AutoInt+).
       hidden: width of each hidden layer of the MLP.
-      batch_norm: whether each hidden layer has a BatchNorm.
-      dropout: rate on the attention weights and after each hidden layer.
+      batch_norm: whether hidden layers have a BatchNorm.
+      dropout: dropout rate on the attention weights and after each hidden layer.
     """
 
     embedding_size: int = 10
@@ -65,9 +66,9 @@ class AutoInt(nn.Module):
     batch_norm: bool = True
     dropout: float = 0.0
 
-    variants: ClassVar[dict[str, dict]] = {'full': {}, '+': {'plus': True}}
+    variants: ClassVar[dict[str, dict[str, Any]]] = {'full': {}, '+': {'plus': True}}
 
-    def __post_init__(self):
+    def check(self) -> None:
         check_positive(
             embedding_size=self.embedding_size,
             attention_size=self.attention_size,
@@ -80,26 +81,14 @@ class AutoInt(nn.Module):
             raise ValueError(
                 f'model.heads={self.heads}: must divide model.attention_size={self.attention_size}'
             )
-        super().__post_init__()
 
     @property
     def tables(self) -> dict[str, int]:
-        """Width of each table that the model reads."""
         linear = {'linear': 1} if self.wide else {}
         return {'embedding': self.embedding_size, **linear}
 
-    @nn.compact
-    def __call__(
-        self,
-        rows: Mapping[str, jax.Array],
-        *,
-        train: bool = False,
-        mask: jax.Array | None = None,
-        axis_name: str | None = None,
-    ) -> jax.Array:
-        mode = Mode(train, mask, axis_name)
-        embedding = rows['embedding']
-        chex.assert_shape(embedding, (None, None, self.embedding_size))
+    def logits(self, embeddings: Mapping[str, jax.Array], mode: Mode) -> jax.Array:
+        embedding = embeddings['embedding']
         batch = embedding.shape[0]
         x = embedding
         for i in range(self.layers):
@@ -116,11 +105,11 @@ class AutoInt(nn.Module):
         if self.plus:
             tower = MLP(self.hidden, 1, self.batch_norm, self.dropout, name='tower')
             logits += tower(embedding.reshape(batch, -1), mode)[:, 0]
-        return logits + linear_terms(rows) if self.wide else logits
+        return logits + linear_terms(embeddings) if self.wide else logits
 
 
 class _InteractingLayer(nn.Module):
-    """Eqs. 5-8: `[B, F, c] -> [B, F, A]`. The attributes are those of `AutoInt`."""
+    """Interacting layer, eqs. 5-8: `[B, F, c] -> [B, F, A]`. Attributes are those of `AutoInt`."""
 
     attention_size: int
     heads: int
@@ -134,8 +123,8 @@ class _InteractingLayer(nn.Module):
         batch, fields, width = x.shape
         names = ('query', 'key', 'value', *(('residual',) if self.project_residual else ()))
         kernels = [_Kernel((width, self.attention_size), name=name)() for name in names]
-        # One product for all, and heads before fields once for all: many small transpositions would
-        # take as long as the rest of the layer.
+        # One product and one transposition (heads before fields) for query, key, value and residual: many
+        # small transpositions would take as long as the rest of the layer.
         projected = x.reshape(-1, width) @ jnp.concatenate(kernels, 1)
         projected = projected.reshape(batch, fields, len(names) * self.heads, -1)
         query, key, value, *residual = jnp.split(jnp.swapaxes(projected, 1, 2), len(names), axis=1)
@@ -153,7 +142,7 @@ class _InteractingLayer(nn.Module):
 
 
 class _Kernel(nn.Module):
-    """`kernel`, float32 of the given shape, under the name that a Dense would give it."""
+    """Parameter `kernel`, float32 of the given shape, under the name that a Dense would give it."""
 
     shape: tuple[int, int]
 

@@ -1,33 +1,36 @@
-"""DCN-V2: the improved deep & cross network (Wang et al., WWW 2021)."""
+"""DCN-V2: improved deep & cross network (Wang et al., WWW 2021)."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dlf_jax.models.base import CTRModel
 from dlf_jax.models.interactions import MatrixCross, MixtureCross
-from dlf_jax.models.layers import MLP, Dense, Mode
+from dlf_jax.models.layers import MLP, Dense
+from dlf_jax.models.mode import Mode
 from dlf_jax.models.validators import check_choice, check_positive, check_rate, check_widths
 
 
-class DCNv2(nn.Module):
-    """A cross network with matrices, and an MLP beside it or on top of it (Wang et al. 2021).
+class DCNv2(CTRModel):
+    """Cross network with weight matrices, and an MLP parallel to it or on top of it (Wang et al. 2021).
 
-    With `x_0 = flat: [B, F * d]` and `x_L` the last of the cross layers
+    With `x_0 = flat: [B, F * d]` and `x_L` the output of the last cross layer,
 
         x_{l+1} = x_0 * (W_l x_l + b_l) + x_l                                    (eq. 1)
-        x_{l+1} = sum_k G_k(x_l) E_k(x_l) + x_l, experts E_k of a low rank       (eqs. 3, 4)
+        x_{l+1} = sum_k G_k(x_l) E_k(x_l) + x_l, with low-rank experts E_k       (eqs. 3, 4)
 
-    the logit is `w^T h + b` where `h` is
+    the logit is `w^T h + b`, where `h` is
 
         parallel        [x_L, MLP(x_0)]
         stacked         MLP(x_L)
         crossnet_only   x_L
 
-    Called on `{'embedding': float32 [B, F, d]}` it returns logits, float32 [B].
+    Reads the table 'embedding'.
 
     Parameters:
 
@@ -39,14 +42,14 @@ class DCNv2(nn.Module):
       embedding_size: `d`, width of an embedding.
       cross_layers: `L`, number of cross layers.
       structure: 'parallel', 'stacked' or 'crossnet_only'.
-      mixture: whether a cross layer is a mixture of experts of a low rank, not a full matrix.
-      rank: rank of an expert; read with `mixture`.
-      experts: experts in each cross layer; read with `mixture`.
-      shared_gate: whether all cross layers gate their experts with the same weights, as in the
-        field's usual library; read with `mixture`.
-      hidden: width of each hidden layer; () leaves the MLP out. Not read by 'crossnet_only'.
-      batch_norm: whether each hidden layer has a BatchNorm.
-      dropout: rate after each hidden layer.
+      mixture: whether a cross layer is a mixture of low-rank experts instead of a full matrix.
+      rank: rank of an expert; used with `mixture`.
+      experts: number of experts in each cross layer; used with `mixture`.
+      shared_gate: whether all cross layers share the weights of their gates, as in FuxiCTR; needs
+        `mixture`.
+      hidden: width of each hidden layer of the MLP; () for no MLP. Not used by 'crossnet_only'.
+      batch_norm: whether hidden layers have a BatchNorm.
+      dropout: dropout rate after each hidden layer.
     """
 
     embedding_size: int = 10
@@ -60,7 +63,7 @@ class DCNv2(nn.Module):
     batch_norm: bool = True
     dropout: float = 0.0
 
-    variants: ClassVar[dict[str, dict]] = {
+    variants: ClassVar[dict[str, dict[str, Any]]] = {
         'full': {},
         'stacked': {'structure': 'stacked'},
         'crossnet_only': {'structure': 'crossnet_only'},
@@ -68,7 +71,7 @@ class DCNv2(nn.Module):
         'stacked_mixture': {'structure': 'stacked', 'mixture': True},
     }
 
-    def __post_init__(self):
+    def check(self) -> None:
         check_positive(
             embedding_size=self.embedding_size,
             cross_layers=self.cross_layers,
@@ -80,29 +83,14 @@ class DCNv2(nn.Module):
         check_rate(dropout=self.dropout)
         if self.shared_gate and not self.mixture:
             raise ValueError('model.shared_gate=True: needs model.mixture=True')
-        super().__post_init__()
 
-    @property
-    def tables(self) -> dict[str, int]:
-        """Width of each table that the model reads."""
-        return {'embedding': self.embedding_size}
-
-    @nn.compact
-    def __call__(
-        self,
-        rows: Mapping[str, jax.Array],
-        *,
-        train: bool = False,
-        mask: jax.Array | None = None,
-        axis_name: str | None = None,
-    ) -> jax.Array:
-        chex.assert_shape(rows['embedding'], (None, None, self.embedding_size))
-        flat = rows['embedding'].reshape(rows['embedding'].shape[0], -1)
+    def logits(self, embeddings: Mapping[str, jax.Array], mode: Mode) -> jax.Array:
+        flat = embeddings['embedding'].reshape(embeddings['embedding'].shape[0], -1)
         final = self._cross()(flat)
         if self.hidden and self.structure != 'crossnet_only':
             tower = MLP(self.hidden, None, self.batch_norm, self.dropout, name='tower')
             stacked = self.structure == 'stacked'
-            deep = tower(final if stacked else flat, Mode(train, mask, axis_name))
+            deep = tower(final if stacked else flat, mode)
             final = deep if stacked else jnp.concatenate([final, deep], 1)
         return Dense(1, name='head')(final)[:, 0]
 

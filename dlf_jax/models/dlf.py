@@ -1,34 +1,36 @@
 """DLF: dynamic low-order-aware fusion (https://arxiv.org/abs/2505.19182), sections 4.1-4.4.
 
-The blocks of a layer are in `dlf_blocks`, the ways to fuse them in `dlf_fusion`; here they become
-layers, a stack and a prediction.
+The blocks of a layer are in `dlf_blocks`, the fusions of their outputs in `dlf_fusion`; this module
+combines them into layers, a stack of layers and a prediction.
 """
+
+from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from dlf_jax.models import dlf_blocks, dlf_fusion
-from dlf_jax.models.layers import MLP, Mode
+from dlf_jax.models.base import CTRModel
+from dlf_jax.models.layers import MLP
+from dlf_jax.models.mode import Mode
 from dlf_jax.models.validators import check_choice, check_own_rate, check_positive, check_rate, check_widths
 
 FUSIONS = ('naf', 'concat', 'mlp', 'gate', 'attention', 'none', 'released')
 
 
-class DLF(nn.Module):
+class DLF(CTRModel):
     """DLF (Wang et al., SIGIR 2025), all its published variants, and the authors' released model.
 
-    Called on `{'embedding': float32 [B, F, d]}` it returns logits, float32 [B]; the sigmoid of
-    eq. 16 belongs to the loss and to prediction.
+    Reads the table 'embedding', `E: [B, F, d]`. The sigmoid of eq. 16 belongs to the loss and to prediction.
 
-    From `E^(1) = E` each of `L` layers makes `E^(l+1): [B, M, d]` of `E^(l): [B, N, d]`: three
-    blocks, `Z_L`, `Z_C`, `Z_D: [B, n, d]` (eqs. 5-7), a fusion to `Z: [B, M, d]` (eqs. 8, 10-15)
-    and a gated residual (eq. 9). The head reads the flattened `E^(L+1)` (eq. 16).
+    From `E^(1) = E`, each of `L` layers computes `E^(l+1): [B, M, d]` from `E^(l): [B, N, d]`: three
+    blocks with outputs `Z_L`, `Z_C`, `Z_D: [B, n, d]` (eqs. 5-7), a fusion of these to `Z: [B, M, d]`
+    (eqs. 8, 10-15) and a gated residual connection (eq. 9). The head reads the flattened `E^(L+1)` (eq. 16).
 
     Parameters:
 
@@ -39,39 +41,40 @@ class DLF(nn.Module):
         layer_{l}/residual   gate_kernel, token_kernel, norm                    (eq. 9)
         head                 hidden_i, norm_i, out                              (eq. 16)
 
-    With `fusion='none'` a layer has a residual per block: `low_rank_residual` and so on.
+    With `fusion='none'` a layer has one residual per block: `low_rank_residual` and so on.
 
     Attributes:
       embedding_size: `d`, width of an embedding and of every token.
-      layers: `L`, interaction layers.
-      attention_layers: `A`, attention layers of a fusion; read by 'naf' and 'attention'.
-      tokens: `n`, tokens that each block puts out.
+      layers: `L`, number of interaction layers.
+      attention_layers: `A`, number of attention layers in a fusion; used by 'naf' and 'attention'.
+      tokens: `n`, number of output tokens of each block.
       rank: `R`, rank of `W_LI` and `W_CI` (eqs. 5, 6).
-      heads: `H`, attention heads; must divide `embedding_size` where there is attention.
-      hidden: hidden layers of the low- and high-rank blocks, between the products' norm and `W_O`.
+      heads: `H`, number of attention heads; must divide `embedding_size` if there is attention.
+      hidden: width of each hidden layer of the low- and high-rank blocks, between the norm of the
+        products and `W_O`.
       low_rank: whether there is a low-rank block (eq. 5).
-      implicit: the implicit block; 'mlp' (eq. 7) or 'token', a linear map over the tokens.
-      implicit_hidden: hidden layers of the 'mlp' block before `W_D`; none is eq. 7 as printed.
+      implicit: kind of the implicit block: 'mlp' (eq. 7) or 'token', a linear map over the tokens.
+      implicit_hidden: width of each hidden layer of the 'mlp' block before `W_D`; () is eq. 7 as printed.
       block_relu: whether the blocks end in a ReLU, as in eqs. 5-7; 'token' never does.
-      project_first: whether the low-rank block of a layer after the first takes `E^(1)` to the `N`
-        tokens of its state before it multiplies them.
-      fusion: how the blocks meet (eq. 8): 'naf', the network-aware attention fusion (eqs. 10-15);
-        Figure 3's 'concat', 'mlp', 'gate' and 'attention' (cross-attention only); 'none', each
-        block keeps its own state through all layers, concatenated before the head; 'released',
-        concatenation in the order of the authors' repository.
-      fusion_hidden: hidden layers of the 'mlp' fusion.
-      input_attention: whether the 'released' fusion adds a self-attention over the layer's input.
-      gate: whether the residual is gated (eq. 9) or plain.
-      gate_epsilon: `eps`, the least gate (eq. 9).
-      norm: what follows the residual: 'layer' (LayerNorm over `d`), 'batch' (BatchNorm, every token's
-        channels apart) or 'none'.
-      product_norm: the same of the flattened products in the low- and high-rank blocks.
-      head: hidden layers before the last Dense; the paper has none, its repository (512,).
-      batch_norm: whether hidden layers, wherever they are, have a BatchNorm.
-      dropout: rate in hidden layers, wherever they are.
-      implicit_dropout: rate in those of the implicit block instead; -1: `dropout`.
-      head_dropout: rate in those of the head instead; -1: `dropout`.
-      block_dropout: rate on the outputs of the blocks.
+      project_first: whether the low-rank block of every layer but the first maps `E^(1)` to the `N` tokens
+        of its state before it multiplies them.
+      fusion: how the outputs of the blocks are combined (eq. 8): 'naf', the network-aware attention fusion
+        (eqs. 10-15); 'concat', 'mlp', 'gate' and 'attention' (cross-attention only) of Figure 3; 'none',
+        where each block keeps its own state through all layers and the head reads their concatenation;
+        'released', concatenation in the order of the authors' repository.
+      fusion_hidden: width of each hidden layer of the 'mlp' fusion.
+      input_attention: whether the 'released' fusion adds self-attention over the layer's input.
+      gate: whether the residual connection is gated (eq. 9) instead of plain.
+      gate_epsilon: `eps`, smallest value of a gate (eq. 9).
+      norm: norm after the residual connection: 'layer' (LayerNorm over `d`), 'batch' (BatchNorm, with
+        separate statistics for every token's channels) or 'none'.
+      product_norm: norm of the flattened products in the low- and high-rank blocks, one of the same.
+      head: width of each hidden layer before the output; () in the paper, (512,) in its repository.
+      batch_norm: whether hidden layers, of any part, have a BatchNorm.
+      dropout: dropout rate in hidden layers of any part.
+      implicit_dropout: dropout rate in hidden layers of the implicit block; -1 for `dropout`.
+      head_dropout: dropout rate in hidden layers of the head; -1 for `dropout`.
+      block_dropout: dropout rate on the outputs of the blocks.
     """
 
     embedding_size: int = 64
@@ -100,8 +103,8 @@ class DLF(nn.Module):
     head_dropout: float = -1.0
     block_dropout: float = 0.0
 
-    # Table 3 without the gate, RLI, NAF or both; Figure 3's fusions; the authors' repository.
-    variants: ClassVar[dict[str, dict]] = {
+    # Table 3: without the gate, RLI, NAF or both. Figure 3: fusions. 'released': the authors' repository.
+    variants: ClassVar[dict[str, dict[str, Any]]] = {
         'full': {},
         'wo_gate': {'gate': False},
         'wo_rli': {'low_rank': False, 'gate': False},
@@ -121,7 +124,7 @@ class DLF(nn.Module):
         },
     }
 
-    def __post_init__(self):
+    def check(self) -> None:
         check_positive(
             embedding_size=self.embedding_size,
             layers=self.layers,
@@ -155,31 +158,15 @@ class DLF(nn.Module):
             raise ValueError(
                 f'model.heads={self.heads}: must divide model.embedding_size={self.embedding_size}'
             )
-        super().__post_init__()
 
-    @property
-    def tables(self) -> dict[str, int]:
-        """Width of each table that the model reads."""
-        return {'embedding': self.embedding_size}
-
-    @nn.compact
-    def __call__(
-        self,
-        rows: Mapping[str, jax.Array],
-        *,
-        train: bool = False,
-        mask: jax.Array | None = None,
-        axis_name: str | None = None,
-    ) -> jax.Array:
-        mode = Mode(train, mask, axis_name)
-        first = rows['embedding']
-        chex.assert_shape(first, (None, None, self.embedding_size))
+    def logits(self, embeddings: Mapping[str, jax.Array], mode: Mode) -> jax.Array:
+        first = embeddings['embedding']
         states = dict.fromkeys(self._blocks(0), first)
         for i in range(self.layers):
             layer = _Layer(self._blocks(i), self._fusion(), self._residual(), name=f'layer_{i}')
             states = layer(first, states, mode)
         final = list(states.values())
-        # Fused blocks share one state.
+        # After a fusion all blocks share one state.
         final = jnp.concatenate(final, axis=1) if self.fusion == 'none' else final[0]
         head = MLP(self.head, 1, self.batch_norm, self._rate(self.head_dropout), name='head')
         return head(final.reshape(final.shape[0], -1), mode)[:, 0]
@@ -198,7 +185,7 @@ class DLF(nn.Module):
         }
 
     def _blocks(self, layer: int) -> dict[str, Callable[..., nn.Module]]:
-        """The blocks of a layer (counted from 0) by name, in the order of their tokens."""
+        """Constructors of a layer's blocks by name, in the order of their tokens; layers count from 0."""
         fields = self._block_fields(self.hidden, self.dropout)
         rank = functools.partial(dlf_blocks.RankBlock, rank=self.rank, norm=self.product_norm, **fields)
         blocks = {
@@ -237,12 +224,13 @@ class DLF(nn.Module):
 
 
 class _Layer(nn.Module):
-    """One interaction layer: `E^(1): [B, F, d]` and a state `[B, N, d]` per block to new states.
+    """Interaction layer: from `E^(1): [B, F, d]` and a state `[B, N, d]` per block to new states.
 
     Attributes:
-      blocks: makes each block.
-      fusion: makes the fusion, after which all blocks share one state; None: each keeps its own.
-      residual: makes a residual.
+      blocks: constructor of each block, by name.
+      fusion: constructor of the fusion, after which all blocks share one state; None if each block keeps
+        its own.
+      residual: constructor of a residual connection.
     """
 
     blocks: Mapping[str, Callable[..., nn.Module]]

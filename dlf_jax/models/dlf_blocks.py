@@ -1,33 +1,34 @@
-"""The parallel interaction blocks of a DLF layer and its gated residual (section 4.2, eqs. 5-7, 9).
+"""Interaction blocks of a DLF layer and its gated residual connection (section 4.2, eqs. 5-7, 9).
 
-Every block takes `E^(1): [B, F, d]` and its state `E^(l): [B, N, d]` to `n` tokens, `[B, n, d]`.
+Every block maps `E^(1): [B, F, d]` and its state `E^(l): [B, N, d]` to `n` tokens, `[B, n, d]`.
 """
+
+from __future__ import annotations
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from dlf_jax.models.layers import MLP, BatchNorm, Dropout, LayerNorm, Mode, kernel_init
+from dlf_jax.models.layers import MLP, BatchNorm, Dropout, LayerNorm, kernel_init
+from dlf_jax.models.mode import Mode
 
 NORMS = ('layer', 'batch', 'none')
 
 
 @jax.custom_vjp
 def map_tokens(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """A linear map over the token axis: `[B, N, d]`, `[N, M]` -> `[B, M, d]`.
+    """Linear map over the token axis: `[B, N, d]`, `[N, M]` -> `[B, M, d]`.
 
-    On a CPU a product per row, and for the kernel's gradient the sum of such products: one product of all
-    rows transposes its operands in memory first. Measured on 2 cores at B 2000, d 64, forward and
-    backward: 29 ms against 73 (N 39, M 48); a layer's three maps of N 48 and two low-rank products
-    65 ms against 85.
+    On a CPU it is computed as one product per example, and the gradient of the kernel as the sum of such
+    products: a single product over the batch would first transpose its operands in memory.
     """
-    return lax.platform_dependent(x, kernel, cpu=_map_rows, default=_map_all)
+    return lax.platform_dependent(x, kernel, cpu=_map_each, default=_map_all)
 
 
-def _map_rows(x, kernel):
-    rows = jnp.broadcast_to(kernel.T, (x.shape[0], *kernel.T.shape))
-    return rows @ x
+def _map_each(x, kernel):
+    kernels = jnp.broadcast_to(kernel.T, (x.shape[0], *kernel.T.shape))
+    return kernels @ x
 
 
 def _map_all(x, kernel):
@@ -49,10 +50,13 @@ map_tokens.defvjp(lambda x, kernel: (map_tokens(x, kernel), (x, kernel)), _map_t
 
 
 def normalise(x: jax.Array, kind: str, mode: Mode) -> jax.Array:
-    """Float32 `[B, ..., C]` to the same shape by a submodule `norm` of the caller, of the kind `NORMS` names.
+    """Normalises `[B, ..., C]` with a submodule called `norm` of the calling module.
 
-    'layer' is over the last axis; 'batch' over the rows alone, so that every place of `[..., C]` has
-    statistics and parameters of its own.
+    Args:
+      x: float32 [B, ..., C].
+      kind: one of `NORMS`. 'layer' normalises over the last axis; 'batch' over the batch alone, with separate
+        statistics and parameters for every element of `[..., C]`.
+      mode: how the model is called.
     """
     if kind == 'layer':
         return LayerNorm(name='norm')(x)
@@ -62,15 +66,15 @@ def normalise(x: jax.Array, kind: str, mode: Mode) -> jax.Array:
 
 
 class Block(nn.Module):
-    """What the blocks share: how they end, `[B, C] -> [B, n, d]`.
+    """Base class of the blocks: the map from features to output tokens, `[B, C] -> [B, n, d]`.
 
     Attributes:
-      tokens: `n`, tokens of the output.
-      hidden: hidden layers before the output Dense.
-      batch_norm: whether each hidden layer has a BatchNorm.
-      dropout: rate in the hidden layers.
-      relu: whether a ReLU follows the output Dense, as in eqs. 5-7.
-      block_dropout: rate on the output.
+      tokens: `n`, number of output tokens.
+      hidden: width of each hidden layer before the output layer.
+      batch_norm: whether hidden layers have a BatchNorm.
+      dropout: dropout rate in hidden layers.
+      relu: whether a ReLU follows the output layer, as in eqs. 5-7.
+      block_dropout: dropout rate on the output.
     """
 
     tokens: int
@@ -81,31 +85,33 @@ class Block(nn.Module):
     block_dropout: float
 
     def to_tokens(self, flat: jax.Array, width: int, mode: Mode) -> jax.Array:
+        """Maps features, float32 [B, C], to output tokens, float32 [B, n, width]."""
         mlp = MLP(self.hidden, self.tokens * width, self.batch_norm, self.dropout, name='mlp')
         tokens = mlp(flat, mode).reshape(-1, self.tokens, width)
         return self.drop(nn.relu(tokens) if self.relu else tokens, mode)
 
     def drop(self, tokens: jax.Array, mode: Mode) -> jax.Array:
+        """Applies dropout to the output tokens."""
         return Dropout(self.block_dropout, name='block_dropout')(tokens, mode)
 
 
 class RankBlock(Block):
-    """Low- or high-rank interaction, eqs. 5 and 6: `Z = relu(W_O (X (E^(l))^T W_I) + b)`.
+    """Low- or high-rank interaction block, eqs. 5 and 6: `Z = relu(W_O (X (E^(l))^T W_I) + b)`.
 
-    `X` is `E^(1)` in the low-rank block (eq. 5) and `E^(l)` in the high-rank one (eq. 6). The
-    product `P: [B, |X|, R]` is flattened and goes through a norm and the hidden layers to `W_O`.
+    `X` is `E^(1)` in the low-rank block (eq. 5) and `E^(l)` in the high-rank block (eq. 6). The
+    product `P: [B, |X|, R]` is flattened, normalised and passed through the hidden layers to `W_O`.
 
-    Departs from the print: `W_I` is `[N, R]` and `W_O` acts on the flattened `P`, since the printed
-    `R x d` and `d x d` do not multiply; LayerNorm and hidden layers are the authors' repository's.
+    Differs from the paper: `W_I` is `[N, R]` and `W_O` acts on the flattened `P`, since the printed shapes
+    `R x d` and `d x d` do not match; norm and hidden layers are those of the authors' repository.
 
-    Parameters: `in_kernel: [N, R]`, `norm: [|X| R]` (not without a norm), `mlp/...` to `[n d]` and, where
-    the low-rank block projects, `first_kernel: [F, N]`.
+    Parameters: `in_kernel: [N, R]`, `norm: [|X| R]` (unless `norm` is 'none'), `mlp/...` to `[n d]`, and
+    `first_kernel: [F, N]` with `project_first`.
 
     Attributes:
-      rank: `R`.
-      norm: of the flattened product, one of `NORMS`; the repository's is 'layer'.
+      rank: `R`, rank of `W_I`.
+      norm: norm of the flattened product, one of `NORMS`; 'layer' in the repository.
       low: whether `X` is `E^(1)`.
-      project_first: whether `E^(1)` is first taken to `N` tokens.
+      project_first: whether `E^(1)` is first mapped to `N` tokens.
     """
 
     rank: int
@@ -118,11 +124,11 @@ class RankBlock(Block):
         batch, count, width = state.shape
         left = first if self.low else state
         kernel = self.param('in_kernel', kernel_init, (count, self.rank))
-        # In this order the Gram matrix [|X|, N] is never formed. Not `@` on a transposed map: XLA turns that
-        # into a product [B, d, R] of transposed operands, on a CPU the slowest kind.
+        # In this order the Gram matrix [|X|, N] is never formed. An einsum, because XLA turns `@` on a
+        # transposed map into a product of transposed operands, the slowest kind on a CPU.
         products = jnp.einsum('bxd,brd->bxr', left, map_tokens(state, kernel))
         if self.project_first:
-            # K^T E^(1) times an array [d, R] as K^T times the product: on R columns instead of d.
+            # (K^T E^(1)) Y as K^T (E^(1) Y): the map has R columns instead of d.
             shape = (products.shape[1], count)
             products = map_tokens(products, self.param('first_kernel', kernel_init, shape))
         flat = normalise(products.reshape(batch, -1), self.norm, mode)
@@ -130,10 +136,10 @@ class RankBlock(Block):
 
 
 class ImplicitBlock(Block):
-    """Implicit interaction, eq. 7: `Z = relu(W_D E^(l) + b_D)` on the flattened `E^(l)`.
+    """Implicit interaction block, eq. 7: `Z = relu(W_D E^(l) + b_D)` on the flattened `E^(l)`.
 
-    Departs from the print: `W_D` acts on all tokens at once (`[N d, n d]`, as the text's "MLP"
-    suggests) where the printed `d x d` would not mix them. Parameters: `mlp/...`.
+    Differs from the paper: `W_D: [N d, n d]` acts on all tokens at once, as the text ("MLP") suggests;
+    the printed `d x d` would not mix them. Parameters: `mlp/...`.
     """
 
     @nn.compact
@@ -143,9 +149,9 @@ class ImplicitBlock(Block):
 
 
 class TokenBlock(Block):
-    """The authors' repository's form of the implicit block: a bias-free linear map over the tokens.
+    """Implicit block of the authors' repository: a linear map over the tokens, without bias.
 
-    Linear whatever `relu` says. Parameters: `kernel: [N, n]`.
+    It has no ReLU; `relu` is not used. Parameters: `kernel: [N, n]`.
     """
 
     @nn.compact
@@ -156,20 +162,20 @@ class TokenBlock(Block):
 
 
 class Residual(nn.Module):
-    """Gated residual, eq. 9: `E^(l+1) = Z + max(eps, E^(l) W_gate) * E^(l)`, then a norm.
+    """Gated residual connection, eq. 9: `E^(l+1) = Z + max(eps, E^(l) W_gate) * E^(l)`, then a norm.
 
     `Z: [B, M, d]`, `E^(l): [B, N, d]` -> `[B, M, d]`. Without the gate the second term is `E^(l)`.
 
-    Departs from the print, which has no answer where `N != M`: the second term is then taken to
-    `M` tokens by a learned map. The norm is an addition too; a deep stack needs it.
+    Differs from the paper, which does not say what happens if `N != M`: the second term is then mapped to
+    `M` tokens by a learned matrix. The norm is an addition as well; a deep stack needs it.
 
-    Parameters: `gate_kernel: [d, d]`, `token_kernel: [N, M]` where the counts differ, `norm: [d]`, with
-    BatchNorm `[M d]` (not without a norm).
+    Parameters: `gate_kernel: [d, d]`; `token_kernel: [N, M]` if the counts differ; `norm: [d]`, or
+    `[M d]` with BatchNorm (unless `norm` is 'none').
 
     Attributes:
-      gate: whether the residual is gated.
-      epsilon: the least gate.
-      norm: what follows, one of `NORMS`.
+      gate: whether the connection is gated.
+      epsilon: smallest value of a gate.
+      norm: norm of the sum, one of `NORMS`.
     """
 
     gate: bool

@@ -1,28 +1,31 @@
-"""EDCN: a cross and a deep stream that exchange what they have after every layer."""
+"""EDCN: a cross and a deep stream that share information after every layer."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dlf_jax.models.layers import MLP, BatchNorm, Dense, Mode, kernel_init, softmax
+from dlf_jax.models.base import CTRModel
+from dlf_jax.models.layers import MLP, BatchNorm, Dense, kernel_init, softmax
+from dlf_jax.models.mode import Mode
 from dlf_jax.models.validators import check_choice, check_positive, check_rate
 
 BRIDGES = ('hadamard', 'add', 'concat', 'attention')
 
 
 class Regulation(nn.Module):
-    """Regulation: the fields of `[B, F d]` weighed for both streams, `softmax(g / tau)_f x_f` each.
+    """Regulation module: weights the fields separately for each stream, `softmax(g / tau)_f x_f`.
 
-    Parameters: `cross_gate: [F]`, `deep_gate: [F]`, from ones, and with `norm` `cross_norm: [F d]`,
-    `deep_norm: [F d]`.
+    `[B, F d]` to one `[B, F d]` per stream. Parameters: `cross_gate: [F]`, `deep_gate: [F]`, initially
+    ones, and with `norm` also `cross_norm: [F d]`, `deep_norm: [F d]`.
 
     Attributes:
-      fields: `F`.
-      tau: temperature.
+      fields: `F`, number of fields.
+      tau: temperature of the softmax.
       norm: whether a BatchNorm follows.
     """
 
@@ -42,7 +45,7 @@ class Regulation(nn.Module):
 
 
 class Cross(nn.Module):
-    """A layer of DCN's cross network: `x_{l+1} = x_0 (w^T x_l) + b + x_l`, all `[B, D]`.
+    """Layer of DCN's cross network: `x_{l+1} = x_0 (w^T x_l) + b + x_l`, all `[B, D]`.
 
     Parameters: `kernel: [D, 1]`, `bias: [D]`.
 
@@ -62,18 +65,19 @@ class Cross(nn.Module):
 
 
 class Bridge(nn.Module):
-    """What the streams `x`, `h: [B, D]` have in common, `[B, D]`.
+    """Bridge module: combines the streams `x`, `h: [B, D]` to `[B, D]`.
 
     - 'hadamard': `x * h`; 'add': `x + h`; 'concat': `relu(W [x ; h] + b)`;
     - 'attention': `a_x x + a_h h`, `(a_x, a_h) = softmax(s(x), s(h))` of scores
-      `s(z) = p^T relu(W z + b)`. With `channel_attention` `p` is a matrix, and each of `a_x` and
-      `a_h`, `[B, D]`, a softmax over the channels of its own stream.
+      `s(z) = p^T relu(W z + b)`. With `channel_attention`, `p` is a matrix, and `a_x` and `a_h`, both
+      `[B, D]`, are softmaxes over the channels of their own stream.
 
     Parameters: 'concat' `dense/{kernel: [2 D, D], bias: [D]}`; 'attention'
     `dense/{kernel: [D, D], bias: [D]}` and `score/kernel: [D, 1]`, or `[D, D]`.
 
     Attributes:
-      bridge, channel_attention: see `EDCN`.
+      bridge: see `EDCN`.
+      channel_attention: see `EDCN`.
     """
 
     bridge: str
@@ -95,33 +99,32 @@ class Bridge(nn.Module):
         return jnp.sum(weights * streams, axis=1)
 
 
-class EDCN(nn.Module):
+class EDCN(CTRModel):
     """Enhanced deep & cross network (Chen et al., DLP-KDD and CIKM 2021).
 
-    Called on `{'embedding': float32 [B, F, d]}` it returns logits, float32 [B]. All states are
-    `[B, D]`, `D = F d`. From `b_0 = flat`, for each of `L` layers:
+    All states are `[B, D]`, `D = F d`. Starting with `b_0 = flat`, each of `L` layers has
 
-    - regulation: `(x_l, h_l) = (softmax(g / tau) * b_l, softmax(g' / tau) * b_l)`, by field;
-    - streams: `x' = x_0 (w^T x_l) + c + x_l`, `h' = MLP(h_l)` of one hidden layer;
-    - bridge: `b_{l+1}` of `x'` and `h'`.
+    - regulation: `(x_l, h_l) = (softmax(g / tau) * b_l, softmax(g' / tau) * b_l)`, per field;
+    - streams: `x' = x_0 (w^T x_l) + c + x_l`, `h' = MLP(h_l)` with one hidden layer;
+    - bridge: `b_{l+1}`, a combination of `x'` and `h'`.
 
-    `logit = w^T [x' ; h' ; b_L] + b` of the last layer.
+    `logit = w^T [x' ; h' ; b_L] + b`, with the streams of the last layer. Reads the table 'embedding'.
 
-    FuxiCTR's form: `residual=False`, `batch_norm=False`, `gate_norm=True`, and, with the
-    'attention' bridge, `channel_attention=True`.
+    FuxiCTR's version: `residual=False`, `batch_norm=False`, `gate_norm=True`, and
+    `channel_attention=True` with the 'attention' bridge.
 
     Parameters: `layer_{l}_{regulation, cross, deep, bridge}/...`, `out/{kernel: [3 D, 1], bias: [1]}`.
 
     Attributes:
       embedding_size: `d`, width of an embedding.
-      layers: `L`.
+      layers: `L`, number of layers.
       bridge: 'hadamard', 'add', 'concat' or 'attention'.
-      channel_attention: whether the 'attention' bridge weighs channels instead of the two streams.
-      tau: temperature of the regulation; the higher, the more alike the fields' weights.
+      channel_attention: whether the 'attention' bridge weights channels instead of the two streams.
+      tau: temperature of the regulation; the higher, the more equal the weights of the fields.
       residual: whether cross layers add their input.
       gate_norm: whether a BatchNorm follows each regulation gate.
-      batch_norm: whether each deep layer has a BatchNorm.
-      dropout: rate after each deep layer.
+      batch_norm: whether deep layers have a BatchNorm.
+      dropout: dropout rate after each deep layer.
     """
 
     embedding_size: int = 10
@@ -134,12 +137,12 @@ class EDCN(nn.Module):
     batch_norm: bool = True
     dropout: float = 0.0
 
-    variants: ClassVar[dict[str, dict]] = {
+    variants: ClassVar[dict[str, dict[str, Any]]] = {
         'full': {},
         **{f'bridge={bridge}': {'bridge': bridge} for bridge in BRIDGES},
     }
 
-    def __post_init__(self):
+    def check(self) -> None:
         check_positive(embedding_size=self.embedding_size, layers=self.layers)
         check_choice('bridge', self.bridge, BRIDGES)
         check_rate(dropout=self.dropout)
@@ -147,26 +150,10 @@ class EDCN(nn.Module):
             raise ValueError(f'model.tau={self.tau}: expected a number above 0')
         if self.channel_attention and self.bridge != 'attention':
             raise ValueError("model.channel_attention=True: needs model.bridge='attention'")
-        super().__post_init__()
 
-    @property
-    def tables(self) -> dict[str, int]:
-        """Width of each table that the model reads."""
-        return {'embedding': self.embedding_size}
-
-    @nn.compact
-    def __call__(
-        self,
-        rows: Mapping[str, jax.Array],
-        *,
-        train: bool = False,
-        mask: jax.Array | None = None,
-        axis_name: str | None = None,
-    ) -> jax.Array:
-        mode = Mode(train, mask, axis_name)
-        chex.assert_shape(rows['embedding'], (None, None, self.embedding_size))
-        batch, fields, _ = rows['embedding'].shape
-        bridged = rows['embedding'].reshape(batch, -1)
+    def logits(self, embeddings: Mapping[str, jax.Array], mode: Mode) -> jax.Array:
+        batch, fields, _ = embeddings['embedding'].shape
+        bridged = embeddings['embedding'].reshape(batch, -1)
         for i in range(self.layers):
             name = f'layer_{i}'
             regulation = Regulation(fields, self.tau, self.gate_norm, name=f'{name}_regulation')

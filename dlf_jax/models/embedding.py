@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from dlf_jax.data.schema import Field, Schema
+from dlf_jax.models.inputs import Bag, Inputs
 
 # Arrays by part (`categorical`, `categorical_16`, `numeric`, ...) and by the name of the model's table.
 Tables = dict[str, dict[str, jax.Array]]
@@ -199,6 +200,55 @@ def _pool(rows: jax.Array, ids: jax.Array, pooling: str) -> jax.Array:
     if pooling == 'sum':
         return total
     return total / jnp.maximum(jnp.sum(there, 1, keepdims=True), 1)
+
+
+def make_inputs(rows: Tables, dense: Tables, batch: Mapping[str, jax.Array], schema: Schema) -> Inputs:
+    """Inputs of a batch beyond its embeddings: field names, raw numbers, unpooled multi-valued fields.
+
+    Args:
+      rows: from `gather_rows`.
+      dense: vectors of the numeric fields and projections.
+      batch: numbers, and ids of the multi-valued fields.
+      schema: with the fields' sizes.
+    """
+    tables = dict.fromkeys(name for part in rows.values() for name in part)
+    by_table = {table: _projected(table, rows, dense, schema) for table in tables}
+    # Columns of the fields before the first multi-valued one.
+    taken = {
+        size: sum(field.embedding_size == size for field in schema.categorical)
+        for size in schema.embedding_sizes
+    }
+    bags = {}
+    for field, ids in _bags(batch, schema):
+        size, start = field.embedding_size, taken[field.embedding_size]
+        own = {t: by_size[size][:, start : start + field.length] for t, by_size in by_table.items()}
+        bags[field.name] = Bag(own, ids >= 0)
+        taken[size] += field.length
+    numeric = batch['numeric'] if schema.numeric else jnp.zeros((len(batch['label']), 0))
+    return _named(numeric, bags, schema)
+
+
+def example(widths: Mapping[str, int], schema: Schema, rows: int = 2) -> tuple[dict[str, jax.Array], Inputs]:
+    """Embeddings and inputs of zeros, to initialise a model with.
+
+    Args:
+      widths: width of each of the model's tables, by name.
+      schema: of the data.
+      rows: number of rows, B.
+    """
+
+    def zeros(*shape: int) -> dict[str, jax.Array]:
+        return {table: jnp.zeros((rows, *shape, width)) for table, width in widths.items()}
+
+    bags = {f.name: Bag(zeros(f.length), jnp.zeros((rows, f.length), bool)) for f in schema.bags}
+    numeric = jnp.zeros((rows, len(schema.numeric)))
+    return zeros(len(schema.fields)), _named(numeric, bags, schema)
+
+
+def _named(numeric: jax.Array, bags: dict[str, Bag], schema: Schema) -> Inputs:
+    numeric_fields = tuple(field.name for field in schema.numeric)
+    ordered = (*schema.categorical, *schema.numeric, *schema.bags)
+    return Inputs(tuple(field.name for field in ordered), numeric, numeric_fields, bags)
 
 
 def lookup(

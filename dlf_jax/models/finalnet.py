@@ -1,23 +1,26 @@
-"""FinalNet: layers that multiply one half of what they make by the other; two blocks, distilled."""
+"""FinalNet: factorised interaction layers in two blocks with self-distillation (Zhu et al., SIGIR 2023)."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
 
-from dlf_jax.models.layers import BatchNorm, Dense, Dropout, Mode, at_least_float32, masked_moments
+from dlf_jax.models.base import CTRModel
+from dlf_jax.models.layers import BatchNorm, Dense, Dropout, at_least_float32, masked_moments
+from dlf_jax.models.mode import Mode
 from dlf_jax.models.validators import check_choice, check_positive, check_rate, check_widths
 
 
 class FieldGate(nn.Module):
-    """`[E ; E * G]` with `G_i = sum_j w_ji e_j + b_i`: `[B, F, d]` to `[B, 2 F, d]`.
+    """Field gate, `[E ; E * G]` with `G_i = sum_j w_ji e_j + b_i`: `[B, F, d]` to `[B, 2 F, d]`.
 
-    Parameters: `kernel: [F, F]`, `bias: [F]`; the gate starts open, `w = 0` and `b = 1`.
+    Parameters: `kernel: [F, F]`, initially zeros, and `bias: [F]`, initially ones: the gate starts open.
     """
 
     @nn.compact
@@ -30,16 +33,20 @@ class FieldGate(nn.Module):
 
 
 class FactorizedBlock(nn.Module):
-    """Factorised interaction layers and an output: `[B, C]` to logits `[B]`.
+    """Block of factorised interaction layers and an output layer: `[B, C]` to logits `[B]`.
 
-    A layer is `h = W x + b`, split in halves `[h_2 ; h_1]` and made `[h_2 ; h_1 * h_2]`, or their
-    sum, then BatchNorm, ReLU (both optional) and dropout. The degree doubles with each layer.
+    A layer computes `h = W x + b`, splits it into halves `[h_2 ; h_1]` and returns `[h_2 ; h_1 * h_2]` or
+    `h_2 + h_1 * h_2`, followed by BatchNorm, ReLU (both optional) and dropout. The polynomial degree
+    doubles with each layer.
 
     Parameters: `hidden_{i}/{kernel, bias}`, `norm_{i}/{scale, bias}`, `out/{kernel, bias}`.
 
     Attributes:
       hidden: width of each layer.
-      residual, relu, batch_norm, dropout: see `FinalNet`.
+      residual: see `FinalNet`.
+      relu: see `FinalNet`.
+      batch_norm: see `FinalNet`.
+      dropout: see `FinalNet`.
     """
 
     hidden: tuple[int, ...]
@@ -60,32 +67,31 @@ class FactorizedBlock(nn.Module):
         return Dense(1, name='out')(x)[:, 0]
 
 
-class FinalNet(nn.Module):
-    """FINAL (Zhu et al., SIGIR 2023): one or two blocks of factorised interaction layers.
+class FinalNet(CTRModel):
+    """FINAL: one or two blocks of factorised interaction layers (Zhu et al., SIGIR 2023).
 
-    Called on `{'embedding': float32 [B, F, d]}` it returns logits, float32 [B]. With
-    `flat: [B, F d]` and the gated fields `[B, 2 F d]`:
+    With `flat: [B, F d]` and the gated fields `gated: [B, 2 F d]`:
 
     - `y_1 = block_1(gated)`, `y_2 = block_2(flat)`, `logit = (y_1 + y_2) / 2`;
-    - in training each block is distilled from the mean: the loss gains
-      `sum_k BCE(y_k, stop_gradient(sigmoid(logit)))`, a mean over the rows that are not padding,
-      sown as `losses/distillation`. It needs no labels.
+    - in training each block is distilled from their mean: `sum_k BCE(y_k, stop_gradient(sigmoid(logit)))`
+      is added to the loss, averaged over the rows that are not padding. It is sown as
+      `losses/distillation` and needs no labels.
 
-    One block is `logit = y_1`, without distillation.
+    With one block, `logit = y_1` and there is no distillation. Reads the table 'embedding'.
 
     Parameters: `gate/{kernel, bias}`, `block_{1, 2}/{hidden_i, norm_i, out}`.
 
     Attributes:
       embedding_size: `d`, width of an embedding.
-      blocks: 1 or 2.
+      blocks: number of blocks, 1 or 2.
       hidden_1: width of each layer of the first block.
       hidden_2: width of each layer of the second block.
-      gate: whether the first block reads gated fields besides the plain ones.
-      residual: how a layer ends; 'concat', `[h_2 ; h_1 * h_2]`, which needs even widths, or 'sum',
-        `h_2 + h_1 * h_2`, of a `W` twice as wide; FuxiCTR has both.
-      relu: whether a ReLU follows each layer, an option of FuxiCTR.
-      batch_norm: whether each layer has a BatchNorm.
-      dropout: rate after each layer.
+      gate: whether the first block reads gated fields in addition to the plain ones.
+      residual: output of a layer: 'concat', `[h_2 ; h_1 * h_2]`, which needs even widths, or 'sum',
+        `h_2 + h_1 * h_2`, with a `W` twice as wide; both as in FuxiCTR.
+      relu: whether a ReLU follows each layer; an option of FuxiCTR.
+      batch_norm: whether layers have a BatchNorm.
+      dropout: dropout rate after each layer.
     """
 
     embedding_size: int = 10
@@ -98,9 +104,9 @@ class FinalNet(nn.Module):
     batch_norm: bool = True
     dropout: float = 0.0
 
-    variants: ClassVar[dict[str, dict]] = {'full': {}, '1b': {'blocks': 1}, '2b': {'blocks': 2}}
+    variants: ClassVar[dict[str, dict[str, Any]]] = {'full': {}, '1b': {'blocks': 1}, '2b': {'blocks': 2}}
 
-    def __post_init__(self):
+    def check(self) -> None:
         check_positive(embedding_size=self.embedding_size)
         check_choice('blocks', self.blocks, (1, 2))
         check_choice('residual', self.residual, ('concat', 'sum'))
@@ -110,25 +116,9 @@ class FinalNet(nn.Module):
         for key, widths in hidden.items():
             if self.residual == 'concat' and any(width % 2 for width in widths):
                 raise ValueError(f"model.{key}={widths}: model.residual='concat' needs even widths")
-        super().__post_init__()
 
-    @property
-    def tables(self) -> dict[str, int]:
-        """Width of each table that the model reads."""
-        return {'embedding': self.embedding_size}
-
-    @nn.compact
-    def __call__(
-        self,
-        rows: Mapping[str, jax.Array],
-        *,
-        train: bool = False,
-        mask: jax.Array | None = None,
-        axis_name: str | None = None,
-    ) -> jax.Array:
-        mode = Mode(train, mask, axis_name)
-        first = rows['embedding']
-        chex.assert_shape(first, (None, None, self.embedding_size))
+    def logits(self, embeddings: Mapping[str, jax.Array], mode: Mode) -> jax.Array:
+        first = embeddings['embedding']
         inputs = [(self.hidden_1, FieldGate(name='gate')(first) if self.gate else first)]
         if self.blocks == 2:
             inputs.append((self.hidden_2, first))
@@ -138,7 +128,7 @@ class FinalNet(nn.Module):
             block = FactorizedBlock(hidden, *fields, name=f'block_{i}')
             outputs.append(block(features.reshape(features.shape[0], -1), mode))
         logits = sum(outputs) / self.blocks
-        if train and self.blocks == 2:
+        if mode.train and self.blocks == 2:
             outputs = [at_least_float32(output) for output in outputs]
             target = lax.stop_gradient(nn.sigmoid(at_least_float32(logits)))
             losses = sum(optax.sigmoid_binary_cross_entropy(output, target) for output in outputs)

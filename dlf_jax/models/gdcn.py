@@ -1,14 +1,17 @@
-"""GDCN: a cross network whose every layer passes through an information gate."""
+"""GDCN: a cross network with an information gate in every layer."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dlf_jax.models.layers import MLP, Dense, Mode, kernel_init
+from dlf_jax.models.base import CTRModel
+from dlf_jax.models.layers import MLP, Dense, kernel_init
+from dlf_jax.models.mode import Mode
 from dlf_jax.models.validators import check_choice, check_positive, check_rate, check_widths
 
 
@@ -27,27 +30,26 @@ class GatedCross(nn.Module):
         return first * (state @ kernel + bias) * nn.sigmoid(state @ gate_kernel) + state
 
 
-class GDCN(nn.Module):
+class GDCN(CTRModel):
     """Gated deep & cross network (Wang et al., CIKM 2023), stacked (GDCN-S) or parallel (GDCN-P).
 
-    Called on `{'embedding': float32 [B, F, d]}` it returns logits, float32 [B]. With
-    `x_0 = flat: [B, F d]` and `x_L` after `L` gated cross layers,
+    With `x_0 = flat: [B, F d]` and `x_L` the output of `L` gated cross layers,
 
     - stacked: `logit = w^T MLP(x_L) + b`;
     - parallel: `logit = w^T [x_L ; MLP(x_0)] + b`.
 
-    The paper's embeddings of a width per field are left out.
+    Reads the table 'embedding'. The paper's field-level embedding dimensions are not part of the model.
 
     Parameters: `cross_{l}/{kernel, bias, gate_kernel}`, `tower/{hidden_i, norm_i}`,
     `out/{kernel, bias}`.
 
     Attributes:
       embedding_size: `d`, width of an embedding.
-      cross_layers: `L`, gated cross layers.
+      cross_layers: `L`, number of gated cross layers.
       structure: 'stacked' or 'parallel'.
       hidden: width of each hidden layer of the MLP.
-      batch_norm: whether each hidden layer has a BatchNorm.
-      dropout: rate after each hidden layer.
+      batch_norm: whether hidden layers have a BatchNorm.
+      dropout: dropout rate after each hidden layer.
     """
 
     embedding_size: int = 10
@@ -57,36 +59,20 @@ class GDCN(nn.Module):
     batch_norm: bool = True
     dropout: float = 0.0
 
-    variants: ClassVar[dict[str, dict]] = {
+    variants: ClassVar[dict[str, dict[str, Any]]] = {
         'full': {},
         's': {'structure': 'stacked'},
         'p': {'structure': 'parallel'},
     }
 
-    def __post_init__(self):
+    def check(self) -> None:
         check_positive(embedding_size=self.embedding_size, cross_layers=self.cross_layers)
         check_choice('structure', self.structure, ('stacked', 'parallel'))
         check_widths(hidden=self.hidden)
         check_rate(dropout=self.dropout)
-        super().__post_init__()
 
-    @property
-    def tables(self) -> dict[str, int]:
-        """Width of each table that the model reads."""
-        return {'embedding': self.embedding_size}
-
-    @nn.compact
-    def __call__(
-        self,
-        rows: Mapping[str, jax.Array],
-        *,
-        train: bool = False,
-        mask: jax.Array | None = None,
-        axis_name: str | None = None,
-    ) -> jax.Array:
-        mode = Mode(train, mask, axis_name)
-        chex.assert_shape(rows['embedding'], (None, None, self.embedding_size))
-        flat = rows['embedding'].reshape(rows['embedding'].shape[0], -1)
+    def logits(self, embeddings: Mapping[str, jax.Array], mode: Mode) -> jax.Array:
+        flat = embeddings['embedding'].reshape(embeddings['embedding'].shape[0], -1)
         crossed = flat
         for i in range(self.cross_layers):
             crossed = GatedCross(name=f'cross_{i}')(flat, crossed)

@@ -1,8 +1,9 @@
-"""Feature interactions that two models or more are built from: pairs of fields, and cross networks."""
+"""Feature interactions shared by several models: products of field pairs, and cross networks."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,30 +12,35 @@ import numpy as np
 from dlf_jax.models.layers import Dense, kernel_init, softmax, stacked_kernel_init
 
 
-def linear_terms(rows: Mapping[str, jax.Array]) -> jax.Array:
-    """`sum_f w_f` of the table 'linear': float32 [B, F, 1] to [B]."""
-    chex.assert_shape(rows['linear'], (None, None, 1))
-    return jnp.sum(rows['linear'], (1, 2))
+def linear_terms(embeddings: Mapping[str, jax.Array]) -> jax.Array:
+    """First-order terms `sum_f w_f` of the table 'linear': float32 [B, F, 1] to [B]."""
+    return jnp.sum(embeddings['linear'], (1, 2))
 
 
 def factorization(embedding: jax.Array) -> jax.Array:
-    """`sum_{i<j} <e_i, e_j>`, the second order of an FM: float32 [B, F, d] to [B].
+    """Second-order term of a factorization machine, `sum_{i<j} <e_i, e_j>`: float32 [B, F, d] to [B].
 
-    As `1/2 sum_d [(sum_i e_i)^2 - sum_i e_i^2]`, in O(F d) (Rendle 2010, lemma 3.1).
+    Computed as `1/2 sum_d [(sum_i e_i)^2 - sum_i e_i^2]`, in O(F d) (Rendle 2010, lemma 3.1).
     """
     of_sum = jnp.square(jnp.sum(embedding, 1))
     return 0.5 * jnp.sum(of_sum - jnp.sum(jnp.square(embedding), 1), 1)
 
 
 def pair_products(embedding: jax.Array) -> jax.Array:
-    """`e_i * e_j` of all pairs i < j, row by row: float32 [B, F, d] to [B, F(F-1)/2, d]."""
-    # Slices, not an index per pair: the gradient of a gather is a scatter with collisions.
+    """Elementwise products `e_i * e_j` of all pairs i < j: float32 [B, F, d] to [B, F(F-1)/2, d].
+
+    Pairs are in the order (0, 1), (0, 2), ..., (1, 2), ...
+    """
+    # Slices instead of an index per pair: the gradient of a gather is a scatter with collisions.
     products = [embedding[:, i, None] * embedding[:, i + 1 :] for i in range(embedding.shape[1] - 1)]
     return jnp.concatenate(products, 1)
 
 
 def inner_products(embedding: jax.Array) -> jax.Array:
-    """`<e_i, e_j>` of all pairs i < j, row by row: float32 [B, F, d] to [B, F(F-1)/2]."""
+    """Inner products `<e_i, e_j>` of all pairs i < j: float32 [B, F, d] to [B, F(F-1)/2].
+
+    Pairs are in the order of `pair_products`.
+    """
     batch, fields, _ = embedding.shape
     gram = jnp.einsum('bic,bjc->bij', embedding, embedding).reshape(batch, -1)
     above = np.flatnonzero(np.triu(np.ones((fields, fields)), k=1))
@@ -42,13 +48,16 @@ def inner_products(embedding: jax.Array) -> jax.Array:
 
 
 def outer_product(embedding: jax.Array) -> jax.Array:
-    """`sum_{i,j} e_i e_j^T`, as the outer product of `sum_i e_i`: float32 [B, F, d] to [B, d * d]."""
+    """Sum of the outer products of all pairs, `sum_{i,j} e_i e_j^T`: float32 [B, F, d] to [B, d * d].
+
+    Computed as the outer product of `sum_i e_i` with itself.
+    """
     total = jnp.sum(embedding, 1)
     return (total[:, :, None] * total[:, None, :]).reshape(total.shape[0], -1)
 
 
 class VectorCross(nn.Module):
-    """Cross layers with a weight vector, `x_{l+1} = x_0 (w_l^T x_l) + b_l + x_l` (DCN, eq. 3).
+    """Cross network with weight vectors, `x_{l+1} = x_0 (w_l^T x_l) + b_l + x_l` (DCN, eq. 3).
 
     `x_0: float32 [B, D] -> [B, D]`. Parameters: `kernel_{l}: [D, 1]`, `bias_{l}: [D]`.
 
@@ -70,7 +79,7 @@ class VectorCross(nn.Module):
 
 
 class MatrixCross(nn.Module):
-    """Cross layers with a full matrix, `x_{l+1} = x_0 * (W_l x_l + b_l) + x_l` (DCN-V2, eq. 1).
+    """Cross network with full matrices, `x_{l+1} = x_0 * (W_l x_l + b_l) + x_l` (DCN-V2, eq. 1).
 
     `x_0: float32 [B, D] -> [B, D]`. Parameters: `layer_{l}/{kernel: [D, D], bias: [D]}`.
 
@@ -89,7 +98,7 @@ class MatrixCross(nn.Module):
 
 
 class MixtureCross(nn.Module):
-    """Cross layers as a mixture of `K` experts of rank `r` (DCN-V2, eqs. 3 and 4).
+    """Cross network whose layers are mixtures of `K` low-rank experts (DCN-V2, eqs. 3 and 4).
 
         x_{l+1} = sum_k G_k(x_l) E_k(x_l) + x_l
         E_k(x)  = x_0 * (U_k tanh(C_k tanh(V_k^T x)) + b_l)
@@ -100,9 +109,9 @@ class MixtureCross(nn.Module):
 
     Attributes:
       layers: number of cross layers.
-      rank: `r`.
-      experts: `K`.
-      shared_gate: whether all layers have the same gate.
+      rank: `r`, rank of an expert.
+      experts: `K`, experts per layer.
+      shared_gate: whether all layers share one gate.
     """
 
     layers: int
@@ -126,8 +135,8 @@ class MixtureCross(nn.Module):
                 gate = self.param(name, kernel_init, (width, self.experts))
             low = jnp.tanh(jnp.einsum('bd,kdr->bkr', x, v))
             low = jnp.tanh(jnp.einsum('bkr,ksr->bks', low, c))
-            # The gates sum to 1, so x_0 and the bias leave the sum over experts, and U is applied
-            # after it: no [B, K, D] is made.
+            # The gates sum to 1, so x_0 and the bias can be taken out of the sum over experts, and U is
+            # applied together with the sum: no array [B, K, D] is made.
             low *= softmax(x @ gate)[..., None]
             x = first * (jnp.einsum('bks,kds->bd', low, u) + bias) + x
         return x

@@ -1,7 +1,6 @@
-"""Checks of a model's fields, which are the keys of `config.model`.
+"""Checks of a model's hyperparameters; every error names the key of `config.model` and what it accepts."""
 
-Every error names the key and says what it accepts.
-"""
+from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,21 +10,21 @@ def _expected(key: str, value: Any, expectation: str) -> ValueError:
     return ValueError(f'model.{key}={value!r}: expected {expectation}')
 
 
-def check_choice(key: str, value: Any, choices: Sequence[str]) -> None:
-    """Raises `ValueError` unless `value` is one of `choices`."""
+def check_choice(key: str, value: Any, choices: Sequence[Any]) -> None:
+    """Checks that a value is one of the choices. Raises ValueError otherwise."""
     if value not in choices:
         raise _expected(key, value, 'one of ' + ', '.join(map(repr, choices)))
 
 
 def check_positive(**values: Any) -> None:
-    """Raises `ValueError` unless every value is an int of at least 1."""
+    """Checks that every value is an int of at least 1. Raises ValueError otherwise."""
     for key, value in values.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise _expected(key, value, 'an int of at least 1')
 
 
 def check_widths(**values: Any) -> None:
-    """Raises `ValueError` unless every value is a tuple, possibly empty, of ints of at least 1."""
+    """Checks that every value is a tuple, or (), of ints of at least 1. Raises ValueError otherwise."""
     for key, value in values.items():
         ints = isinstance(value, tuple) and all(type(width) is int for width in value)
         if not ints or any(width < 1 for width in value):
@@ -33,14 +32,17 @@ def check_widths(**values: Any) -> None:
 
 
 def check_rate(**values: Any) -> None:
-    """Raises `ValueError` unless every value lies in [0, 1)."""
+    """Checks that every value is a number in [0, 1). Raises ValueError otherwise."""
     for key, value in values.items():
         if not _is_rate(value):
             raise _expected(key, value, 'a number in [0, 1)')
 
 
 def check_own_rate(common: str, **values: Any) -> None:
-    """Raises `ValueError` unless every value lies in [0, 1) or is -1, which stands for the field `common`."""
+    """Checks that every value is in [0, 1), or is -1, which stands for the field `common`.
+
+    Raises ValueError otherwise.
+    """
     for key, value in values.items():
         if value != -1 and not _is_rate(value):
             raise _expected(key, value, f'a number in [0, 1), or -1 for model.{common}')

@@ -1,34 +1,37 @@
-"""Wukong: a stack of factorization machines, each of which makes tokens for the next."""
+"""Wukong: stacked factorization machines (Zhang et al., ICML 2024)."""
+
+from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from dlf_jax.models.base import CTRModel
 from dlf_jax.models.dlf_blocks import map_tokens
-from dlf_jax.models.layers import MLP, Dense, Dropout, LayerNorm, Mode, kernel_init
+from dlf_jax.models.layers import MLP, Dense, Dropout, LayerNorm, kernel_init
+from dlf_jax.models.mode import Mode
 from dlf_jax.models.validators import check_choice, check_positive, check_rate, check_widths
 
 
 class WukongLayer(nn.Module):
-    """A layer: `X: [B, n, d]` to `[B, n_F + n_L, d]`, or, with the form 'flat', to `[B, n, d]`.
+    """Wukong layer: `X: [B, n, d]` to `[B, n_F + n_L, d]`, or to `[B, n, d]` in the form 'flat'.
 
-    The pairwise products are `P = LayerNorm(flatten(X (X^T Y)))`, `[B, n k]`, in both forms.
+    Both forms use the pairwise products `P = LayerNorm(flatten(X (X^T Y)))`, `[B, n k]`.
 
-    - 'tokens', the paper's: `LayerNorm([FMB ; LCB] + X)` over `d`, with `FMB = MLP(P)`, `n_F` tokens,
-      `LCB`, `n_L` linear combinations of the tokens, and `X` taken to `n_F + n_L` tokens by a
-      learned map where it has another number;
-    - 'flat', FuxiCTR's: `LayerNorm(W [FMB ; LCB] + b + flatten(X))` over `n d`, with
-      `FMB = relu(MLP(P))`, `n_F` numbers, and `LCB = W_L flatten(X) + b_L`, `n_L` numbers.
+    - 'tokens', of the paper: `LayerNorm([FMB ; LCB] + X)` over `d`, where `FMB = MLP(P)` has `n_F` tokens
+      and `LCB` consists of `n_L` linear combinations of the tokens. If `X` does not have `n_F + n_L` tokens,
+      it is mapped to as many by a learned matrix.
+    - 'flat', of FuxiCTR: `LayerNorm(W [FMB ; LCB] + b + flatten(X))` over `n d`, where
+      `FMB = relu(MLP(P))` has `n_F` numbers and `LCB = W_L flatten(X) + b_L` has `n_L` numbers.
 
     Parameters: `fm_kernel: [n, k]` (`Y`), `fm_norm: [n k]`, `fm/{hidden_i, out}`, `norm: [d]` or
-    `[n d]`; 'tokens' `linear_kernel: [n, n_L]` and, where it projects,
-    `residual_kernel: [n, n_F + n_L]`; 'flat' `linear: [n d, n_L]`, `out: [n_F + n_L, n d]`.
+    `[n d]`. Form 'tokens': `linear_kernel: [n, n_L]`, and `residual_kernel: [n, n_F + n_L]` if `X` is
+    mapped. Form 'flat': `linear: [n d, n_L]`, `out: [n_F + n_L, n d]`.
 
-    Attributes: see `Wukong`.
+    Attributes are those of `Wukong`.
     """
 
     form: str
@@ -42,7 +45,7 @@ class WukongLayer(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
         batch, count, width = x.shape
-        # In this order the Gram matrix [n, n] is never formed.
+        # In this order the Gram matrix [B, n, n] is never formed.
         fm_kernel = self.param('fm_kernel', kernel_init, (count, self.rank))
         products = (x @ (jnp.swapaxes(x, 1, 2) @ fm_kernel)).reshape(batch, -1)
         products = LayerNorm(name='fm_norm')(products)
@@ -68,28 +71,27 @@ class WukongLayer(nn.Module):
         return LayerNorm(name='norm')(output + x)
 
 
-class Wukong(nn.Module):
-    """Wukong (Zhang et al., ICML 2024): factorization machine blocks and linear compression, stacked.
+class Wukong(CTRModel):
+    """Wukong: a stack of factorization machine blocks and linear compression blocks (Zhang et al. 2024).
 
-    Called on `{'embedding': float32 [B, F, d]}` it returns logits, float32 [B]. From `X_0 = E`,
-    `X_{i+1} = LayerNorm([FMB(X_i) ; LCB(X_i)] + X_i)` on the token axis, and
-    `logit = MLP(flatten(X_L))`. The blocks are those of `WukongLayer`, in the paper's form or,
-    with `form='flat'`, FuxiCTR's, where they make numbers instead of tokens.
+    Starting with `X_0 = E: [B, F, d]`, a layer computes `X_{i+1} = LayerNorm([FMB(X_i) ; LCB(X_i)] + X_i)`,
+    concatenated on the token axis; `logit = MLP(flatten(X_L))`. `WukongLayer` describes the blocks, in the
+    form of the paper or, with `form='flat'`, of FuxiCTR, where their outputs are numbers instead of tokens.
 
-    Parameters: `layer_{i}/...`, `head/{hidden_i, norm_i, out}`.
+    Reads the table 'embedding'. Parameters: `layer_{i}/...`, `head/{hidden_i, norm_i, out}`.
 
     Attributes:
       embedding_size: `d`, width of an embedding and of every token.
       form: 'tokens' or 'flat'.
       layers: number of layers.
-      fm_tokens: `n_F`, tokens of a factorization machine block; numbers in the form 'flat'.
-      linear_tokens: `n_L`, tokens of a linear compression block; numbers in the form 'flat'.
-      rank: `k`, columns of the learned `Y`.
-      fm_hidden: hidden layers of a factorization machine block, which has no BatchNorm.
-      hidden: hidden layers of the head.
-      batch_norm: whether each hidden layer of the head has a BatchNorm.
-      dropout: rate in hidden layers, those of the blocks and of the head.
-      block_dropout: rate on the outputs of linear compression blocks, FuxiCTR's only dropout.
+      fm_tokens: `n_F`, output tokens of a factorization machine block; numbers in the form 'flat'.
+      linear_tokens: `n_L`, output tokens of a linear compression block; numbers in the form 'flat'.
+      rank: `k`, number of columns of the learned `Y`.
+      fm_hidden: width of each hidden layer of a factorization machine block; these have no BatchNorm.
+      hidden: width of each hidden layer of the head.
+      batch_norm: whether hidden layers of the head have a BatchNorm.
+      dropout: dropout rate in hidden layers of the blocks and of the head.
+      block_dropout: dropout rate on the outputs of linear compression blocks; FuxiCTR has no other dropout.
     """
 
     embedding_size: int = 10
@@ -104,9 +106,9 @@ class Wukong(nn.Module):
     dropout: float = 0.0
     block_dropout: float = 0.0
 
-    variants: ClassVar[dict[str, dict]] = {'full': {}, 'flat': {'form': 'flat'}}
+    variants: ClassVar[dict[str, dict[str, Any]]] = {'full': {}, 'flat': {'form': 'flat'}}
 
-    def __post_init__(self):
+    def check(self) -> None:
         check_positive(
             embedding_size=self.embedding_size,
             layers=self.layers,
@@ -117,25 +119,9 @@ class Wukong(nn.Module):
         check_choice('form', self.form, ('tokens', 'flat'))
         check_widths(fm_hidden=self.fm_hidden, hidden=self.hidden)
         check_rate(dropout=self.dropout, block_dropout=self.block_dropout)
-        super().__post_init__()
 
-    @property
-    def tables(self) -> dict[str, int]:
-        """Width of each table that the model reads."""
-        return {'embedding': self.embedding_size}
-
-    @nn.compact
-    def __call__(
-        self,
-        rows: Mapping[str, jax.Array],
-        *,
-        train: bool = False,
-        mask: jax.Array | None = None,
-        axis_name: str | None = None,
-    ) -> jax.Array:
-        mode = Mode(train, mask, axis_name)
-        x = rows['embedding']
-        chex.assert_shape(x, (None, None, self.embedding_size))
+    def logits(self, embeddings: Mapping[str, jax.Array], mode: Mode) -> jax.Array:
+        x = embeddings['embedding']
         for i in range(self.layers):
             x = WukongLayer(
                 self.form,

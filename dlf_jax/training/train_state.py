@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from dlf_jax.data.schema import Schema
-from dlf_jax.models import embedding
+from dlf_jax.models import CTRModel, embedding
 from dlf_jax.training.optimizers import Optimizer
 
 # Purposes of random keys, folded into the seed's key. Dropout's are the steps, from 0 up.
@@ -46,7 +45,7 @@ class TrainState(flax.struct.PyTreeNode):
 
 def create(
     seed: jax.Array,
-    model: nn.Module,
+    model: CTRModel,
     schema: Schema,
     std: float,
     multiple: int = 1,
@@ -65,9 +64,9 @@ def create(
     """
     key = jax.random.key(seed)
     tables, dense = embedding.init(jax.random.fold_in(key, _TABLES), model.tables, schema, std, multiple)
-    fields = len(schema.fields)
-    embeddings = {name: jnp.zeros((2, fields, width)) for name, width in model.tables.items()}
-    variables = model.init(jax.random.fold_in(key, _MODEL), embeddings)
+    embeddings, inputs = embedding.example(model.tables, schema)
+    options = {'inputs': inputs} if model.wants_inputs else {}
+    variables = model.init(jax.random.fold_in(key, _MODEL), embeddings, **options)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         seed=jnp.asarray(seed, jnp.int32),

@@ -11,13 +11,12 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
 from dlf_jax.data.schema import Schema
-from dlf_jax.models import embedding
+from dlf_jax.models import CTRModel, embedding
 from dlf_jax.training.collectives import Global, StepCollectives
 from dlf_jax.training.optimizers import Optimizer
 from dlf_jax.training.table_sharding import Replicated, TableSharding
@@ -37,7 +36,7 @@ class Forward:
       precision: dtype of the model's computations, 'float32' or 'bfloat16'.
     """
 
-    model: nn.Module
+    model: CTRModel
     schema: Schema
     precision: str = 'float32'
 
@@ -54,13 +53,20 @@ class Forward:
           options: of the model's call and of `apply`.
         """
         embeddings = embedding.assemble(rows, dense['embedding'], batch, self.schema)
-        dtype = jnp.dtype(self.precision)
-        params, embeddings = jax.tree.map(lambda x: x.astype(dtype), (dense['model'], embeddings))
+        params, embeddings = self._cast((dense['model'], embeddings))
+        if self.model.wants_inputs:
+            inputs = embedding.make_inputs(rows, dense['embedding'], batch, self.schema)
+            options['inputs'] = self._cast(inputs)
         found = self.model.apply({'params': params, 'batch_stats': batch_stats}, embeddings, **options)
         if 'mutable' not in options:
             return found.astype(jnp.float32)
         logits, changed = found
         return logits.astype(jnp.float32), changed
+
+    def _cast(self, tree: Any) -> Any:
+        """The tree with its floats in the dtype of the model's computations."""
+        dtype = jnp.dtype(self.precision)
+        return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
 def make_train_step(

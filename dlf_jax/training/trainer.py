@@ -229,7 +229,9 @@ class Trainer:
                             return
                     timer.resume()
 
-    def _write_metrics(self, log: MetricWriter, bar: Bar, step: int, found: dict[int, dict[str, float]]) -> None:
+    def _write_metrics(
+        self, log: MetricWriter, bar: Bar, step: int, found: dict[int, dict[str, float]]
+    ) -> None:
         for seed, values in found.items():
             log.write('train', step, seed, epoch=step / self.steps_per_epoch, **values)
         loss = np.mean([values['loss'] for values in found.values()])

@@ -12,6 +12,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
+
+from dlf_jax.models import Collectives
 
 BATCH = 9
 # Rows that only pad the batch, in the middle and at the end.
@@ -23,6 +26,19 @@ STEP = 1e-6
 
 # (params, stats, rows, train, **the model's fields) -> (logits [B], what the loss gains).
 Reference = Callable[..., tuple[np.ndarray, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Mapped(Collectives):
+    """Collectives over an axis that `vmap` maps, on a single device."""
+
+    axis: str = 'devices'
+
+    def total(self, tree):
+        return lax.psum(tree, self.axis)
+
+    def index(self):
+        return lax.axis_index(self.axis)
 
 
 def config(model: nn.Module) -> dict:

@@ -10,6 +10,7 @@ import pytest
 
 from dlf_jax import models
 from dlf_jax.models.dlf import DLF
+from tests.models import checks
 
 B, F, D, N, R, L = 16, 5, 4, 3, 2, 2
 SMALL = {
@@ -338,14 +339,12 @@ def test_dropout_of_a_pathway(own, fields):
 def test_mapped_axis_makes_batch_norm_global():
     model, (variables, rows) = build('fusion=concat'), example('fusion=concat')
 
-    def logits(embedding, axis_name=None):
-        changed = ['batch_stats']
-        return model.apply(
-            variables, {'embedding': embedding}, train=True, axis_name=axis_name, mutable=changed
-        )
+    def logits(embedding, **options):
+        embeddings = {'embedding': embedding}
+        return model.apply(variables, embeddings, train=True, mutable=['batch_stats'], **options)
 
     shards = rows['embedding'].reshape(2, B // 2, F, D)
-    mapped = jax.vmap(functools.partial(logits, axis_name='devices'), axis_name='devices')
+    mapped = jax.vmap(functools.partial(logits, collectives=checks.Mapped()), axis_name='devices')
     split, statistics = jit(mapped)(shards)
     whole, expected = jit(logits)(rows['embedding'])
     np.testing.assert_allclose(split.ravel(), whole, rtol=1e-3, atol=1e-4)

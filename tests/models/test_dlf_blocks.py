@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dlf_jax.models import dlf_blocks, dlf_fusion
-from dlf_jax.models.layers import Mode
+from dlf_jax.models.mode import Mode
 
 B, F, D, N, R = 16, 5, 4, 3, 2
 # Compiled in a hurry: the tests' time is compilation.

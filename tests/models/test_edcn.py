@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dlf_jax.models.edcn import EDCN, Regulation
-from dlf_jax.models.layers import Mode
+from dlf_jax.models.mode import Mode
 from tests.models import checks
 from tests.references import edcn as reference
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dlf_jax.errors import UsageError
 from dlf_jax.models.finalmlp import FinalMLP
 from tests.models import checks
 from tests.references import finalmlp as reference
@@ -96,5 +97,7 @@ def test_context_without_a_gate():
 
 def test_context_past_the_last_field():
     model = FinalMLP(**SMALL, context_2=(4,))
-    with pytest.raises(ValueError, match=r'model.context_2=\(4,\): there are 4 fields'):
+    with pytest.raises(
+        UsageError, match=r'config.model.context_2=\(4,\): .* from 0 to 3, there are 4 fields'
+    ):
         jax.eval_shape(model.init, jax.random.key(0), {'embedding': jnp.ones((2, 4, 3))})

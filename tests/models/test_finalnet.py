@@ -68,14 +68,12 @@ def test_losses_over_a_mapped_axis():
     embedding = jax.random.normal(jax.random.key(0), (8, 4, 3))
     mask = jnp.arange(8) < 5
 
-    def loss(embedding, mask, axis_name=None):
-        rows = {'embedding': embedding}
-        options = {'train': True, 'mask': mask, 'axis_name': axis_name, 'mutable': ['losses']}
-        _, changed = model.apply(variables, rows, **options)
+    def loss(embedding, mask, **options):
+        options = {'train': True, 'mask': mask, 'mutable': ['losses'], **options}
+        _, changed = model.apply(variables, {'embedding': embedding}, **options)
         return changed['losses']['distillation'][0]
 
-    # vmap gives the axis a name on a single device.
-    split = jax.vmap(lambda x, m: loss(x, m, 'devices'), axis_name='devices')
+    split = jax.vmap(functools.partial(loss, collectives=checks.Mapped()), axis_name='devices')
     losses = jax.jit(split)(embedding.reshape(2, 4, 4, 3), mask.reshape(2, 4))
     np.testing.assert_allclose(losses, np.full(2, jax.jit(loss)(embedding, mask)), rtol=1e-5)
 

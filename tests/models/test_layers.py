@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlf_jax.models.layers import MLP, BatchNorm, Dropout, Mode, dropout_mask, masked_moments
+from dlf_jax.models.layers import MLP, BatchNorm, Dropout, dropout_mask, masked_moments
+from dlf_jax.models.mode import Mode
+from tests.models import checks
 
 
 def batch_norm(x, mode):
@@ -72,9 +74,8 @@ def test_moments_over_a_mapped_axis_with_uneven_padding():
     mask = jnp.array([True] * 7 + [False] * 5)
 
     def moments(x, mask):
-        return masked_moments(x, Mode(True, mask, 'devices'))
+        return masked_moments(x, Mode(True, mask, checks.Mapped()))
 
-    # vmap gives the axis a name on a single device.
     split = jax.vmap(moments, axis_name='devices')(x.reshape(3, 4, 5), mask.reshape(3, 4))
     expected = masked_moments(x[mask], Mode(True))
     for device in range(3):
@@ -131,6 +132,16 @@ def test_dropout():
     chex.assert_trees_all_equal(output, Dropout(0.2).apply({}, x, Mode(True), rngs=rngs))
     chex.assert_trees_all_equal(Dropout(0.2).apply({}, x, Mode()), x)
     chex.assert_trees_all_equal(Dropout(0.0).apply({}, x, Mode(True)), x)
+
+
+def test_dropout_over_a_mapped_axis_is_that_of_the_whole_batch():
+    x = jnp.ones((12, 5))
+
+    def drop(x, mode):
+        return Dropout(0.5).apply({}, x, mode, rngs={'dropout': jax.random.key(1)})
+
+    split = jax.vmap(lambda x: drop(x, Mode(True, collectives=checks.Mapped())), axis_name='devices')
+    chex.assert_trees_all_equal(split(x.reshape(3, 4, 5)).reshape(12, 5), drop(x, Mode(True)))
 
 
 def test_dropouts_of_one_model_differ():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dlf_jax import models
+from dlf_jax.errors import UsageError
 
 
 def test_mlp():
@@ -69,7 +70,7 @@ def test_every_model_keeps_the_contract(name):
 
 
 def test_unknown_model():
-    with pytest.raises(ValueError, match=r"model.name='dlff': .*did you mean 'dlf'"):
+    with pytest.raises(UsageError, match=r"config.model.name='dlff': .*did you mean 'dlf'"):
         models.build('dlff')
 
 

@@ -1,0 +1,103 @@
+"""Base class of all models: what every one of them shares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import chex
+import flax.linen as nn
+import jax
+
+from dlf_jax.models.inputs import Inputs
+from dlf_jax.models.mode import ONE_PROGRAM, Collectives, Mode
+
+
+class CTRModel(nn.Module):
+    """Base class of a model for click-through-rate prediction: from embeddings to logits.
+
+    A subclass declares its hyperparameters as dataclass fields with defaults, which become the keys of
+    `config.model`, and implements `logits`. See `dlf_jax.models` for an example.
+
+    Class attributes:
+      variants: hyperparameters that each published variant sets, by the variant's name. The first is
+        'full', the model as published.
+      wants_inputs: True if `logits` also takes `inputs`, see `Inputs`. May be a property.
+    """
+
+    variants: ClassVar[dict[str, dict[str, Any]]] = {'full': {}}
+    wants_inputs: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        # Flax wraps methods to trace them as calls of a bound module. These two are parts of other methods,
+        # and `check` runs before the module is bound.
+        nn.nowrap(cls.check)
+        nn.nowrap(cls.logits)
+        super().__init_subclass__(**options)
+
+    def __post_init__(self) -> None:
+        self.check()
+        super().__post_init__()
+
+    @nn.nowrap
+    def check(self) -> None:
+        """Checks the hyperparameters; a subclass extends it, mostly with functions of `validators`.
+
+        Raises:
+          ValueError: a value is not accepted. The message begins with the key, `model.KEY`.
+        """
+
+    @property
+    def tables(self) -> dict[str, int]:
+        """Width of each embedding table that the model reads, by name."""
+        return {'embedding': self.embedding_size}
+
+    @nn.nowrap
+    def logits(self, *args: Any, **kwargs: Any) -> jax.Array:
+        """Computes the logits; called by `__call__`, in a compact method of Flax.
+
+        The signature is `logits(self, embeddings, mode)`, or `logits(self, embeddings, mode, inputs)` with
+        `wants_inputs`. Arguments and result are those of `__call__`, `mode` being a `Mode`.
+        """
+        raise NotImplementedError(f'{type(self).__name__} has no method logits(self, embeddings, mode)')
+
+    @nn.compact
+    def __call__(
+        self,
+        embeddings: Mapping[str, jax.Array],
+        *,
+        train: bool = False,
+        mask: jax.Array | None = None,
+        collectives: Collectives = ONE_PROGRAM,
+        inputs: Inputs | None = None,
+    ) -> jax.Array:
+        """Predicts a batch.
+
+        Args:
+          embeddings: `{table: float32 [B, F, width]}` for every table of `tables`, fields in the order
+            categorical, numeric, multi-valued.
+          train: see `Mode`; dropout then needs the rng collection `dropout`, and the collections
+            `batch_stats` and `losses` must be mutable.
+          mask: bool [B], False on rows that only pad the batch; None where there are none.
+          collectives: communication with other devices.
+          inputs: raw inputs, for a model with `wants_inputs`.
+
+        Returns:
+          Logits, float32 [B] (the dtype of the embeddings, where that is another). Losses beside the
+          cross-entropy are sown into the collection `losses`.
+        """
+        read = [embeddings[table] for table in self.tables]
+        chex.assert_shape(read, [(None, None, width) for width in self.tables.values()])
+        chex.assert_equal_shape_prefix(read, 2)
+        mode = Mode(train, mask, collectives)
+        if not self.wants_inputs:
+            logits = self.logits(embeddings, mode)
+        elif inputs is None:
+            raise ValueError(
+                f'{type(self).__name__} reads more than embeddings: call it with inputs=Inputs(...)'
+            )
+        else:
+            logits = self.logits(embeddings, mode, inputs)
+        # A loss of logits [B, 1] and labels [B] would be one of [B, B], without an error.
+        chex.assert_rank(logits, 1)
+        return logits
