@@ -16,6 +16,7 @@ from dlf_jax.data.builders import BUILDERS
 from dlf_jax.data.preprocess import splits
 from dlf_jax.data.schema import TREATMENTS
 from dlf_jax.errors import UsageError, suggest
+from dlf_jax.training import metrics
 
 # Models in a size that trains on a laptop: where the config files start from.
 SMALL = {
@@ -29,7 +30,6 @@ SMALL = {
     },
     'mlp': {'hidden': (400, 400, 400)},
 }
-MONITORS = ('auc', 'auc-logloss', 'logloss')
 PRECISIONS = ('float32', 'bfloat16')
 PARALLEL = ('jit', 'pmap')
 TABLE_SHARDINGS = ('auto', 'replicated', 'rows')
@@ -167,7 +167,11 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.training.epochs = 100
     # Steps between evaluations; 0: one an epoch.
     config.training.evaluate_every = 0
-    # auc, auc-logloss or logloss, on the validation part.
+    # Metrics of every evaluation beside the standard ones: names in `dlf_jax.training.metrics.METRICS`, or
+    # your own, as `module:Name` or `file.py:Name`.
+    config.training.metrics = ()
+    # Metric of the validation part that decides which step is the best and when to stop: a name as above, or
+    # auc-logloss, the difference of the two.
     config.training.monitor = 'auc'
     # Steps between checkpoints, beside those at evaluations.
     config.training.checkpoint_every = 1000
@@ -261,7 +265,6 @@ def validate(config: ConfigDict) -> None:
         bool(config.dataset.time) == (config.dataset.split == 'time'),
         "the time column, with config.dataset.split='time' and only then",
     )
-    one_of('training.monitor', config.training.monitor, MONITORS)
     one_of('precision', config.precision, PRECISIONS)
     one_of('parallel', config.parallel, PARALLEL)
     one_of('sharding.tables', config.sharding.tables, TABLE_SHARDINGS)
@@ -304,6 +307,7 @@ def validate(config: ConfigDict) -> None:
     check('seeds', config.seeds >= 1, 'at least 1')
     check('seeds', config.seed + config.seeds <= 2**31, 'seeds less than 2^31, counted up from config.seed')
     check('predict.seed', config.predict.seed >= -1, 'a seed of the workdir, or -1 for the best')
+    metrics.validate(config)
     build_model(config)
 
 

@@ -111,7 +111,8 @@ class Predictor:
                 self._partitioner,
                 self._state,
                 (batch for batch, _ in self._batches(table, labelled=True)),
-            )
+            ),
+            metrics.selected(self.config),
         )
         return {**found, 'out_of_vocabulary': self.out_of_vocabulary()}
 

@@ -67,6 +67,7 @@ class _Training:
     def __init__(self, config: ConfigDict, builder: Builder, workdir: Workdir):
         self.config, self.builder, self.workdir = config, builder, workdir
         schema = builder.encoder().schema
+        metrics.check_groups(config, schema.group)
         blocks = builder.blocks('train')
         options = config.training
         self.orders = {
@@ -266,17 +267,16 @@ class _Training:
                     'the validation part has labels of one kind only, so no AUC; give it more rows or '
                     'split at random (--config.dataset.split=random)'
                 )
-            value = metrics.monitored(self.config.training.monitor, found['auc'], found['logloss'])
+            value = metrics.monitored(self.config.training.monitor, found)
             plateau = run.plateau.observe(value, step, self.config)
             gained = plateau.best_step == step
             log.write('valid', step, seed, epoch=epoch, **found)
             _log.info(
-                '%sstep %d, epoch %.2f: valid auc %.6f, logloss %.6f%s',
+                '%sstep %d, epoch %.2f: valid %s%s',
                 f'seed {seed}, ' if len(self.batches) > 1 else '',
                 step,
                 epoch,
-                found['auc'],
-                found['logloss'],
+                metrics.describe(found),
                 '' if gained else f'; no gain, learning rate x {plateau.scale:g}',
             )
             after[seed] = dataclasses.replace(
@@ -312,7 +312,8 @@ class _Training:
         with iterate(source) as batches:
             predict = self.learner.predict_step(count)
             scores = score(predict, self.partitioner, state, batches, rows, between)
-        found = [summary({**scores, 'logit': own}) for own in unstack_runs(scores['logit'], count)]
+        wanted = metrics.selected(self.config)
+        found = [summary({**scores, 'logit': own}, wanted) for own in unstack_runs(scores['logit'], count)]
         truth = read_truth(self.builder.data_dir, part)
         if truth is not None:
             best_possible = metrics.auc(scores['label'], truth)
