@@ -5,7 +5,10 @@ Used as a config file itself, it trains the defaults: `--config=dlf_jax/config.p
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import functools
+import itertools
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -17,6 +20,8 @@ from dlf_jax.data.preprocess import splits
 from dlf_jax.data.schema import TREATMENTS
 from dlf_jax.errors import UsageError, suggest
 from dlf_jax.training import metrics
+
+_log = logging.getLogger(__name__)
 
 # Models in a size that trains on a laptop: where the config files start from.
 SMALL = {
@@ -220,22 +225,86 @@ def build_model(config: ConfigDict) -> nn.Module:
         raise UsageError(f'config.{error}') from error
 
 
-def apply_variant(config: ConfigDict, overridden: Mapping[str, Any]) -> None:
-    """Sets the model fields that `config.variant` stands for, but for those in `overridden`.
+def apply_variant(config: ConfigDict, overridden: Collection[str]) -> None:
+    """Sets the model fields that `config.variant` stands for.
+
+    The command line wins over the variant, the variant over the config file, the file over the model's
+    defaults. So where the model refuses a setting of the file together with the variant, the field takes its
+    default: as few fields as possible, of equally few the first in the model's order.
 
     Args:
-      config: changed in place.
-      overridden: the dotted keys that the command line sets; they win over the variant.
+      config: with the values of the command line; changed in place.
+      overridden: dotted keys that the command line sets.
+
+    Raises:
+      UsageError: there is no such variant, or it conflicts with a field that the command line sets.
     """
-    variants = models.MODELS[config.model.name].variants
+    name, fields = config.model.name, config.model.to_dict()
+    variants = models.MODELS[name].variants
     if config.variant not in variants:
         raise UsageError(
-            f'--variant={config.variant}: {config.model.name} has no such variant'
-            f'{suggest(config.variant, variants)}'
+            f'--variant={config.variant}: {name} has no such variant{suggest(config.variant, variants)}'
         )
-    for key, value in variants[config.variant].items():
-        if f'model.{key}' not in overridden:
-            config.model[key] = value
+    own = [field for field in fields if f'model.{field}' in overridden]
+    variant = {field: value for field, value in variants[config.variant].items() if field not in own}
+    config.model.update(variant)
+    problem = _problem(config.model)
+    if problem is None or not variant:
+        return
+    defaults = {field: value for field, value in _model_fields(name).items() if field not in variant}
+    from_file = [field for field in defaults if field not in own and fields[field] != defaults[field]]
+    reset = _fewest_resets(config.model, from_file, defaults)
+    if reset:
+        for field in reset:
+            _log_once(
+                f'--variant={config.variant}: config.model.{field}={defaults[field]!r}, the default, '
+                f"in place of the config file's {fields[field]!r}, which conflicts with it"
+            )
+            config.model[field] = defaults[field]
+    elif _problem(fields) is None:
+        conflicting = _fewest_resets(config.model, [*from_file, *own], defaults)
+        told = [f'--config.model.{field}={fields[field]!r}' for field in conflicting if field in own]
+        if told:
+            raise UsageError(f'--variant={config.variant} conflicts with {" and ".join(told)}: {problem}')
+
+
+def _fewest_resets(
+    fields: Mapping[str, Any], candidates: Sequence[str], defaults: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """The fewest fields that must take their defaults for the model to accept all fields.
+
+    Args:
+      fields: `config.model`.
+      candidates: fields that may be reset, in order of preference.
+      defaults: the model's defaults.
+
+    Returns:
+      Names of fields; none where no reset helps.
+    """
+    for count in range(1, len(candidates) + 1):
+        for chosen in itertools.combinations(candidates, count):
+            if _problem({**fields, **{field: defaults[field] for field in chosen}}) is None:
+                return chosen
+    return ()
+
+
+def _problem(fields: Mapping[str, Any]) -> str | None:
+    """The reason why the model called `name` refuses its fields; None where it accepts them.
+
+    Args:
+      fields: `config.model`, `name` among them.
+    """
+    try:
+        models.build(**fields)
+    except ValueError as error:
+        return f'config.{error}'
+    return None
+
+
+@functools.cache
+def _log_once(message: str) -> None:
+    """Logs a message the first time: a comparison resolves the same config many times."""
+    _log.info(message)
 
 
 def validate(config: ConfigDict) -> None:
