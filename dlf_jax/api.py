@@ -19,6 +19,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dlf_jax import config as configs
+from dlf_jax import config_checks
 from dlf_jax.config_files import find_config_file
 from dlf_jax.data import builders
 from dlf_jax.data.builders.base import Builder
@@ -75,7 +76,7 @@ def load_config(
         raise UsageError(
             f'a value of another type than the default: {" ".join(str(error).split())}'
         ) from error
-    configs.validate(config)
+    config_checks.validate(config)
     return config
 
 
@@ -173,7 +174,7 @@ def load(workdir: str | os.PathLike, options: Mapping[str, Any] | None = None) -
         if key not in config.predict:
             raise UsageError(f'config.predict.{key}: there is no such key{suggest(key, config.predict)}')
         config.predict[key] = value
-    configs.validate(config)
+    config_checks.validate(config)
     return Predictor(folder, config)
 
 
@@ -215,14 +216,14 @@ def predict(
 @contextlib.contextmanager
 def _of_all_processes(config: ConfigDict) -> Iterator[None]:
     """Joins the other processes, where the config says that there are any, and explains their loss."""
-    configs.validate(config)
+    config_checks.validate(config)
     multihost.start(config)
     with runtime_errors.explained(config):
         yield
 
 
 def _prepared(config: ConfigDict, data_dir: str | os.PathLike) -> Builder:
-    configs.validate(config)
+    config_checks.validate(config)
     builder = builders.build(config.dataset, os.path.expanduser(data_dir))
     builder.prepare()
     return builder
@@ -230,6 +231,6 @@ def _prepared(config: ConfigDict, data_dir: str | os.PathLike) -> Builder:
 
 def _tell_differences(config: ConfigDict) -> None:
     """Logs what of the config differs from the defaults."""
-    found = configs.differences(config)
+    found = config_checks.differences(config)
     told = ', '.join(f'{key}={value!r}' for key, value in found.items())
     _log.info('model %s; beside the defaults: %s', config.model.name, told or 'nothing')

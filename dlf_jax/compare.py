@@ -16,32 +16,35 @@ from dlf_jax.comparison import command, report
 
 def _flags() -> flags.FlagValues:
     values = command.shared_flags()
-    command.text(values, 'dataset', '', 'Datasets by commas; an experiment has its own.')
-    command.text(
-        values, 'models', '', 'By commas: MODEL, MODEL:VARIANT, MODEL:all (its variants), all (models).'
+    command.define_text(
+        values, 'dataset', '', 'Datasets by commas; file.py:Name for your own. An experiment has its own.'
     )
-    command.text(values, 'experiment', '', 'A list of the paper: table2, table3, figure3 or figure4.')
-    command.text(values, 'seeds', '5', 'How many (5: the seeds 0 to 4), or which (0,3,7).')
+    command.define_text(
+        values, 'models', '',
+        'By commas: MODEL, MODEL:VARIANT, MODEL:all (its variants), all. file.py:Name is a MODEL too.',
+    )  # fmt: skip
+    command.define_text(values, 'experiment', '', 'A list of the paper: table2, table3, figure3 or figure4.')
+    command.define_text(values, 'seeds', '5', 'How many (5: the seeds 0 to 4), or which (0,3,7).')
     flags.DEFINE_multi_string(
         'sweep', [], 'KEY=VALUE,VALUE,...; several make a grid. Without --models: of dlf.', flag_values=values
     )
-    command.text(values, 'name', '', "Of the table's folder; default: the experiment, or `comparison`.")
+    command.define_text(values, 'name', '', 'Folder of the table; default: the experiment, or `comparison`.')
     flags.DEFINE_bool('list', False, 'Prints the runs, and runs nothing.', flag_values=values)
     return values
 
 
 def parse(argv: list[str]) -> report.Options:
-    """The options that flags name; raises as `command.parse` does."""
+    """Reads the command line; raises as `command.parse` does."""
     return command.parse(argv, _flags(), report.Options, __doc__)
 
 
 def main(argv: list[str]) -> int:
-    """Carries the list out and prints what it came to."""
+    """Carries the runs out and prints the result; returns the exit code."""
 
     def act(options: report.Options):
         return report.listing(options) if options.list else report.compare(options)
 
-    return command.run(lambda: parse(argv), act)
+    return command.execute(lambda: parse(argv), act)
 
 
 if __name__ == '__main__':

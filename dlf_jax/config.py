@@ -1,4 +1,4 @@
-"""The whole default config, a comment per key; and its validation, with errors that name the key.
+"""The whole default config, a comment per key.
 
 Used as a config file itself, it trains the defaults: `--config=dlf_jax/config.py:MODEL`. Where several say
 something of a key, the command line wins over the variant, the variant over the config file, the file over
@@ -7,18 +7,15 @@ the defaults.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import logging
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-import flax.linen as nn
 from ml_collections import ConfigDict
 
 from dlf_jax import models, plugins
-from dlf_jax.data import builders
-from dlf_jax.data.preprocess import splits
-from dlf_jax.data.schema import TREATMENTS
 from dlf_jax.errors import UsageError, suggest
 
 _log = logging.getLogger(__name__)
@@ -35,26 +32,14 @@ SMALL = {
     },
     'mlp': {'hidden': (400, 400, 400)},
 }
-MONITORS = ('auc', 'auc-logloss', 'logloss')
-PRECISIONS = ('float32', 'bfloat16')
-PARALLEL = ('jit', 'pmap')
-TABLE_SHARDINGS = ('auto', 'replicated', 'rows')
-MATMUL_PRECISIONS = ('default', 'high', 'highest')
-# Keys of earlier versions, and what they are called now.
-RENAMED = {'optimizer.tables': 'optimizer.embedding_rows'}
-# Keys that only some of the package's optimizers read, on top of those that Adam reads.
-_READ_BY = {
-    'optimizer.weight_decay': ('adamw', 'lion'),
-    'optimizer.momentum': ('sgd',),
-    'optimizer.nesterov': ('sgd',),
-}
 
 
 def get_config(model: str = 'dlf') -> ConfigDict:
     """The defaults: the leaderboards' recipe for any model.
 
     Args:
-      model: a name in `dlf_jax.models.MODELS`; `config.model` holds exactly its fields.
+      model: a name in `dlf_jax.models.MODELS`, or `module:Name` or `file.py:Name`; `config.model` holds
+        exactly its fields.
     """
     config = ConfigDict()
     # Seed of initial weights, shuffling and dropout.
@@ -128,7 +113,7 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.dataset.rows = 600_000
     config.dataset.seed = 0
 
-    config.model = ConfigDict({'name': model, **_model_fields(model)})
+    config.model = ConfigDict({'name': plugins.absolute(model), **_model_fields(model)})
 
     config.sharding = ConfigDict()
     # Sharding of embedding tables: replicated (every device holds all rows), rows (cut over the devices by
@@ -201,7 +186,11 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.training.epochs = 100
     # Steps between evaluations; 0: one an epoch.
     config.training.evaluate_every = 0
-    # auc, auc-logloss or logloss, on the validation part.
+    # Metrics of every evaluation beside the standard ones: names in `dlf_jax.training.metrics.METRICS`, or
+    # your own, as `module:Name` or `file.py:Name`.
+    config.training.metrics = ()
+    # Metric of the validation part that decides which step is the best and when to stop: a name as above, or
+    # auc-logloss, the difference of the two.
     config.training.monitor = 'auc'
     # Steps between checkpoints, beside those at evaluations.
     config.training.checkpoint_every = 1000
@@ -234,14 +223,12 @@ def set_model(config: ConfigDict, by_model: Mapping[str, Mapping[str, Any]], **s
 
 
 def _model_fields(model: str) -> dict[str, Any]:
-    try:
-        names = models.field_names(model)
-    except ValueError as error:
-        raise UsageError(f'config.{error}') from error
-    return {name: getattr(models.MODELS[model], name) for name in names}
+    """Default values of a model's hyperparameters, by name."""
+    found = models.model_class(model)
+    return {name: getattr(found, name) for name in models.field_names(model)}
 
 
-def build_model(config: ConfigDict) -> nn.Module:
+def build_model(config: ConfigDict) -> models.CTRModel:
     """The model that `config.model` describes. Raises UsageError naming a key that cannot be."""
     fields = config.model.to_dict()
     try:
@@ -250,165 +237,86 @@ def build_model(config: ConfigDict) -> nn.Module:
         raise UsageError(f'config.{error}') from error
 
 
-def apply_variant(config: ConfigDict, overridden: Mapping[str, Any]) -> None:
-    """Sets the model fields that `config.variant` stands for, but for those in `overridden`.
+def apply_variant(config: ConfigDict, overridden: Collection[str]) -> None:
+    """Sets the model fields that `config.variant` stands for.
+
+    The command line wins over the variant, the variant over the config file, the file over the model's
+    defaults. So where the model refuses a setting of the file together with the variant, the field takes its
+    default: as few fields as possible, of equally few the first in the model's order.
 
     Args:
-      config: changed in place.
-      overridden: the dotted keys that the command line sets; they win over the variant.
-    """
-    variants = models.MODELS[config.model.name].variants
-    if config.variant not in variants:
-        raise UsageError(
-            f'--variant={config.variant}: {config.model.name} has no such variant'
-            f'{suggest(config.variant, variants)}'
-        )
-    for key, value in variants[config.variant].items():
-        if f'model.{key}' not in overridden:
-            config.model[key] = value
-
-
-def validate(config: ConfigDict) -> None:
-    """Checks every key; keys of earlier versions are renamed in place.
+      config: with the values of the command line; changed in place.
+      overridden: dotted keys that the command line sets.
 
     Raises:
-      UsageError: names the first key that there is not, or whose value cannot be.
+      UsageError: there is no such variant, or it conflicts with a field that the command line sets.
     """
-    _rename(config)
-    known = _defaults(config)
-    values = dict(flatten(config))
-    for key in values:
-        if key not in known:
-            near = [name for name in known if name.split('.')[0] == key.split('.')[0]]
-            raise UsageError(f'config.{key}: there is no such key{suggest(key, near or known)}')
-
-    def check(key: str, good: bool, expected: str) -> None:
-        if not good:
-            raise UsageError(f'config.{key}={values[key]!r}: expected {expected}')
-
-    def one_of(key: str, choices: Iterable[str]) -> None:
-        if values[key] not in choices:
-            raise UsageError(f'config.{key}={values[key]!r}: no such choice{suggest(values[key], choices)}')
-
-    for key, value in values.items():
-        if isinstance(value, float):
-            check(key, math.isfinite(value), 'a finite number')
-    for key, choices in _CHOICES.items():
-        one_of(key, choices)
-    for key in _POSITIVE:
-        check(key, values[key] >= 1, 'at least 1')
-    for key in _NOT_NEGATIVE:
-        check(key, values[key] >= 0, '0 or more')
-    for key in _DECAYS:
-        check(key, 0 <= values[key] < 1, '0 or more and less than 1')
-    _validate_dataset(config, check)
-    _validate_optimizer(config, check)
-    _validate_runs(config, check)
-    build_model(config)
-
-
-# Accepts a key, whether its value is good, and what is expected of it.
-_Check = Callable[[str, bool, str], None]
-_CHOICES = {
-    'dataset.treatment': ('auto', *TREATMENTS),
-    'dataset.split': splits.KINDS,
-    'dataset.hour': ('category', 'parts'),
-    'training.monitor': MONITORS,
-    'precision': PRECISIONS,
-    'matmul_precision': MATMUL_PRECISIONS,
-    'parallel': PARALLEL,
-    'sharding.tables': TABLE_SHARDINGS,
-    'optimizer.schedule': ('constant', 'cosine'),
-}
-_POSITIVE = (
-    'dataset.min_count', 'dataset.block_rows', 'training.batch_size', 'training.epochs',
-    'training.accumulate', 'training.checkpoint_every', 'training.log_every', 'training.keep_best', 'seeds',
-    'distributed.heartbeat_timeout',
-)  # fmt: skip
-_NOT_NEGATIVE = (
-    'dataset.max_vocabulary', 'dataset.hash_buckets', 'embedding.std', 'embedding.penalty', 'optimizer.eps',
-    'optimizer.clip_norm', 'optimizer.warmup_steps', 'optimizer.weight_decay',
-    'optimizer.initial_accumulator_value', 'plateau.patience', 'plateau.min_learning_rate',
-    'plateau.min_gain', 'training.evaluate_every', 'predict.batch_size', 'seed', 'sharding.device_memory',
-    'distributed.processes',
-)  # fmt: skip
-_DECAYS = ('optimizer.b1', 'optimizer.b2', 'optimizer.momentum')
-
-
-def _validate_dataset(config: ConfigDict, check: _Check) -> None:
-    options = config.dataset
-    read, defaults = builders.dataset_class(options.name).keys(), _defaults(config)
-    for key, value in flatten(options):
-        if key not in read and value != defaults[f'dataset.{key}']:
-            raise UsageError(f'config.dataset.{key}={value!r}: the dataset {options.name} does not read it')
-    check('dataset.buckets', options.buckets >= 2, 'at least 2')
-    check('dataset.rows', options.rows >= 10, 'at least 10')
-    check('dataset.separator', len(options.separator) <= 1, 'one character')
-    check(
-        'dataset.time',
-        bool(options.time) == (options.split == 'time'),
-        "the time column, with config.dataset.split='time' and only then",
-    )
-    shares = options.fractions
-    check(
-        'dataset.fractions',
-        2 <= len(shares) <= 3 and min(shares) >= 0 and min(shares[:2]) > 0 and math.isfinite(sum(shares)),
-        'shares of train, valid and test, the first two above 0',
-    )
-
-
-def _validate_optimizer(config: ConfigDict, check: _Check) -> None:
-    options, defaults = config.optimizer, _defaults(config)
-    for key, names in _READ_BY.items():
-        value = options[key.partition('.')[2]]
-        readers = f'read by config.optimizer.name={" and ".join(names)}, not by {options.name!r}'
-        check(
-            key, plugins.is_external(options.name) or options.name in names or value == defaults[key], readers
+    name, fields = config.model.name, config.model.to_dict()
+    variants = models.model_class(name).variants
+    if config.variant not in variants:
+        raise UsageError(
+            f'--variant={config.variant}: {name} has no such variant{suggest(config.variant, variants)}'
         )
-    check('optimizer.learning_rate', options.learning_rate > 0, 'more than 0')
-    check('plateau.factor', 0 < config.plateau.factor <= 1, 'more than 0, at most 1')
+    own = [field for field in fields if f'model.{field}' in overridden]
+    variant = {field: value for field, value in variants[config.variant].items() if field not in own}
+    config.model.update(variant)
+    problem = _problem(config.model)
+    if problem is None or not variant:
+        return
+    defaults = {field: value for field, value in _model_fields(name).items() if field not in variant}
+    from_file = [field for field in defaults if field not in own and fields[field] != defaults[field]]
+    reset = _fewest_resets(config.model, from_file, defaults)
+    if reset:
+        for field in reset:
+            _log_once(
+                f'--variant={config.variant}: config.model.{field}={defaults[field]!r}, the default, '
+                f"in place of the config file's {fields[field]!r}, which conflicts with it"
+            )
+            config.model[field] = defaults[field]
+    elif _problem(fields) is None:
+        conflicting = _fewest_resets(config.model, [*from_file, *own], defaults)
+        told = [f'--config.model.{field}={fields[field]!r}' for field in conflicting if field in own]
+        if told:
+            raise UsageError(f'--variant={config.variant} conflicts with {" and ".join(told)}: {problem}')
 
 
-def _validate_runs(config: ConfigDict, check: _Check) -> None:
-    check(
-        'training.accumulate',
-        config.training.batch_size % config.training.accumulate == 0,
-        'a divisor of config.training.batch_size',
-    )
-    check('seed', config.seed < 2**31, 'less than 2^31')
-    check('seeds', config.seed + config.seeds <= 2**31, 'seeds less than 2^31, counted up from config.seed')
-    check('predict.seed', config.predict.seed >= -1, 'a seed of the workdir, or -1 for the best')
-    for key in ('processes', 'process'):
-        default = {'processes': 0, 'process': -1}[key]
-        given = config.distributed[key] != default
-        check(
-            f'distributed.{key}',
-            not given or config.distributed.coordinator not in ('', 'auto'),
-            'config.distributed.coordinator=HOST:PORT beside it',
-        )
+def _fewest_resets(
+    fields: Mapping[str, Any], candidates: Sequence[str], defaults: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """The fewest fields that must take their defaults for the model to accept all fields.
+
+    Args:
+      fields: `config.model`.
+      candidates: fields that may be reset, in order of preference.
+      defaults: the model's defaults.
+
+    Returns:
+      Names of fields; none where no reset helps.
+    """
+    for count in range(1, len(candidates) + 1):
+        for chosen in itertools.combinations(candidates, count):
+            if _problem({**fields, **{field: defaults[field] for field in chosen}}) is None:
+                return chosen
+    return ()
 
 
-def _rename(config: ConfigDict) -> None:
-    """Moves values of keys of earlier versions to the keys of today, with a warning."""
-    for old, new in RENAMED.items():
-        section, _, name = old.rpartition('.')
-        if section in config and name in config[section]:
-            target, _, key = new.rpartition('.')
-            config[target][key] = config[section][name]
-            with config[section].unlocked():
-                del config[section][name]
-            _log.warning('config.%s is called config.%s now', old, new)
+def _problem(fields: Mapping[str, Any]) -> str | None:
+    """The reason why the model called `name` refuses its fields; None where it accepts them.
+
+    Args:
+      fields: `config.model`, `name` among them.
+    """
+    try:
+        models.build(**fields)
+    except ValueError as error:
+        return f'config.{error}'
+    return None
 
 
-def _defaults(config: ConfigDict) -> dict[str, Any]:
-    """Values of every key by default, for the config's model."""
-    return dict(flatten(get_config(config.model.name)))
-
-
-def differences(config: ConfigDict) -> dict[str, Any]:
-    """Dotted keys and values that are not the defaults for the config's model."""
-    defaults = _defaults(config)
-    return {key: value for key, value in flatten(config) if value != defaults.get(key)}
+@functools.cache
+def _log_once(message: str) -> None:
+    """Logs a message the first time: a comparison resolves the same config many times."""
+    _log.info(message)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str, Any]]:

@@ -30,7 +30,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
-from dlf_jax import api, plugins
+from dlf_jax import api, config_checks, plugins
 from dlf_jax import config as configs
 from dlf_jax.config_files import find_config_file
 from dlf_jax.data import builders, schema_files
@@ -157,7 +157,7 @@ def _config() -> ConfigDict:
     if _VARIANT.value:
         config.variant = _VARIANT.value
     configs.apply_variant(config, _overrides())
-    configs.validate(config)
+    config_checks.validate(config)
     return config
 
 
@@ -226,7 +226,7 @@ def _select_model(argv: list[str]) -> list[str]:
 def _renamed(argument: str) -> str:
     """The argument with a config key of an earlier version as the key of today, with a warning."""
     key, equals, value = argument.removeprefix('--config.').partition('=')
-    new = configs.RENAMED.get(key) if argument.startswith('--config.') else None
+    new = config_checks.RENAMED.get(key) if argument.startswith('--config.') else None
     if new is None:
         return argument
     print(f'--config.{key} is called --config.{new} now', file=sys.stderr)

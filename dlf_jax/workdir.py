@@ -29,7 +29,7 @@ FREE = (
     'predict.', 'training.checkpoint_every', 'training.log_every', 'dataset.train',
     'dataset.valid', 'dataset.test', 'dataset.schema', 'dataset.download', 'dataset.allow_modified',
     'dataset.beam_runner', 'dataset.beam_options', 'dataset.check_overlap', 'distributed.', 'sharding.',
-    'parallel', 'training.keep_best',
+    'parallel', 'training.keep_best', 'training.metrics',
 )  # fmt: skip
 # Keys that may differ, and make a finished run go on.
 LONGER = {'training.epochs', 'plateau.patience'}

@@ -10,6 +10,7 @@ import pytest
 
 import dlf_jax
 from dlf_jax import config as configs
+from dlf_jax import config_checks
 from dlf_jax.errors import UsageError, UserError
 from tests.conftest import ROOT, SMALL_RUN, write_table
 
@@ -184,7 +185,7 @@ def test_keys_of_earlier_versions_are_read_and_told(workdir, caplog):
     config = configs.get_config('mlp')
     with config.optimizer.unlocked():
         config.optimizer.tables = 'lazy_adam'
-    configs.validate(config)
+    config_checks.validate(config)
     assert config.optimizer.embedding_rows == 'lazy_adam'
     assert 'tables' not in config.optimizer
     assert 'config.optimizer.tables is called config.optimizer.embedding_rows now' in caplog.text

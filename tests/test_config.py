@@ -3,6 +3,7 @@
 import pytest
 
 from dlf_jax import config as configs
+from dlf_jax import config_checks
 from dlf_jax.errors import UsageError
 
 BAD = [
@@ -27,7 +28,7 @@ def test_a_value_that_cannot_be_is_named(key, value, expected):
     config = configs.get_config('mlp')
     config.update_from_flattened_dict({key: value})
     with pytest.raises(UsageError) as error:
-        configs.validate(config)
+        config_checks.validate(config)
     assert str(error.value).startswith(f'config.{key}=')
     assert expected in str(error.value)
 
@@ -36,7 +37,7 @@ def test_a_key_of_a_config_file_that_there_is_not():
     config = configs.get_config('mlp')
     config.training.epoch = 3
     with pytest.raises(UsageError, match=r"config.training.epoch: .*did you mean 'training.epochs'"):
-        configs.validate(config)
+        config_checks.validate(config)
 
 
 def test_a_key_that_the_dataset_does_not_read():
@@ -44,14 +45,14 @@ def test_a_key_that_the_dataset_does_not_read():
     config.dataset.name = 'criteo'
     config.dataset.hour = 'parts'
     with pytest.raises(UsageError, match=r"config.dataset.hour='parts': the dataset criteo does not read it"):
-        configs.validate(config)
+        config_checks.validate(config)
 
 
 @pytest.mark.parametrize('name', ['adam', 'adamw', 'adagrad', 'sgd', 'lion'])
 def test_an_optimizer_of_every_name_is_good(name):
     config = configs.get_config('mlp')
     config.optimizer.name = name
-    configs.validate(config)
+    config_checks.validate(config)
 
 
 def test_an_unknown_optimizer_is_named():
@@ -59,11 +60,11 @@ def test_an_unknown_optimizer_is_named():
         config = configs.get_config('mlp')
         config.optimizer[key] = 'adm'
         with pytest.raises(UsageError, match=rf"config.optimizer.{key}='adm': .*did you mean 'adam'"):
-            configs.validate(config)
+            config_checks.validate(config)
 
 
 def test_differences_are_those_from_the_models_defaults():
     config = configs.get_config('mlp')
-    assert configs.differences(config) == {}
+    assert config_checks.differences(config) == {}
     config.model.dropout, config.dataset.rows = 0.5, 1000
-    assert configs.differences(config) == {'model.dropout': 0.5, 'dataset.rows': 1000}
+    assert config_checks.differences(config) == {'model.dropout': 0.5, 'dataset.rows': 1000}

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from dlf_jax import config as configs
-from dlf_jax import main, models
+from dlf_jax import config_checks, main, models
 from dlf_jax.errors import UsageError
 from tests.conftest import ROOT, TINY, command, fail, finish, run, table_flags, write_table
 
@@ -165,7 +165,7 @@ def test_every_config_file_has_every_model(file):
     get_config = runpy.run_path(str(file))['get_config']
     for model in models.MODELS:
         config = get_config(model)
-        configs.validate(config)
+        config_checks.validate(config)
         assert config.model.name == model
         assert config.dataset.name == file.stem
 
@@ -174,7 +174,7 @@ def test_validation_names_the_key():
     bad = configs.get_config()
     bad.plateau.factor = 0.0
     with pytest.raises(UsageError, match=r'config.plateau.factor=0.0: expected more than 0'):
-        configs.validate(bad)
+        config_checks.validate(bad)
 
 
 def test_compiled_programs_are_kept_for_the_next_run(tmp_path, data_dir):

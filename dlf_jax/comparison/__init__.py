@@ -1,6 +1,8 @@
-"""Many runs side by side: models, variants and sweeps over seeds, in one table and a few plots.
+"""Many training runs side by side: models, variants and sweeps over seeds, in one table and a few plots.
 
-plan.py -> runner.py -> table.py, plots.py: which runs there are, carrying them out as processes of
-`dlf_jax.main`, what they come to. Nothing here trains: a run is exactly what the same command by
-hand would do, and its folder is an ordinary workdir.
+    settings.py -> run_list.py -> runner.py -> results_table.py, plots.py      python -m dlf_jax.compare
+    space.py -> search.py -> runner.py -> search_report.py                     python -m dlf_jax.tune
+
+A run is the training of one model with one seed: a process of `dlf_jax.main` with a workdir of its own,
+exactly as the same command by hand. Nothing here trains.
 """

@@ -1,4 +1,4 @@
-"""What the commands that carry out many runs share: flags, logs, how they end."""
+"""Flags, logs and exit codes that `dlf_jax.compare` and `dlf_jax.tune` share."""
 
 from __future__ import annotations
 
@@ -16,16 +16,21 @@ from typing import Any, TypeVar
 from absl import flags
 from absl import logging as absl_logging
 
+from dlf_jax import config_files
 from dlf_jax.errors import UsageError, UserError, writing
 from dlf_jax.lock import locked
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What the flags of every such command say; see `shared_flags`. `overrides`: --config.KEY=VALUE."""
+    """Values of the flags that both commands have, as text; see `shared_flags`.
+
+    Attributes:
+      overrides: the `--config.KEY=VALUE` arguments, for every run.
+    """
 
     files: str = ''
-    configs: str = 'configs'
+    configs: str = dataclasses.field(default_factory=lambda: str(config_files.folder()))
     workdir: str = 'results'
     data_dir: str = '~/.cache/dlf_jax'
     name: str = ''
@@ -37,12 +42,12 @@ Chosen = TypeVar('Chosen', bound=Options)
 
 
 def shared_flags() -> flags.FlagValues:
-    """Flags of every such command."""
+    """The flags that both commands have."""
     values = flags.FlagValues()
-    text(values, 'files', '', 'FOLDER with DATASET/train.csv, and perhaps valid.csv and test.csv.')
-    text(values, 'configs', str(Path(__file__).parents[2] / 'configs'), 'FOLDER with DATASET.py.')
-    text(values, 'workdir', 'results', 'FOLDER for runs (shared by all lists), tables and plots.')
-    text(values, 'data_dir', '~/.cache/dlf_jax', 'Where prepared data is kept, for all runs.')
+    define_text(values, 'files', '', 'FOLDER with DATASET/train.csv, and perhaps valid.csv and test.csv.')
+    define_text(values, 'configs', str(config_files.folder()), 'FOLDER with DATASET.py.')
+    define_text(values, 'workdir', 'results', 'FOLDER for runs (shared by all tables), tables and plots.')
+    define_text(values, 'data_dir', '~/.cache/dlf_jax', 'FOLDER of prepared data, shared by all runs.')
     flags.DEFINE_integer(
         'jobs', 0, 'Runs at once; 0: one per GPU, one on a CPU.', lower_bound=0, flag_values=values
     )
@@ -50,21 +55,25 @@ def shared_flags() -> flags.FlagValues:
     return values
 
 
-def text(values: flags.FlagValues, name: str, default: str, about: str) -> None:
+def define_text(values: flags.FlagValues, name: str, default: str, about: str) -> None:
+    """Adds a text flag to `values`."""
     flags.DEFINE_string(name, default, about, flag_values=values)
 
 
 def parse(argv: list[str], values: flags.FlagValues, options: type[Chosen], about: str) -> Chosen:
-    """The options that the flags of their names say; `overrides` are the `--config.KEY=VALUE` of every run.
+    """Reads a command line.
 
     Args:
-      argv: of the command.
-      values: its flags.
-      options: what is made of them.
-      about: what --help says before them.
+      argv: the command and its arguments.
+      values: the flags that the command has.
+      options: class of what is returned; its fields have the names of the flags.
+      about: text that --help shows before the flags.
+
+    Returns:
+      The values of the flags, and the `--config.KEY=VALUE` arguments as `overrides`.
 
     Raises:
-      UsageError: what is wrong, in one line.
+      UsageError: a mistake, in one line.
       SystemExit: after --help.
     """
     overrides = [argument for argument in argv[1:] if argument.startswith('--config.')]
@@ -76,7 +85,7 @@ def parse(argv: list[str], values: flags.FlagValues, options: type[Chosen], abou
         print(f'{about}\nFlags, beside --config.KEY=VALUE for every run:\n{values.get_help()}')
         raise SystemExit(0)
     if len(rest) > 1:
-        raise UsageError(f'{rest[1]!r}: what is this? flags begin with --')
+        raise UsageError(f'unexpected argument {rest[1]!r}; flags begin with --')
     names = [field.name for field in dataclasses.fields(options) if field.name != 'overrides']
     found = {name: values[name].value for name in names}
     found = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
@@ -85,10 +94,10 @@ def parse(argv: list[str], values: flags.FlagValues, options: type[Chosen], abou
 
 @contextlib.contextmanager
 def own_folder(workdir: str, name: str) -> Iterator[Path]:
-    """The folder `name` of `workdir`, made if need be, while no other command works in `workdir`.
+    """Makes the folder `name` in `workdir`, and holds a lock on `workdir` meanwhile.
 
     Raises:
-      UserError: it cannot be written, or another command is at work.
+      UserError: it cannot be written, or another command is working in `workdir`.
     """
     top = Path(workdir).expanduser()
     with writing(str(top / name)):
@@ -97,18 +106,20 @@ def own_folder(workdir: str, name: str) -> Iterator[Path]:
         yield top / name
 
 
-def run(options: Callable[[], Chosen], act: Callable[[Chosen], dict[str, Any]]) -> int:
-    """Does it, prints the result as one JSON line, and returns the exit code.
-
-    0 done, 1 an error that its one line explains, or runs that failed (the result's `failed`, of `runs`),
-    2 a wrong command.
+def execute(options: Callable[[], Chosen], act: Callable[[Chosen], dict[str, Any]]) -> int:
+    """Runs a command and prints its result as one JSON line; all else goes to standard error.
 
     Args:
-      options: from the command line; may print help and leave.
-      act: what they ask for.
+      options: reads the command line; may print help and leave.
+      act: does the work; returns the result. Where runs failed, `failed` holds a line for each and `runs` the
+        number of all.
+
+    Returns:
+      The exit code: 0 done, 1 an error that its one line explains, or runs that failed, 2 a wrong command,
+        130 interrupted.
     """
-    _quiet_logs()
-    signal.signal(signal.SIGTERM, _terminate)
+    _set_up_logs()
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         wanted = options()
         with contextlib.redirect_stdout(sys.stderr):
@@ -126,7 +137,8 @@ def run(options: Callable[[], Chosen], act: Callable[[Chosen], dict[str, Any]]) 
     return 1 if failed else 0
 
 
-def _quiet_logs() -> None:
+def _set_up_logs() -> None:
+    """Sends the package's log lines to standard error, and the libraries' nowhere."""
     absl_logging.set_verbosity(absl_logging.FATAL)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S'))
@@ -135,6 +147,6 @@ def _quiet_logs() -> None:
     log.handlers, log.propagate = [handler], False
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    """Ends like Ctrl-C, so that the runs are ended too."""
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Handles SIGTERM as Ctrl-C is handled, so that the runs are ended too."""
     raise KeyboardInterrupt

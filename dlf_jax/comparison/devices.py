@@ -1,4 +1,4 @@
-"""Which devices each of several runs at once may see."""
+"""Devices that each of several concurrent runs may see."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def visible_gpus() -> list[str]:
     program = shutil.which('nvidia-smi')
     if program is None:
         return []
-    told = subprocess.run([program, '-L'], capture_output=True, text=True, check=False)
-    return [str(i) for i in range(sum(line.startswith('GPU ') for line in told.stdout.splitlines()))]
+    listing = subprocess.run([program, '-L'], capture_output=True, text=True, check=False)
+    return [str(i) for i in range(sum(line.startswith('GPU ') for line in listing.stdout.splitlines()))]
 
 
 def slots(jobs: int, gpus: list[str]) -> list[dict[str, str]]:
-    """The environment variables of each of the runs that go on at once.
+    """Environment variables of each of the concurrent runs.
 
     Args:
-      jobs: how many; 0: one per GPU, and one on a CPU.
-      gpus: as `visible_gpus` gives them.
+      jobs: number of runs at once; 0: one per GPU, one on a CPU.
+      gpus: names, as `visible_gpus` returns them.
     """
     jobs = jobs or max(1, len(gpus))
     # One run at a time has all devices, as the command by hand has.

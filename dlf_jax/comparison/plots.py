@@ -1,25 +1,34 @@
-"""The comparison, the course of training and the cost, as PNG. Needs matplotlib, the extra `plots`."""
+"""Plots of a comparison as PNG: scores, curves of training, scores against parameters, sweeps.
+
+They need matplotlib, the extra `plots`.
+"""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dlf_jax.comparison.plan import Plan, Row, Run
+from dlf_jax.comparison.published_scores import PUBLISHED_METRICS
+from dlf_jax.comparison.results_table import Line, Metrics, shown_metrics, values
+from dlf_jax.comparison.run_list import Row, Run, RunList
 from dlf_jax.comparison.runner import Outcome
-from dlf_jax.comparison.settings import REFERENCE
-from dlf_jax.comparison.table import METRICS, Line, values
+from dlf_jax.comparison.settings import REFERENCE, Setting, folder_name, short_name
 from dlf_jax.errors import writing
+from dlf_jax.training.metrics import METRICS, Metric
 
-TITLES = {'auc': 'AUC', 'logloss': 'Logloss'}
+# Colours of a setting, of the reference, and of what stays in the background.
 _OWN, _REFERENCE, _QUIET = '#1f6fb4', '#d1495b', '#8a8a8a'
+# Panels side by side in the plot of curves.
 _CURVE_COLUMNS = 4
+# Inches.
+_PANEL_WIDTH = 5.5
 
 
 def available() -> bool:
@@ -27,42 +36,44 @@ def available() -> bool:
     return importlib.util.find_spec('matplotlib') is not None
 
 
-def write(folder: Path, plan: Plan, outcome: Outcome, lines: Sequence[Line]) -> list[Path]:
-    """Writes the plots of every dataset that has results, each at once.
+def write(folder: Path, run_list: RunList, outcome: Outcome, lines: Sequence[Line]) -> list[Path]:
+    """Writes the plots of every dataset that has results, each atomically.
 
     Args:
-      folder: where to.
-      plan: the rows.
-      outcome: their results.
-      lines: of `table.summarise`, as many as rows.
+      folder: folder of the plots.
+      run_list: rows of the table and their runs.
+      outcome: results of the runs.
+      lines: rows of the table, from `results_table.summarise`.
 
     Returns:
       The files written.
     """
-    written = []
-    for dataset in dict.fromkeys(row.dataset for row in plan.rows):
+    written, shown = [], shown_metrics(run_list, outcome)
+    for dataset in run_list.datasets:
         found = [
             (row, line)
-            for row, line in zip(plan.rows, lines, strict=True)
+            for row, line in zip(run_list.rows, lines, strict=True)
             if row.dataset == dataset and line['seeds']
         ]
         if not found:
             continue
         part = 'test' if any(line['test_auc_mean'] is not None for _, line in found) else 'valid'
         found = [(row, line) for row, line in found if line[f'{part}_auc_mean'] is not None]
+        rows = [row for row, _ in found]
         plots: dict[str, Callable[[], Any]] = {
-            'comparison': lambda found=found, part=part: _comparison(found, outcome, part),
-            'curves': lambda found=found: _curves([row for row, _ in found], outcome),
-            'parameters': lambda found=found, part=part: _parameters(found, part),
+            'comparison': functools.partial(_comparison, found, outcome, part, shown),
+            'curves': functools.partial(_curves, rows, outcome, shown),
+            'parameters': functools.partial(_parameters, found, part),
         }
         for key, points in _sweeps([line for _, line in found]).items():
             name = f'sweep-{re.sub(r"[^0-9A-Za-z_.-]", "_", key)}'
-            plots[name] = lambda key=key, points=points, part=part: _sweep(key, points, part)
+            plots[name] = functools.partial(_sweep, key, points, part, shown)
         for name, plot in plots.items():
             figure = plot()
             about = f'valid part; grey: {REFERENCE}' if name == 'curves' else f'{part} part'
-            figure.suptitle(f'{dataset}, {about}')
-            written.append(_save(figure, folder / f'{dataset}-{name}.png'))
+            figure.suptitle(f'{short_name(dataset)}, {about}')
+            file = f'{folder_name(dataset, short_name(dataset))}-{name}.png'
+            written.append(_save(figure, folder / file))
     return written
 
 
@@ -82,30 +93,32 @@ def _save(figure: Any, path: Path) -> Path:
 
 
 def _quiet(axes: Any) -> None:
+    """Draws axes and grid so that the data stands out."""
     axes.spines[['top', 'right']].set_visible(False)
     axes.grid(True, color='#e6e6e6', linewidth=0.8)
     axes.set_axisbelow(True)
 
 
-def _comparison(found: Sequence[tuple[Row, Line]], outcome: Outcome, part: str) -> Any:
-    """A dot per setting with its deviation, every seed, and the published values."""
-    figure = _figure(11, 1.6 + 0.32 * len(found))
-    panels = figure.subplots(1, 2, sharey=True)
+def _comparison(found: Sequence[tuple[Row, Line]], outcome: Outcome, part: str, shown: Metrics) -> Any:
+    """Draws a dot per setting with its deviation, every seed, and the published values."""
+    figure = _figure(_PANEL_WIDTH * len(shown), 1.6 + 0.32 * len(found))
+    panels = figure.subplots(1, len(shown), sharey=True)
     places = range(len(found))
-    for axes, metric in zip(panels, METRICS, strict=True):
+    for axes, (key, metric) in zip(panels, shown.items(), strict=True):
         for place, (row, line) in zip(places, found, strict=True):
             colour = _REFERENCE if row.folder == REFERENCE else _OWN
-            seeds = list(values(row, outcome, part, metric).values())
+            seeds = list(values(row, outcome, part, key).values())
             axes.plot(seeds, [place] * len(seeds), '|', color=_QUIET, markersize=7, zorder=2)
-            mean, deviation = line[f'{part}_{metric}_mean'], line[f'{part}_{metric}_std']
-            axes.errorbar(mean, place, xerr=deviation, fmt='o', color=colour, capsize=3, zorder=3)
-        for source, marker in (('paper', 'D'), ('leaderboard', '^')):
-            known = [(line[f'{source}_{metric}'], p) for p, (_, line) in enumerate(found)]
+            mean, deviation = line[f'{part}_{key}_mean'], line[f'{part}_{key}_std']
+            if mean is not None:
+                axes.errorbar(mean, place, xerr=deviation, fmt='o', color=colour, capsize=3, zorder=3)
+        for source, marker in (('paper', 'D'), ('leaderboard', '^')) if key in PUBLISHED_METRICS else ():
+            known = [(line[f'{source}_{key}'], p) for p, (_, line) in enumerate(found)]
             known = [(x, y) for x, y in known if x is not None]
             if known:
                 label = f'published, test part: {source}'
                 axes.plot(*zip(*known, strict=True), marker, color=_QUIET, mfc='none', label=label)
-        axes.set_xlabel(TITLES[metric])
+        axes.set_xlabel(metric.label)
         _quiet(axes)
     panels[0].set_yticks(list(places), [line['name'] for _, line in found])
     panels[0].invert_yaxis()
@@ -115,61 +128,73 @@ def _comparison(found: Sequence[tuple[Row, Line]], outcome: Outcome, part: str) 
     return figure
 
 
-def _curves(rows: Sequence[Row], outcome: Outcome) -> Any:
-    """Validation AUC and Logloss by epoch: a panel per setting, a line per seed, the reference behind."""
+def _curves(rows: Sequence[Row], outcome: Outcome, shown: Metrics) -> Any:
+    """Draws validation metrics by epoch: a panel per setting, a line per seed, the reference behind."""
     columns = min(_CURVE_COLUMNS, len(rows))
     height = math.ceil(len(rows) / columns)
-    figure = _figure(3.2 * columns + 0.6, 4.2 * height + 0.6)
-    panels = figure.subplots(2 * height, columns, squeeze=False)
+    figure = _figure(3.2 * columns + 0.6, 2.1 * len(shown) * height + 0.6)
+    panels = figure.subplots(len(shown) * height, columns, squeeze=False)
     for axes in panels.flat:
         axes.set_visible(False)
-    finished = {row: [course(run) for run in row.runs if run in outcome.results] for row in rows}
+    finished = {row: [curve(run, shown) for run in row.runs if run in outcome.results] for row in rows}
     behind = next((finished[row] for row in rows if row.folder == REFERENCE), [])
-    for k, metric in enumerate(METRICS):
-        limits = _limits([c[metric] for courses in finished.values() for c in courses], metric)
+    for k, (key, metric) in enumerate(shown.items()):
+        limits = _limits([c[key] for curves in finished.values() for c in curves], metric)
         for place, row in enumerate(rows):
-            axes = panels[2 * (place // columns) + k, place % columns]
+            axes = panels[len(shown) * (place // columns) + k, place % columns]
             axes.set_visible(True)
             own = _REFERENCE if row.folder == REFERENCE else _OWN
-            for courses, colour, width in ((behind, '#cccccc', 0.8), (finished[row], own, 1.2)):
-                for one in courses:
-                    axes.plot(one['epoch'], one[metric], '.-', color=colour, linewidth=width, markersize=3)
+            for curves, colour, width in ((behind, '#cccccc', 0.8), (finished[row], own, 1.2)):
+                for one in curves:
+                    axes.plot(one['epoch'], one[key], '.-', color=colour, linewidth=width, markersize=3)
             if limits:
                 axes.set_ylim(*limits)
             _quiet(axes)
             axes.tick_params(labelsize=7)
-            axes.set_ylabel(TITLES[metric] if place % columns == 0 else '', fontsize=8)
+            axes.set_ylabel(metric.label if place % columns == 0 else '', fontsize=8)
             if k == 0:
                 axes.set_title(row.setting.name, fontsize=9)
-            else:
+            if k == len(shown) - 1:
                 axes.set_xlabel('epoch', fontsize=8)
     return figure
 
 
-def _limits(courses: Sequence[Sequence[float]], metric: str) -> tuple[float, float] | None:
+def _limits(curves: Sequence[Sequence[float]], metric: Metric) -> tuple[float, float] | None:
     """The range of the best values and as much again on the worse side: where models differ."""
-    best = [(max if metric == 'auc' else min)(course) for course in courses if course]
+    known = [[value for value in curve if math.isfinite(value)] for curve in curves]
+    best = [(max if metric.higher_is_better else min)(curve) for curve in known if curve]
     if not best:
         return None
     low, high = min(best), max(best)
     margin = max(high - low, 0.01)
-    return (low - margin, high + 0.1 * margin) if metric == 'auc' else (low - 0.1 * margin, high + margin)
+    if metric.higher_is_better:
+        return low - margin, high + 0.1 * margin
+    return low - 0.1 * margin, high + margin
 
 
-def course(run: Run) -> dict[str, list[float]]:
-    """The evaluations of a run: lists under epoch, auc and logloss."""
-    found: dict[str, list[float]] = {'epoch': [], 'auc': [], 'logloss': []}
+def curve(run: Run, keys: Iterable[str]) -> dict[str, list[float]]:
+    """The evaluations of a run during training.
+
+    Args:
+      run: the run; its evaluations are in metrics.jsonl.
+      keys: metrics.
+
+    Returns:
+      A list under `epoch` and under each metric; nan where it is undefined.
+    """
+    found: dict[str, list[float]] = {'epoch': [], **{key: [] for key in keys}}
     path = run.workdir.metrics
     for text in path.read_text().splitlines() if path.exists() else []:
         line = json.loads(text)
         if line['kind'] == 'valid':
-            for key, those in found.items():
-                those.append(line[key])
+            for key, series in found.items():
+                value = line.get(key)
+                series.append(math.nan if value is None else value)
     return found
 
 
 def _parameters(found: Sequence[tuple[Row, Line]], part: str) -> Any:
-    """AUC against all parameters, and against those outside the tables."""
+    """Draws AUC against the number of all parameters, and of those outside the tables."""
     figure = _figure(11, 5)
     panels = figure.subplots(1, 2, sharey=True)
     for axes, dense in zip(panels, (False, True), strict=True):
@@ -184,12 +209,12 @@ def _parameters(found: Sequence[tuple[Row, Line]], part: str) -> Any:
         _logarithmic(axes)
         axes.set_xlabel('dense parameters' if dense else 'parameters, tables included')
         _quiet(axes)
-    panels[0].set_ylabel(TITLES['auc'])
+    panels[0].set_ylabel(METRICS['auc'].label)
     return figure
 
 
 def _logarithmic(axes: Any) -> None:
-    """A log scale along x with few labels: 2k, 5k, 10k; powers of ten where it is long."""
+    """Sets a log scale along x with few labels: 2k, 5k, 10k; powers of ten where it is long."""
     from matplotlib import ticker
 
     axes.set_xscale('log')
@@ -211,18 +236,20 @@ def _sweeps(lines: Sequence[Line]) -> dict[str, list[tuple[float, Line]]]:
     return {key: sorted(those, key=lambda p: p[0]) for key, those in found.items() if len(those) > 1}
 
 
-def _sweep(key: str, points: Sequence[tuple[float, Line]], part: str) -> Any:
-    figure = _figure(10, 4)
-    for axes, metric in zip(figure.subplots(1, 2), METRICS, strict=True):
+def _sweep(key: str, points: Sequence[tuple[float, Line]], part: str, shown: Metrics) -> Any:
+    """Draws metrics against a swept key, a line per model."""
+    figure = _figure(5 * len(shown), 4)
+    for axes, (name, metric) in zip(figure.subplots(1, len(shown)), shown.items(), strict=True):
         for model in dict.fromkeys((line['model'], line['variant']) for _, line in points):
             own = [(x, line) for x, line in points if (line['model'], line['variant']) == model]
-            means = [line[f'{part}_{metric}_mean'] for _, line in own]
-            spread = [line[f'{part}_{metric}_std'] or 0.0 for _, line in own]
-            label = model[0] if model[1] == 'full' else ':'.join(model)
+            own = [(x, line) for x, line in own if line[f'{part}_{name}_mean'] is not None]
+            means = [line[f'{part}_{name}_mean'] for _, line in own]
+            spread = [line[f'{part}_{name}_std'] or 0.0 for _, line in own]
+            label = Setting(*model).name
             axes.errorbar([x for x, _ in own], means, yerr=spread, fmt='o-', capsize=3, label=label)
         axes.set_xticks(sorted({x for x, _ in points}))
         axes.set_xlabel(key)
-        axes.set_ylabel(TITLES[metric])
+        axes.set_ylabel(metric.label)
         axes.legend(frameon=False)
         _quiet(axes)
     return figure

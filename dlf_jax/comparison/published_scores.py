@@ -1,19 +1,27 @@
-"""Published AUC and Logloss on test parts, by dataset and by the name that a setting has here.
+"""Published AUC and Logloss on test parts, by dataset and by name of a setting.
 
-PAPER: Tables 2 and 3 of DLF (Wang et al., SIGIR 2025, https://arxiv.org/abs/2505.19182); means of
-five runs, embeddings of width 64. Table 2 has no row of AFN. Figures 3 and 4 print no numbers.
+PAPER: Tables 2 and 3 of DLF (Wang et al., SIGIR 2025, https://arxiv.org/abs/2505.19182); means of five runs,
+embeddings of width 64. Table 2 has no row for AFN. Figures 3 and 4 print no numbers.
 
-LEADERBOARD: the public leaderboards of the splits Frappe_x1, MovielensLatest_x1, Criteo_x1 and
-Avazu_x1; the best single run of each model, embeddings of width 10.
+LEADERBOARD: public leaderboards of the splits Frappe_x1, MovielensLatest_x1, Criteo_x1 and Avazu_x1; the best
+single run of each model, embeddings of width 10.
 """
 
 from __future__ import annotations
 
+# Metrics of the pairs below.
+PUBLISHED_METRICS = ('auc', 'logloss')
+# (AUC, Logloss) by dataset and by name of a setting.
 Scores = dict[str, dict[str, tuple[float, float]]]
 
 
 def _columns(datasets: str, rows: str) -> Scores:
-    """The tables below, a line per model: its name and an AUC and a Logloss per dataset."""
+    """Reads a table.
+
+    Args:
+      datasets: names of the datasets, in the order of columns.
+      rows: a line per setting: its name, then AUC and Logloss for each dataset.
+    """
     scores: Scores = {dataset: {} for dataset in datasets.split()}
     for line in rows.strip().splitlines():
         name, *values = line.split()

@@ -1,4 +1,4 @@
-"""From options to runs, tables and plots."""
+"""From the options of `dlf_jax.compare` to runs, tables and plots."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from dlf_jax.comparison import command, devices, plan, plots, runner, settings, table
+from dlf_jax.comparison import command, devices, plots, results_table, run_list, runner, settings
 from dlf_jax.comparison.resolve import parse_overrides
 from dlf_jax.errors import UsageError
 
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Options(command.Options):
-    """What the flags of `dlf_jax.compare` say, as text; see there."""
+    """Values of the flags of `dlf_jax.compare`, as text; see there."""
 
     dataset: str = ''
     models: str = ''
@@ -28,11 +28,16 @@ class Options(command.Options):
 
     @property
     def title(self) -> str:
+        """Title of the table, and name of its folder."""
         return self.name or self.experiment or 'comparison'
 
 
-def make_plan(options: Options) -> plan.Plan:
-    """The runs that the options ask for. Raises UserError; every config in the plan is valid."""
+def make_run_list(options: Options) -> run_list.RunList:
+    """The runs that the options ask for; every config among them is valid.
+
+    Raises:
+      UserError: the options name no runs, or runs that cannot be.
+    """
     datasets: tuple[str, ...] = ()
     if options.dataset:
         datasets = settings.split_list(options.dataset, '--dataset')
@@ -45,12 +50,13 @@ def make_plan(options: Options) -> plan.Plan:
         rows = settings.parse_models(options.models or settings.REFERENCE, options.sweep)
     else:
         known = ', '.join(settings.EXPERIMENTS)
-        raise UsageError(f'say what to compare: --models=all, --models=dlf,mlp or --experiment ({known})')
+        raise UsageError(f'no models: --models=all, --models=dlf,mlp or --experiment ({known}) names them')
     if not datasets:
-        raise UsageError('on which data? --dataset=frappe, or several by commas')
+        raise UsageError('no dataset: --dataset=frappe names one, or several by commas')
+    datasets = tuple(map(run_list.find_dataset, datasets))
     overrides = parse_overrides(options.overrides)
-    files = plan.find_files(options.files, datasets) if options.files else {}
-    found = plan.make(
+    files = run_list.find_files(options.files, datasets) if options.files else {}
+    found = run_list.make(
         datasets,
         rows,
         settings.parse_seeds(options.seeds),
@@ -60,42 +66,45 @@ def make_plan(options: Options) -> plan.Plan:
         files=files,
         overrides=overrides,
     )
-    if not options.list:
-        for row in found.rows:
-            plan.check_files(row.runs[0])
+    for row in found.rows:
+        seeds = row.runs[0].config.seeds
+        if seeds != 1:
+            raise UsageError(f'{row.setting.name}: config.seeds={seeds}: a run has one seed; use --seeds')
+        if not options.list:
+            run_list.check_files(row.runs[0])
     return found
 
 
 def listing(options: Options) -> dict[str, Any]:
-    """Says which runs there are and how each stands; runs nothing."""
-    found = make_plan(options)
-    finished = runner.standing(found.runs)
+    """Lists the runs, the state of each and the command that carries it out; runs nothing."""
+    found = make_run_list(options)
+    finished = runner.finished_results(found.runs)
     runs = []
     for run in found.runs:
         begun = run.workdir.path.exists()
         state = 'finished' if run in finished else 'begun' if begun else 'new'
-        command = shlex.join(
-            ['python', '-m', 'dlf_jax.main', *run.arguments, f'--workdir={run.workdir.path}']
-        )
-        _log.info('%s (%s): %s', run.name, state, command)
-        runs.append({'run': run.name, 'state': state, 'command': command})
+        line = shlex.join(['python', '-m', 'dlf_jax.main', *run.arguments, f'--workdir={run.workdir.path}'])
+        _log.info('%s (%s): %s', run.name, state, line)
+        runs.append({'run': run.name, 'state': state, 'command': line})
     return {'name': options.title, 'runs': len(runs), 'finished': len(finished), 'list': runs}
 
 
 def compare(options: Options) -> dict[str, Any]:
-    """Trains what is not finished, and writes the table and the plots.
+    """Trains the runs that are not finished, and writes the table and the plots.
+
+    Returns:
+      The rows of the table and the files written. Errors of single runs are under `failed`.
 
     Raises:
-      UserError: nothing was begun: something about the list as a whole is wrong. What fails in a
-        single run is in the result, under `failed`.
+      UserError: something about the list as a whole is wrong; nothing was begun.
     """
-    found = make_plan(options)
+    found = make_run_list(options)
     with command.own_folder(options.workdir, options.title) as folder:
-        outcome = runner.Outcome(runner.standing(found.runs))
+        outcome = runner.Outcome(runner.finished_results(found.runs))
         _log.info('%d runs, %d of them finished; %s', len(found.runs), len(outcome.results), folder)
 
-        def write() -> list[table.Line]:
-            return table.write(folder, options.title, found, outcome)
+        def write() -> list[results_table.Line]:
+            return results_table.write(folder, options.title, found, outcome)
 
         slots = devices.slots(options.jobs, devices.visible_gpus())
         runner.carry_out(found.runs, outcome, slots, write)
@@ -115,7 +124,9 @@ def compare(options: Options) -> dict[str, Any]:
     }
 
 
-def _plots(folder: Path, found: plan.Plan, outcome: runner.Outcome, lines: list[table.Line]) -> list[Path]:
+def _plots(
+    folder: Path, found: run_list.RunList, outcome: runner.Outcome, lines: list[results_table.Line]
+) -> list[Path]:
     if not plots.available():
         _log.info("no plots: they need matplotlib; pip install 'dlf_jax[plots]' and run this again")
         return []

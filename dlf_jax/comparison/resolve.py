@@ -1,4 +1,4 @@
-"""The config that a run's flags come to, found without starting the run."""
+"""Config of a run as its flags would make it, without starting the run."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from dlf_jax import config as configs
+from dlf_jax import config_checks, plugins
 from dlf_jax.comparison.settings import Setting
 from dlf_jax.errors import UsageError, suggest
 
-# Keys that have flags of their own here.
-TAKEN = {
+# Config keys that have flags of their own in `dlf_jax.compare`, and those flags.
+RESERVED = {
     'seed': '--seeds',
     'variant': '--models=MODEL:VARIANT',
     'model.name': '--models',
@@ -23,25 +24,44 @@ TAKEN = {
 
 
 def config_file(folder: str, dataset: str) -> Path:
-    """The config file of a dataset. Raises UsageError with the nearest name."""
-    directory = Path(folder).expanduser()
+    """The config file of a dataset.
+
+    Args:
+      folder: of config files, `NAME.py` each.
+      dataset: name of a dataset; of one's own, `file.py:Name`, the file may be missing: then it is that of
+        the defaults.
+
+    Raises:
+      UsageError: there is no such file, with the nearest name.
+    """
+    directory, name = Path(folder).expanduser(), dataset.rpartition(':')[2]
     known = {path.stem for path in directory.glob('*.py')}
     if not known:
         raise UsageError(f'{directory}: no config files there; --configs=FOLDER says where they are')
-    if dataset not in known:
-        raise UsageError(f'--dataset={dataset}: {directory} has no {dataset}.py{suggest(dataset, known)}')
-    return directory / f'{dataset}.py'
+    if name in known:
+        return directory / f'{name}.py'
+    if plugins.is_external(dataset):
+        return Path(configs.__file__)
+    raise UsageError(f'--dataset={dataset}: {directory} has no {name}.py{suggest(name, known)}')
 
 
-def parse_overrides(arguments: Iterable[str], taken: Mapping[str, str] = TAKEN) -> dict[str, str]:
-    """Keys and values of `--config.KEY=VALUE` flags. Raises UsageError for what is `taken` by other flags."""
+def parse_overrides(arguments: Iterable[str], reserved: Mapping[str, str] = RESERVED) -> dict[str, str]:
+    """Keys and values of `--config.KEY=VALUE` arguments.
+
+    Args:
+      arguments: those alone.
+      reserved: keys that have flags of their own, and those flags.
+
+    Raises:
+      UsageError: an argument of another form, or a reserved key.
+    """
     found = {}
     for argument in arguments:
         key, equals, value = argument.removeprefix('--config.').partition('=')
         if not equals:
             raise UsageError(f'{argument}: expected --config.KEY=VALUE')
-        if key in taken:
-            raise UsageError(f'{argument}: has a flag of its own; use {taken[key]}')
+        if key in reserved:
+            raise UsageError(f'{argument}: has a flag of its own; use {reserved[key]}')
         found[key] = value
     return found
 
@@ -53,11 +73,11 @@ def keys(file: Path, model: str) -> dict[str, object]:
 
 
 def resolve(file: Path, setting: Setting, overrides: Mapping[str, str]) -> ConfigDict:
-    """The validated config, with seed 0.
+    """The validated config of a setting.
 
     Args:
       file: the config file.
-      setting: its swept keys win over `overrides`.
+      setting: model, variant and swept keys, which win over `overrides`.
       overrides: values as text, by dotted key.
 
     Raises:
@@ -69,20 +89,20 @@ def resolve(file: Path, setting: Setting, overrides: Mapping[str, str]) -> Confi
         if key not in known:
             section = [name for name in known if name.split('.')[0] == key.split('.')[0]]
             raise UsageError(f'{setting.name}: there is no key config.{key}{suggest(key, section or known)}')
-        if key in TAKEN:
-            raise UsageError(f'{setting.name}: config.{key} cannot be swept; use {TAKEN[key]}')
+        if key in RESERVED:
+            raise UsageError(f'{setting.name}: config.{key} cannot be swept; use {RESERVED[key]}')
     try:
         config = _load([f'--config={file}:{setting.model}', *flags_of(values)])
         config.variant = setting.variant
         configs.apply_variant(config, values)
-        configs.validate(config)
+        config_checks.validate(config)
     except (UsageError, flags.Error, TypeError, ValueError) as error:
         raise UsageError(f'{setting.name}: {" ".join(str(error).split())}') from error
     return config
 
 
 def flags_of(values: Mapping[str, str]) -> list[str]:
-    """`--config.KEY=VALUE` for each."""
+    """`--config.KEY=VALUE` for each key."""
     return [f'--config.{key}={value}' for key, value in values.items()]
 
 

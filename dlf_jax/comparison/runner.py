@@ -1,4 +1,4 @@
-"""Carries runs out as processes of `dlf_jax.main`, several at once, failures apart."""
+"""Carries runs out as processes of `dlf_jax.main`, several at once; a failed one does not stop the others."""
 
 from __future__ import annotations
 
@@ -11,25 +11,29 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dlf_jax.comparison.plan import Run
+from dlf_jax.comparison.run_list import Run
 from dlf_jax.errors import UserError, writing
 from dlf_jax.lock import locked
+from dlf_jax.training import metrics
 
 _log = logging.getLogger(__name__)
 
+# Name of the file in a run's workdir that its standard error goes to.
 LOG = 'log.txt'
 _POLL_SECONDS = 0.1
+# Time between two log lines about the runs that are active.
 _STATUS_SECONDS = 30.0
 
+# Content of a run's result.json.
 Result = dict[str, Any]
 
 
 class Outcome:
-    """What became of the runs so far.
+    """Results and errors of runs so far.
 
     Attributes:
-      results: of finished runs.
-      errors: of failed runs, one line each.
+      results: results of finished runs.
+      errors: errors of failed runs, one line each.
       stopped: runs that were ended early.
     """
 
@@ -39,8 +43,12 @@ class Outcome:
         self.stopped: set[Run] = set()
 
 
-def standing(runs: Sequence[Run]) -> dict[Run, Result]:
-    """Results of the runs that are finished. Raises UserError where a folder holds another config."""
+def finished_results(runs: Sequence[Run]) -> dict[Run, Result]:
+    """Results of the runs that are finished already.
+
+    Raises:
+      UserError: the workdir of a run holds a run of another config.
+    """
     found = {run: run.workdir.finished(run.config) for run in runs}
     return {run: result for run, result in found.items() if result is not None}
 
@@ -49,30 +57,30 @@ def carry_out(
     runs: Sequence[Run],
     outcome: Outcome,
     slots: Sequence[Mapping[str, str]],
-    told: Callable[[], None] = lambda: None,
-    stop: Callable[[Run], bool] = lambda run: False,
+    on_change: Callable[[], None] = lambda: None,
+    should_stop: Callable[[Run], bool] = lambda run: False,
 ) -> None:
-    """Trains what has no result yet; a failure does not stop the rest.
+    """Trains the runs that have no result yet.
 
     Args:
       runs: in the order to start them.
       outcome: changed in place.
-      slots: environment variables of each of the runs that go on at once.
-      told: called whenever `outcome` has changed.
-      stop: asked again and again whether a run that goes on is to be ended early.
+      slots: environment variables of each of the concurrent runs.
+      on_change: called after each change of `outcome`.
+      should_stop: asked again and again whether an active run is to be ended early.
     """
     waiting = collections.deque(run for run in runs if run not in outcome.results)
-    free, going, clock = list(slots), [], _Clock(runs, len(slots), outcome)
+    free, active, clock = list(slots), [], _Clock(runs, len(slots), outcome)
     held: set[Run] = set()
-    spoke = time.monotonic()
+    last_status = time.monotonic()
     try:
-        while waiting or going:
+        while waiting or active:
             for _ in range(len(waiting) if free else 0):
                 run = waiting.popleft()
-                if _busy(run):
-                    # Of a comparison that was killed where runs cannot be told to end with it.
+                if is_busy(run):
+                    # A run of a comparison that was killed, on a system where runs cannot be ended with it.
                     if run not in held:
-                        _log.info('%s: another process works there; waiting for it', run.workdir.path)
+                        _log.info('%s: another process is working there; waiting for it', run.workdir.path)
                         held.add(run)
                     waiting.append(run)
                     continue
@@ -80,37 +88,37 @@ def carry_out(
                 if result is not None:
                     outcome.results[run] = result
                     clock.count(run)
-                    told()
+                    on_change()
                 elif free:
-                    going.append(_Process(run, free.pop(0)))
+                    active.append(_Process(run, free.pop(0)))
                     _log.info('%s: begins', run.name)
                 else:
                     waiting.appendleft(run)
                     break
-            for process in going:
-                if not process.poll() and stop(process.run):
+            for process in active:
+                if not process.poll() and should_stop(process.run):
                     process.kill()
                     outcome.stopped.add(process.run)
-            for process in [process for process in going if process.poll()]:
-                going.remove(process)
+            for process in [process for process in active if process.poll()]:
+                active.remove(process)
                 free.insert(0, process.slot)
-                became = _settle(process, outcome)
+                ending = _settle(process, outcome)
                 clock.count(process.run)
-                told()
-                _log.info('%s: %s; %s', process.run.name, became, clock.left(waiting, going))
-            if time.monotonic() - spoke > _STATUS_SECONDS:
-                spoke = time.monotonic()
-                for process in going:
+                on_change()
+                _log.info('%s: %s; %s', process.run.name, ending, clock.remaining(waiting, active))
+            if time.monotonic() - last_status > _STATUS_SECONDS:
+                last_status = time.monotonic()
+                for process in active:
                     _log.info('%s: %s', process.run.name, process.last_line())
             time.sleep(_POLL_SECONDS)
     finally:
-        # A run loses nothing that the same command would not do again from its last checkpoint.
-        for process in going:
+        # Nothing is lost: the same command goes on from the last checkpoint.
+        for process in active:
             process.kill()
 
 
 class _Process:
-    """A run that is going on."""
+    """The process of an active run."""
 
     def __init__(self, run: Run, slot: Mapping[str, str]):
         self.run, self.slot, self.start = run, slot, time.monotonic()
@@ -135,7 +143,7 @@ class _Process:
         return self._process.returncode
 
     def poll(self) -> bool:
-        """Whether it has ended."""
+        """Whether the process has ended."""
         return self._process.poll() is not None
 
     def kill(self) -> None:
@@ -143,7 +151,7 @@ class _Process:
         self._process.wait()
 
     def lines(self) -> list[str]:
-        """What it has said since this start."""
+        """Lines of its log since this start."""
         with open(self.log, errors='replace') as log:
             log.seek(self._before)
             return [line.strip() for line in log.read().splitlines() if line.strip()]
@@ -153,9 +161,9 @@ class _Process:
 
 
 def _settle(process: _Process, outcome: Outcome) -> str:
-    """Notes the result or the error of a process that has ended; returns it in words."""
+    """Takes the result or the error of a process that has ended; returns its ending in words."""
     run = process.run
-    # One that was stopped may have come to its end just before.
+    # A run that was stopped may have finished just before.
     result = run.workdir.result() if process.code == 0 or run in outcome.stopped else None
     if result is None and run in outcome.stopped:
         return 'stopped early'
@@ -163,21 +171,22 @@ def _settle(process: _Process, outcome: Outcome) -> str:
         outcome.errors[run] = _error(process)
         return f'failed: {outcome.errors[run]}'
     outcome.results[run] = result
-    scores = (f'{part} AUC {result[part]["auc"]:.5f}' for part in ('valid', 'test') if result.get(part))
-    return f'finished, {", ".join(scores)}'
+    parts = [part for part in ('valid', 'test') if result.get(part)]
+    return f'finished, {"; ".join(f"{part} {metrics.describe(result[part], 5)}" for part in parts)}'
 
 
 def _error(process: _Process) -> str:
     lines = process.lines()
-    told = [line.removeprefix('error: ') for line in lines if line.startswith('error: ')]
-    if told:
-        return told[-1]
+    errors = [line.removeprefix('error: ') for line in lines if line.startswith('error: ')]
+    if errors:
+        return errors[-1]
     last = f'; its last line: {lines[-1]}' if lines else ''
     how = f'ended by signal {-process.code}' if process.code < 0 else f'exit code {process.code}'
-    return f'{how}{last} (all of them: {process.log})'
+    return f'{how}{last} (all lines: {process.log})'
 
 
-def _busy(run: Run) -> bool:
+def is_busy(run: Run) -> bool:
+    """Whether a process is working in the run's workdir."""
     if not run.workdir.lock.exists():
         return False
     try:
@@ -188,44 +197,45 @@ def _busy(run: Run) -> bool:
 
 
 class _Clock:
-    """How long the rest will take, judged by what runs took."""
+    """Estimate of the time that the remaining runs will take, from the time that others took."""
 
     def __init__(self, runs: Sequence[Run], jobs: int, outcome: Outcome):
         self._jobs, self._total, self._outcome = jobs, len(runs), outcome
         self._ended = len(outcome.results)
-        self._taken: dict[tuple[str, ...], list[float]] = collections.defaultdict(list)
+        # Seconds of finished runs of the same setting, of the same dataset, and of all.
+        self._seconds: dict[tuple[str, ...], list[float]] = collections.defaultdict(list)
         for run in outcome.results:
-            self._note(run)
+            self._add(run)
 
-    def _note(self, run: Run) -> None:
+    def _add(self, run: Run) -> None:
         for like in ((run.dataset, run.folder), (run.dataset,), ()):
-            self._taken[like].append(self._outcome.results[run]['seconds'])
+            self._seconds[like].append(self._outcome.results[run]['seconds'])
 
     def count(self, run: Run) -> None:
-        """A run has ended."""
+        """Counts a run that has ended."""
         self._ended += 1
         if run in self._outcome.results:
-            self._note(run)
+            self._add(run)
 
     def _expected(self, run: Run) -> float:
         for like in ((run.dataset, run.folder), (run.dataset,), ()):
-            if self._taken[like]:
-                return sum(self._taken[like]) / len(self._taken[like])
+            if self._seconds[like]:
+                return sum(self._seconds[like]) / len(self._seconds[like])
         return 0.0
 
-    def left(self, waiting: Sequence[Run], going: Sequence[_Process]) -> str:
-        """`12 of 80 runs done, about 2 h 10 min left`."""
+    def remaining(self, waiting: Sequence[Run], active: Sequence[_Process]) -> str:
+        """Progress in words: `12 of 80 runs done, about 2 h 10 min left`."""
         text = f'{self._ended} of {self._total} runs done'
-        if not self._taken[()] or not (waiting or going):
+        if not self._seconds[()] or not (waiting or active):
             return text
         now = time.monotonic()
         rest = sum(self._expected(run) for run in waiting) / self._jobs
-        rest += sum(max(0.0, self._expected(p.run) - (now - p.start)) for p in going) / self._jobs
+        rest += sum(max(0.0, self._expected(p.run) - (now - p.start)) for p in active) / self._jobs
         return f'{text}, about {duration(rest)} left'
 
 
 def duration(seconds: float) -> str:
-    """`40 s`, `12 min`, `2 h 10 min`."""
+    """A duration in words: `40 s`, `12 min`, `2 h 10 min`."""
     if seconds < 90:
         return f'{seconds:.0f} s'
     minutes = round(seconds / 60)

@@ -1,8 +1,8 @@
 """A search for settings of a model: trials that Optuna proposes, each a training run of its own.
 
-What a trial is depends on the seed of the search, its number and the trials that have ended, and nothing
-else. So the list of ended trials is all that is kept, and a search that was killed proposes the same
-trial again, whose run goes on from its last checkpoint. Needs Optuna, the extra `tune`.
+A trial depends on the seed of the search, its number and the trials that ended before it, and on nothing
+else. So the list of ended trials is all that is kept: a search that was killed proposes the same trial again,
+whose run goes on from its last checkpoint. Needs Optuna, the extra `tune`.
 """
 
 from __future__ import annotations
@@ -18,35 +18,38 @@ from pathlib import Path
 from typing import Any
 
 from dlf_jax.comparison import runner
-from dlf_jax.comparison.plan import Run
+from dlf_jax.comparison.run_list import Run
 from dlf_jax.comparison.space import Space
 from dlf_jax.errors import UserError, write_atomically
+from dlf_jax.training import metrics
 
 _log = logging.getLogger(__name__)
 
 COMPLETE, PRUNED, FAILED = 'complete', 'pruned', 'failed'
-# Finished trials before the sampler looks at them, and before any is stopped early.
+# Number of finished trials before the sampler looks at them, and before any is stopped early.
 _STARTUP = 10
-# What a run says that failed because of its values. Anything else that fails it is not the trial's fault.
-_BY_ITSELF = ('the loss is', 'the gradient norm is', 'RESOURCE_EXHAUSTED')
-# Evaluations that every run may make, and the share of runs that go on at each one after.
+# Errors of runs that are due to the trial's values. Any other error ends the search.
+_DUE_TO_VALUES = ('the loss is', 'the gradient norm is', 'RESOURCE_EXHAUSTED')
+# Number of evaluations that every run may make, and the percentage of runs that go on at each one after.
 _WARMUP, _PERCENTILE = 4, 50.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Ended:
+class Trial:
     """A trial that has ended.
 
     Attributes:
-      number: from 0.
-      values: config keys and their values, as text.
+      number: counted from 0.
+      values: values as text, by config key.
       state: COMPLETE, PRUNED (stopped early) or FAILED.
-      score: what is made large; of a pruned trial the last.
-      auc, logloss: on the validation part, at the best step.
-      scores: after each evaluation.
-      seconds: of training.
-      error: why it failed.
-      workdir: of its run.
+      score: what the search raises, see `Search`; of a pruned trial, at its last evaluation.
+      auc: AUC of the validation part at the best step.
+      logloss: Logloss there.
+      others: further metrics there, by key.
+      scores: score after each evaluation.
+      seconds: time of training.
+      error: the error of a failed trial.
+      workdir: workdir of its run.
     """
 
     number: int
@@ -55,43 +58,52 @@ class Ended:
     score: float | None = None
     auc: float | None = None
     logloss: float | None = None
+    others: dict[str, float | None] = dataclasses.field(default_factory=dict)
     scores: tuple[float, ...] = ()
     seconds: float | None = None
     error: str = ''
     workdir: str = ''
 
+    @property
+    def metrics(self) -> dict[str, float | None]:
+        """All metrics by key."""
+        return {'auc': self.auc, 'logloss': self.logloss, **self.others}
+
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """What is searched.
+    """The space of a search, and what it needs to carry trials out.
 
     Attributes:
-      space: the keys and what they may be.
+      space: entry by config key.
       first: values of the first trial; what the space does not hold is drawn.
-      make_run: from values to a run; raises UserError for what cannot be.
-      journal: file of ended trials, a JSON object a line, after one of `about`.
-      about: what else the trials depend on, by name; not to be mixed in one journal.
-      seed: of the proposals.
-      logloss_weight: `w` in `AUC - w * Logloss`, which is made large.
+      make_run: makes a run of values; raises UserError for values that cannot be.
+      journal: file of ended trials, a JSON object a line, after a line of everything that trials depend on.
+      context: all else that the trials depend on, by name; a journal holds trials of one context alone.
+      seed: seed of the proposals.
+      monitor: value of `config.training.monitor`; the search raises it, or lowers it where lower is better.
+      logloss_weight: `w` in the score, the monitored value - w * Logloss.
     """
 
     space: Space
     first: dict[str, str]
     make_run: Callable[[dict[str, str]], Run]
     journal: Path
-    about: dict[str, Any]
+    context: dict[str, Any]
     seed: int
+    monitor: str
     logloss_weight: float
 
-    def score(self, scores: dict[str, Any]) -> float:
-        return scores['auc'] - self.logloss_weight * scores['logloss']
+    def score(self, evaluation: dict[str, Any]) -> float:
+        """What the search raises, of the metrics of an evaluation."""
+        return metrics.monitored(self.monitor, evaluation) - self.logloss_weight * evaluation['logloss']
 
-    def carry_out(self, trials: int, slots: list[dict[str, str]]) -> list[Ended]:
-        """Goes on until so many trials have ended; returns all of them.
+    def carry_out(self, trials: int, slots: list[dict[str, str]]) -> list[Trial]:
+        """Goes on until `trials` trials have ended; returns all of them.
 
         Args:
-          trials: how many there are in the end.
-          slots: environment variables of each of the runs that go on at once.
+          trials: number of trials in the end, those of earlier calls among them.
+          slots: environment variables of each of the concurrent runs.
 
         Raises:
           UserError: Optuna is not installed, the journal is of another search, or a run failed for a reason
@@ -103,21 +115,20 @@ class Search:
         for problem in self._problems() if len(ended) < trials else ():
             _log.warning('%s; trials with it may fail', problem)
         while len(ended) < trials:
-            # Made anew each time, so that it is the same in a search that was killed.
-            batch = self._propose(
-                _study(self, ended), range(len(ended), min(len(ended) + len(slots), trials))
-            )
-            done = self._run(batch, slots)
+            # The study is made anew each time, so that it is the same in a search that was killed.
+            numbers = range(len(ended), min(len(ended) + len(slots), trials))
+            batch = self._propose(_study(self, ended), numbers)
+            done = self._train(batch, slots)
             ended += done
-            # A batch at once: a part of it would have the rest proposed anew, knowing more.
+            # A batch at once: with a part of it the rest would be proposed anew, knowing more.
             lines = [self._header(), *map(dataclasses.asdict, ended)]
             write_atomically(self.journal, ''.join(json.dumps(line) + '\n' for line in lines))
             for trial in done:
-                _log.info('trial %d of %d: %s; %s', trial.number, trials, _told(trial), _best(ended))
+                _log.info('trial %d of %d: %s; %s', trial.number, trials, _describe(trial), _best(ended))
         return ended
 
     def _problems(self) -> Iterator[str]:
-        """What the config says against values of the space, each by itself."""
+        """Errors of single values of the space, with the other keys as the config has them."""
         for key, entry in self.space.items():
             for text in entry.ends():
                 try:
@@ -128,11 +139,15 @@ class Search:
     def _header(self) -> dict[str, Any]:
         fixed = {'seed': self.seed, 'logloss_weight': self.logloss_weight}
         space = {f'space {key}': str(entry) for key, entry in self.space.items()}
-        # As JSON has it.
-        return json.loads(json.dumps({**fixed, **self.about, **space}))
+        # Once through JSON, to compare with what was read.
+        return json.loads(json.dumps({**fixed, **self.context, **space}))
 
-    def ended(self) -> list[Ended]:
-        """The trials of the journal. Raises UserError where it is of another search or damaged."""
+    def ended(self) -> list[Trial]:
+        """The trials of the journal.
+
+        Raises:
+          UserError: the journal is of another search, or damaged.
+        """
         if not self.journal.exists():
             return []
         lines = self.journal.read_text().splitlines()
@@ -143,7 +158,7 @@ class Search:
                 if i == 0:
                     self._check(saved)
                 else:
-                    found.append(Ended(**{**saved, 'scores': tuple(saved['scores'])}))
+                    found.append(Trial(**{**saved, 'scores': tuple(saved['scores'])}))
             except (ValueError, TypeError, KeyError) as error:
                 raise UserError(f'{self.journal}, line {i + 1}: not a trial: {error}') from error
         return found
@@ -158,8 +173,8 @@ class Search:
                     'take another --name'
                 )
 
-    def _propose(self, study: Any, numbers: range) -> list[_Going]:
-        going = []
+    def _propose(self, study: Any, numbers: range) -> list[_ActiveTrial]:
+        proposed = []
         for number in numbers:
             study.sampler = _sampler(self.seed, number)
             if number == 0:
@@ -167,13 +182,13 @@ class Search:
                 study.enqueue_trial({key: self.space[key].parse(text) for key, text in first.items()})
             trial = study.ask({key: entry.distribution() for key, entry in self.space.items()})
             values = {key: entry.text(trial.params[key]) for key, entry in self.space.items()}
-            going.append(_Going(self, number, values, trial))
-        return going
+            proposed.append(_ActiveTrial(self, number, values, trial))
+        return proposed
 
-    def _run(self, batch: list[_Going], slots: list[dict[str, str]]) -> list[Ended]:
-        """Carries the runs of a batch out, those of the same values once, and settles their trials."""
+    def _train(self, batch: list[_ActiveTrial], slots: list[dict[str, str]]) -> list[Trial]:
+        """Carries out the runs of a batch, those of the same values once, and ends their trials."""
         runs: dict[Path, Run] = {}
-        by_run: dict[Run, _Going] = {}
+        by_run: dict[Run, _ActiveTrial] = {}
         for trial in batch:
             try:
                 run = self.make_run(trial.values)
@@ -182,16 +197,16 @@ class Search:
             else:
                 trial.run = runs.setdefault(run.workdir.path, run)
                 by_run.setdefault(trial.run, trial)
-        outcome = runner.Outcome(runner.standing(list(by_run)))
-        runner.carry_out(list(by_run), outcome, slots, stop=lambda run: by_run[run].should_stop())
+        outcome = runner.Outcome(runner.finished_results(list(by_run)))
+        runner.carry_out(list(by_run), outcome, slots, should_stop=lambda run: by_run[run].is_hopeless())
         for run, error in outcome.errors.items():
-            if not any(words in error for words in _BY_ITSELF):
+            if not any(words in error for words in _DUE_TO_VALUES):
                 raise UserError(f'{run.name}: {error}; the same command goes on with this trial')
-        return [trial.settle(outcome, by_run[trial.run] if trial.run else trial) for trial in batch]
+        return [trial.end(outcome, by_run[trial.run] if trial.run else trial) for trial in batch]
 
 
-class _Going:
-    """A trial that has been proposed."""
+class _ActiveTrial:
+    """A trial that has been proposed and has not ended."""
 
     def __init__(self, search: Search, number: int, values: dict[str, str], trial: Any):
         self.search, self.number, self.values, self.trial = search, number, values, trial
@@ -200,8 +215,8 @@ class _Going:
         self._size = 0
         self._seen: list[dict[str, Any]] = []
 
-    def should_stop(self) -> bool:
-        """Whether the run is hopeless, by its evaluations so far."""
+    def is_hopeless(self) -> bool:
+        """Whether the run is to be stopped, by its evaluations so far."""
         path = self.run.workdir.metrics
         size = path.stat().st_size if path.exists() else 0
         if size == self._size:
@@ -215,24 +230,32 @@ class _Going:
                 return True
         return False
 
-    def settle(self, outcome: runner.Outcome, first: _Going) -> Ended:
-        """How it ended; `first` is the trial of the batch that watched over its run."""
-        trial = Ended(self.number, self.values, FAILED)
+    def end(self, outcome: runner.Outcome, watcher: _ActiveTrial) -> Trial:
+        """The ended trial.
+
+        Args:
+          outcome: results of the batch's runs.
+          watcher: the trial of the batch that judged their common run.
+        """
+        trial = Trial(self.number, self.values, FAILED)
         if self.run is None:
             return dataclasses.replace(trial, error=self.error)
         trial = dataclasses.replace(trial, workdir=str(self.run.workdir.path))
         if self.run in outcome.errors:
             return dataclasses.replace(trial, error=outcome.errors[self.run])
         result = outcome.results.get(self.run)
-        evaluations = self._evaluations() if result else first._seen
+        evaluations = self._evaluations() if result else watcher._seen
         scores = tuple(map(self.search.score, evaluations))
-        best = result['valid'] if result else max(evaluations, key=lambda e: e['auc'])
+        monitor = self.search.monitor
+        best = result['valid'] if result else max(evaluations, key=lambda e: metrics.monitored(monitor, e))
+        found = {key: best[key] for key in metrics.selected(self.run.config) if key in best}
         return dataclasses.replace(
             trial,
             state=COMPLETE if result else PRUNED,
             score=self.search.score(best) if result else scores[-1],
-            auc=best['auc'],
-            logloss=best['logloss'],
+            auc=found.pop('auc'),
+            logloss=found.pop('logloss'),
+            others=found,
             scores=scores,
             seconds=result['seconds'] if result else None,
         )
@@ -244,16 +267,17 @@ class _Going:
         return [line for line in found if line['kind'] == 'valid']
 
 
-def best_of(trials: list[Ended]) -> Ended | None:
+def best_of(trials: list[Trial]) -> Trial | None:
     """The finished trial with the highest score, the earlier of equals."""
     finished = [trial for trial in trials if trial.state == COMPLETE]
     return max(finished, key=lambda trial: trial.score, default=None)
 
 
-def importance(search: Search, trials: list[Ended]) -> dict[str, float]:
-    """Each key's share in what separates the better half of the finished trials (PED-ANOVA), largest first.
+def importance(search: Search, trials: list[Trial]) -> dict[str, float]:
+    """Importance of each key: its share in what separates the better half of the finished trials (PED-ANOVA).
 
-    Empty where there are too few trials to tell.
+    Returns:
+      Shares by key, the largest first; empty where there are too few trials to tell.
     """
     import optuna
 
@@ -265,7 +289,8 @@ def importance(search: Search, trials: list[Ended]) -> dict[str, float]:
     return {key: share for key, share in found.items() if math.isfinite(share)}
 
 
-def _study(search: Search, ended: list[Ended]) -> Any:
+def _study(search: Search, ended: list[Trial]) -> Any:
+    """An Optuna study of ended trials."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -277,8 +302,8 @@ def _study(search: Search, ended: list[Ended]) -> Any:
     return study
 
 
-def _frozen(search: Search, trial: Ended) -> Any:
-    """A trial as Optuna keeps it."""
+def _frozen(search: Search, trial: Trial) -> Any:
+    """An ended trial in Optuna's form."""
     import optuna
 
     return optuna.trial.create_trial(
@@ -290,18 +315,18 @@ def _frozen(search: Search, trial: Ended) -> Any:
     )
 
 
-def _told(trial: Ended) -> str:
+def _describe(trial: Trial) -> str:
     if trial.state == FAILED:
         return f'failed: {trial.error}'
-    how = 'finished' if trial.state == COMPLETE else f'stopped after {len(trial.scores)} evaluations'
-    return f'{how}, valid AUC {trial.auc:.5f}, Logloss {trial.logloss:.4f}'
+    ending = 'finished' if trial.state == COMPLETE else f'stopped after {len(trial.scores)} evaluations'
+    return f'{ending}, valid {metrics.describe(trial.metrics, 5)}'
 
 
-def _best(ended: list[Ended]) -> str:
+def _best(ended: list[Trial]) -> str:
     best = best_of(ended)
     if best is None:
         return 'none finished yet'
-    return f'best: trial {best.number}, AUC {best.auc:.5f}, Logloss {best.logloss:.4f}'
+    return f'best: trial {best.number}, {metrics.describe(best.metrics, 5)}'
 
 
 def _sampler(seed: int, number: int) -> Any:
@@ -309,7 +334,7 @@ def _sampler(seed: int, number: int) -> Any:
 
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', optuna.exceptions.ExperimentalWarning)
-        # One for each trial, so that a proposal does not depend on when the search was started again.
+        # A sampler for each trial, so that a proposal does not depend on when the search was started again.
         return optuna.samplers.TPESampler(
             n_startup_trials=_STARTUP,
             multivariate=True,

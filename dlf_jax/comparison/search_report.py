@@ -1,4 +1,4 @@
-"""From options to a search, its trials as CSV and its page in Markdown."""
+"""From the options of `dlf_jax.tune` to a search, its trials as CSV and its page in Markdown."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dlf_jax import config as configs
-from dlf_jax.comparison import command, devices, plan, search, settings, space
-from dlf_jax.comparison.resolve import TAKEN, flags_of, parse_overrides
+from dlf_jax.comparison import command, devices, run_list, search, settings, space
+from dlf_jax.comparison.resolve import RESERVED, flags_of, parse_overrides
+from dlf_jax.comparison.results_table import Metrics, as_csv, markdown_row
 from dlf_jax.comparison.runner import duration
-from dlf_jax.comparison.table import as_csv, markdown_row
 from dlf_jax.errors import UsageError, suggest, write_atomically
+from dlf_jax.training import metrics
 from dlf_jax.workdir import FREE
 
+# Number of trials on the page.
 _SHOWN = 10
-# Keys that have flags of their own.
-_TAKEN = {**TAKEN, 'seed': '--seed', 'variant': '--model=MODEL:VARIANT', 'model.name': '--model'}
+# Config keys that have flags of their own in `dlf_jax.tune`, and those flags.
+_RESERVED = {**RESERVED, 'seed': '--seed', 'variant': '--model=MODEL:VARIANT', 'model.name': '--model'}
 
 
 @dataclasses.dataclass(frozen=True)
 class Options(command.Options):
-    """What the flags of `dlf_jax.tune` say; see there."""
+    """Values of the flags of `dlf_jax.tune`; see there."""
 
     dataset: str = ''
     model: str = ''
@@ -35,32 +37,37 @@ class Options(command.Options):
 
 
 def tune(options: Options) -> dict[str, Any]:
-    """Carries the search out and writes its folder; returns the result line.
+    """Carries the search out and writes its folder.
+
+    Returns:
+      The best trial, the shares of keys and the files written. Errors of single trials are under `errors`.
 
     Raises:
-      UserError: nothing was begun: something about the search as a whole is wrong. A trial that fails is
-        told, and does not stop the rest.
+      UserError: something about the search as a whole is wrong; nothing was begun.
     """
     if not options.dataset or not options.model:
-        raise UsageError('say what to search: --dataset=frappe --model=dlf')
+        raise UsageError('a search needs a dataset and a model: --dataset=frappe --model=dlf')
     [setting, *more] = settings.parse_models(options.model, flag='--model')
     if more:
         raise UsageError(f'--model={options.model}: expected one model')
-    file = Path(options.space or f'{options.configs}/spaces/{setting.model}.toml').expanduser()
+    dataset = run_list.find_dataset(options.dataset)
+    default = f'{options.configs}/spaces/{setting.model.rpartition(":")[2]}.toml'
+    file = Path(options.space or default).expanduser()
     if not file.is_file():
         raise UsageError(f'{file}: there is no such search space; --space=FILE names one')
     found = space.read(file)
-    name = options.name or f'tune-{options.dataset}-{plan.folder_name(setting.name)}'
-    overrides = parse_overrides(options.overrides, _TAKEN)
+    place = settings.folder_name(dataset, settings.short_name(dataset))
+    name = options.name or f'tune-{place}-{setting.folder}'
+    overrides = parse_overrides(options.overrides, _RESERVED)
     both = sorted(found.keys() & overrides.keys())
     if both:
         raise UsageError(f'--config.{both[0]}: {file} searches it')
-    files = plan.find_files(options.files, [options.dataset]) if options.files else {}
+    files = run_list.find_files(options.files, [dataset]) if options.files else {}
 
-    def make_run(values: dict[str, str]) -> plan.Run:
+    def make_run(values: dict[str, str]) -> run_list.Run:
         swept = dataclasses.replace(setting, swept=tuple(values.items()))
-        made = plan.make(
-            [options.dataset], [swept], [options.seed], workdir=options.workdir, data_dir=options.data_dir,
+        made = run_list.make(
+            [dataset], [swept], [options.seed], workdir=options.workdir, data_dir=options.data_dir,
             configs_folder=options.configs, files=files, overrides=overrides,
         )  # fmt: skip
         return made.runs[0]
@@ -68,7 +75,7 @@ def tune(options: Options) -> dict[str, Any]:
     plain = make_run({})
     if plain.config.seeds != 1:
         raise UsageError(f'--config.seeds={plain.config.seeds}: a trial is one run; --seed=N says which')
-    plan.check_files(plain)
+    run_list.check_files(plain)
     first = _values(found, plain.config, file)
     with command.own_folder(options.workdir, name) as folder:
         searched = search.Search(
@@ -76,15 +83,17 @@ def tune(options: Options) -> dict[str, Any]:
             first,
             make_run,
             folder / 'trials.jsonl',
-            _about(plain.config, found),
+            _context(plain.config, found),
             options.seed,
+            plain.config.training.monitor,
             options.logloss_weight,
         )
         trials = searched.carry_out(options.trials, devices.slots(options.jobs, devices.visible_gpus()))
         best, shares = search.best_of(trials), search.importance(searched, trials)
     errors = [f'trial {trial.number}: {trial.error}' for trial in trials if trial.state == search.FAILED]
-    write_atomically(folder / 'trials.csv', as_csv([_line(trial, found) for trial in trials]))
-    write_atomically(folder / 'search.md', _page(name, options, found, trials, shares, errors))
+    shown, aim = _shown_metrics(plain.config, trials), _aim(plain.config, options.logloss_weight)
+    write_atomically(folder / 'trials.csv', as_csv([_line(trial, found, shown) for trial in trials]))
+    write_atomically(folder / 'search.md', _page(name, options, aim, found, shown, trials, shares, errors))
     states = [trial.state for trial in trials]
     return {
         'name': name,
@@ -94,7 +103,7 @@ def tune(options: Options) -> dict[str, Any]:
         'finished': states.count(search.COMPLETE),
         'stopped': states.count(search.PRUNED),
         'errors': errors,
-        # Some trials may fail; a search of which none is finished has.
+        # Some trials may fail; a search without a finished trial has failed.
         'failed': [] if best else errors,
         'best': best and dataclasses.asdict(best),
         'flags': flags_of(best.values) if best else [],
@@ -103,48 +112,64 @@ def tune(options: Options) -> dict[str, Any]:
 
 
 def _values(found: space.Space, config: ConfigDict, file: Path) -> dict[str, str]:
-    """What the config has for the keys of a space. Raises UsageError for keys that it has not."""
+    """The config's values of the keys of a space. Raises UsageError for keys that cannot be searched."""
     known = dict(configs.flatten(config))
     for key in found:
-        if key in _TAKEN or key == 'seeds':
+        if key in _RESERVED or key == 'seeds':
             raise UsageError(f'{file}: config.{key} cannot be searched')
         if key not in known:
             raise UsageError(f'{file}: there is no key config.{key}{suggest(key, known)}')
     return {key: space.as_text(known[key]) for key in found}
 
 
-def _about(config: ConfigDict, found: space.Space) -> dict[str, Any]:
-    """What else the runs depend on: the config without what is searched and what changes nothing."""
+def _context(config: ConfigDict, found: space.Space) -> dict[str, Any]:
+    """All else that runs depend on: the config without the keys that are searched and those that change
+    nothing."""
     known = configs.flatten(config)
     return {key: value for key, value in known if key not in found and not key.startswith(FREE)}
 
 
-def _line(trial: search.Ended, found: space.Space) -> dict[str, Any]:
+def _shown_metrics(config: ConfigDict, trials: list[search.Trial]) -> dict[str, metrics.Metric]:
+    """The metrics that any of the trials has, by key."""
+    known = {key for trial in trials for key in trial.metrics}
+    return {key: metric for key, metric in metrics.selected(config).items() if key in known}
+
+
+def _line(trial: search.Trial, found: space.Space, shown: Metrics) -> dict[str, Any]:
     """A trial as a line of trials.csv."""
-    columns = ('number', 'state', 'score', 'auc', 'logloss', 'seconds', 'error')
-    own = {column: getattr(trial, column) for column in columns}
-    return {**own, 'evaluations': len(trial.scores), **{key: trial.values[key] for key in found}}
+    return {
+        'number': trial.number,
+        'state': trial.state,
+        'score': trial.score,
+        **{key: trial.metrics.get(key) for key in shown},
+        'seconds': trial.seconds,
+        'error': trial.error,
+        'evaluations': len(trial.scores),
+        **{key: trial.values[key] for key in found},
+    }
 
 
 def _page(
     name: str,
     options: Options,
+    aim: str,
     found: space.Space,
-    trials: list[search.Ended],
+    shown: Metrics,
+    trials: list[search.Trial],
     shares: dict[str, float],
     errors: list[str],
 ) -> str:
+    """The page of a search: what was searched, the best trials, errors."""
     finished = [trial for trial in trials if trial.state == search.COMPLETE]
     stopped = sum(trial.state == search.PRUNED for trial in trials)
     # Trials of the same values share a run.
     seconds = {trial.workdir: trial.seconds for trial in finished}
-    aim = 'AUC' if not options.logloss_weight else f'AUC - {options.logloss_weight:g} * Logloss'
     text = [
         f'# {name}', '',
         f'{options.model} on {options.dataset}, seed {options.seed}: {len(trials)} trials, '
         f'{len(finished)} of them finished, {stopped} stopped early, '
         f'{len(errors)} failed; {duration(sum(seconds.values()))} in finished '
-        f'runs. Made large: {aim} of the validation part, which selects and is not scored anew.', '',
+        f'runs. Aim: {aim} on the validation part, which selects and is not scored anew.', '',
         '## Searched', '',
         '| key | values | share |', '| --- | --- | ---: |',
     ]  # fmt: skip
@@ -153,16 +178,26 @@ def _page(
         text.append(markdown_row([f'`{key}`', str(found[key]), share]))
     if shares:
         text += ['', 'Share: of what separates the better half of the finished trials (PED-ANOVA).']
-    text += [
-        '',
-        '## Best trials',
-        '',
-        '| trial | AUC | Logloss | seconds | flags |',
-        '| ---: ' * 4 + '| --- |',
-    ]
+    head = ['trial', *(metric.label for metric in shown.values()), 'seconds', 'flags']
+    text += ['', '## Best trials', '', markdown_row(head), markdown_row([*['---:'] * (len(head) - 1), '---'])]
     for trial in sorted(finished, key=lambda trial: -trial.score)[:_SHOWN]:
-        scores = f'{trial.auc:.5f}', f'{trial.logloss:.4f}', f'{trial.seconds:.0f}'
-        text.append(markdown_row([str(trial.number), *scores, f'`{shlex.join(flags_of(trial.values))}`']))
+        scores = (trial.metrics.get(key) for key in shown)
+        cells = [str(trial.number), *('' if value is None else f'{value:.5f}' for value in scores)]
+        flags = shlex.join(flags_of(trial.values))
+        text.append(markdown_row([*cells, f'{trial.seconds:.0f}', f'`{flags}`']))
     if errors:
         text += ['', '## Failed', '', *(f'- {error}' for error in errors)]
     return '\n'.join(text) + '\n'
+
+
+def _aim(config: ConfigDict, logloss_weight: float) -> str:
+    """The score that trials are ranked by, with an arrow towards better values."""
+    monitor, selected = config.training.monitor, metrics.selected(config)
+    if monitor == metrics.AUC_MINUS_LOGLOSS:
+        text, higher_is_better = 'AUC - Logloss', True
+    else:
+        metric = selected[monitor.rpartition(':')[2]]
+        text, higher_is_better = metric.title, metric.higher_is_better
+    if logloss_weight:
+        text += f' {"-" if higher_is_better else "+"} {logloss_weight:g} * Logloss'
+    return f'{text} {"↑" if higher_is_better else "↓"}'

@@ -1,26 +1,40 @@
-"""What is compared: settings (a model, its variant, swept keys), and the paper's lists of them."""
+"""Settings that are compared (a model, its variant, swept keys), and the paper's lists of them."""
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import importlib.util
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from dlf_jax import models
+from dlf_jax import models, plugins
 from dlf_jax.errors import UsageError, suggest
 
-# What the others are tested against, and how the baselines of Table 2 are ordered there.
+# The model that the others are tested against, and the baselines in the order of the paper's Table 2.
 REFERENCE = 'dlf'
 BASELINES = (
     'fm', 'afm', 'sam', 'autoint', 'dcn', 'dcnv2', 'deepfm', 'xdeepfm', 'afn', 'finalnet', 'finalmlp',
     'gdcn', 'pnn', 'edcn', 'wukong',
 )  # fmt: skip
+# File systems take names of 255 bytes.
+_LONGEST_NAME = 120
+# `file.py:Name` or `package.module:Name`, and perhaps `:VARIANT`.
+_EXTERNAL = re.compile(r'(?P<place>.+?\.py|[\w.]+):(?P<object>\w+)(?::(?P<variant>.*))?')
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """A row of the table: a model, its variant, and config keys with their values as text."""
+    """A row of the table before it has a dataset: a model, its variant, and swept config keys.
+
+    Attributes:
+      model: name in `MODELS`, or `module:Name` or `file.py:Name` with an absolute path.
+      variant: one of the model's variants.
+      swept: config keys and their values as text.
+    """
 
     model: str
     variant: str = 'full'
@@ -28,9 +42,39 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """`dlf`, `dlf:wo_gate`, `dlf layers=4`."""
-        model = self.model if self.variant == 'full' else f'{self.model}:{self.variant}'
+        """Name in tables and plots: `dlf`, `dlf:wo_gate`, `dlf layers=4`, `mine.py:Name`."""
+        return self._text(short_name(self.model))
+
+    @property
+    def folder(self) -> str:
+        """Folder of the setting's runs; two settings never share one."""
+        return folder_name(self._text(self.model), self.name)
+
+    def _text(self, model: str) -> str:
+        model = model if self.variant == 'full' else f'{model}:{self.variant}'
         return ' '.join([model, *(f'{key.removeprefix("model.")}={value}' for key, value in self.swept)])
+
+
+def short_name(name: str) -> str:
+    """The name of an entry of an open list, for people: of a `file.py:Name` without the file's folder."""
+    place, colon, attribute = name.rpartition(':')
+    return f'{Path(place).name}:{attribute}' if place.endswith('.py') else f'{place}{colon}{attribute}'
+
+
+def folder_name(name: str, shown: str = '') -> str:
+    """A name as the name of a folder; two names never share one.
+
+    Args:
+      name: what is to be told apart.
+      shown: a shorter form, for people; '': the name itself.
+    """
+    shown = shown or name
+    plain = re.sub(r'[^\w.+=,-]', '_', shown.replace(' ', ',').replace(':', '-'))
+    if shown == name and re.fullmatch(r'[\w.+=: -]*', name) and len(plain) <= _LONGEST_NAME:
+        return plain
+    # Brackets, quotes or folders were lost, or the end will be: a digest tells (8,) and [8] apart.
+    plain = plain[:_LONGEST_NAME]
+    return f'{plain}-{hashlib.md5(name.encode(), usedforsecurity=False).hexdigest()[:6]}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,51 +116,76 @@ EXPERIMENTS = {
 
 
 def experiment(name: str) -> Experiment:
-    """The list called `name`. Raises UsageError with the nearest name."""
+    """The experiment called `name`. Raises UsageError with the nearest name."""
     if name not in EXPERIMENTS:
         raise UsageError(f'--experiment={name}: no such experiment{suggest(name, EXPERIMENTS)}')
     return EXPERIMENTS[name]
 
 
 def parse_models(text: str, sweeps: Sequence[str] = (), flag: str = '--models') -> tuple[Setting, ...]:
-    """The settings that flags name.
+    """Reads a list of models and the keys that are swept.
 
     Args:
-      text: by commas, models (`mlp`), variants (`dlf:wo_gate`), `MODEL:all` for all variants of a
-        model, or `all` for all models.
-      flag: what they were given by.
-      sweeps: each `KEY=VALUE,VALUE,...`; several make a grid. Every setting is taken along it.
+      text: by commas, models (`mlp`), variants (`dlf:wo_gate`), `MODEL:all` for all variants of a model, or
+        `all` for all models; a MODEL of one's own is `module:Name` or `file.py:Name`.
+      sweeps: each `KEY=VALUE,VALUE,...`; several make a grid. Every model is taken along it.
+      flag: name of the flag that holds `text`, for errors.
 
     Raises:
       UsageError: an unknown model or variant, with the nearest; a sweep of another form.
     """
-    found: list[Setting] = []
+    chosen: list[Setting] = []
     for name in split_list(text, flag):
-        model, _, variant = name.partition(':')
-        if model == 'all' and not variant:
-            found += [Setting(model) for model in models.MODELS]
+        if name == 'all':
+            chosen += [Setting(model) for model in models.MODELS]
             continue
-        if model not in models.MODELS:
-            raise UsageError(f'{flag}={name}: there is no model {model!r}{suggest(model, models.MODELS)}')
-        variants = models.MODELS[model].variants
+        model, variant = _split_model(name, f'{flag}={name}')
+        variants = _variants(model, flag)
         if variant == 'all':
-            found += [Setting(model, known) for known in variants]
+            chosen += [Setting(model, known) for known in variants]
         elif variant and variant not in variants:
             raise UsageError(f'{flag}={name}: {model} has no such variant{suggest(variant, variants)}')
         else:
-            found.append(Setting(model, variant or 'full'))
+            chosen.append(Setting(model, variant or 'full'))
     grid = [parse_sweep(sweep) for sweep in sweeps]
     keys = [key for key, _ in grid]
     if len(set(keys)) < len(keys):
-        raise UsageError(f'--sweep: {" and ".join(keys)}; each key once, with all its values')
-    swept = [tuple(zip(keys, values, strict=True)) for values in itertools.product(*(v for _, v in grid))]
+        raise UsageError(f'--sweep: {" and ".join(keys)}; give each key once, with all its values')
+    points = [tuple(zip(keys, values, strict=True)) for values in itertools.product(*(v for _, v in grid))]
     return tuple(
-        dict.fromkeys(dataclasses.replace(setting, swept=point) for setting in found for point in swept)
+        dict.fromkeys(dataclasses.replace(setting, swept=point) for setting in chosen for point in points)
     )
 
 
+def _split_model(name: str, where: str) -> tuple[str, str]:
+    """Parts `MODEL:VARIANT` and `file.py:Name:VARIANT`; the variant is '' where there is none."""
+    model, _, variant = name.partition(':')
+    if model in models.MODELS:
+        return model, variant
+    external = _EXTERNAL.fullmatch(name)
+    # A mistyped model with a variant looks like an object of a module that there is not.
+    if external and (external['place'].endswith('.py') or _is_module(external['place'])):
+        return plugins.absolute(f'{external["place"]}:{external["object"]}'), external['variant'] or ''
+    raise UsageError(f'{where}: there is no model {model!r}{suggest(model, models.MODELS)}')
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+    except Exception:
+        # There is one, and its package fails; looking the object up says how.
+        return True
+
+
+def _variants(model: str, flag: str) -> Mapping[str, Mapping[str, Any]]:
+    """Fields that each variant of a model sets, by the variant's name."""
+    return getattr(plugins.lookup(model, models.MODELS, flag), 'variants', {'full': {}})
+
+
 def parse_sweep(text: str) -> tuple[str, tuple[str, ...]]:
-    """`model.layers=2,4` as key and values; commas inside brackets are part of a value."""
+    """Reads `model.layers=2,4` as key and values; commas inside brackets are part of a value."""
     key, equals, values = text.removeprefix('config.').partition('=')
     if not equals or not key:
         raise UsageError(f'--sweep={text}: expected KEY=VALUE,VALUE,..., such as model.layers=2,4,6')
@@ -124,7 +193,7 @@ def parse_sweep(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """`5` is the seeds 0 to 4; with a comma, the seeds themselves: `3,4` or `7,`."""
+    """Reads seeds: `5` is the seeds 0 to 4; with a comma, the seeds themselves: `3,4` or `7,`."""
     try:
         numbers = [int(part) for part in text.split(',') if part.strip()]
     except ValueError:
@@ -135,9 +204,13 @@ def parse_seeds(text: str) -> tuple[int, ...]:
 
 
 def split_list(text: str, flag: str) -> tuple[str, ...]:
-    """Parts between commas that are outside brackets and quotes, without doubles."""
+    """The parts between commas that are outside brackets and quotes, each once.
+
+    Raises:
+      UsageError: there are none.
+    """
     parts = re.findall(r'(?:\([^)]*\)|\[[^\]]*\]|\'[^\']*\'|"[^"]*"|[^,])+', text)
     parts = [part.strip() for part in parts if part.strip()]
     if not parts:
-        raise UsageError(f'{flag}={text}: names nothing')
+        raise UsageError(f'{flag}={text}: expected names or values, separated by commas')
     return tuple(dict.fromkeys(parts))

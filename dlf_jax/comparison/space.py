@@ -6,8 +6,8 @@
     tokens = [4, 8, 16]
     head = [[], [400], [400, 400]]
 
-A list is a choice; `low` and `high` are a range with both ends, of whole numbers where both are, with
-`log` by orders of magnitude, with `step` on a grid.
+A list is a choice. `low` and `high` are a range with both ends, of whole numbers where both are; `log` draws
+its logarithm uniformly, `step` puts it on a grid.
 """
 
 from __future__ import annotations
@@ -23,12 +23,16 @@ from dlf_jax.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """One of some values, as the command line writes them."""
+    """One of several values.
+
+    Attributes:
+      values: the values as the command line writes them.
+    """
 
     values: tuple[str, ...]
 
     def distribution(self) -> Any:
-        """Optuna's."""
+        """The entry as an Optuna distribution."""
         from optuna.distributions import CategoricalDistribution
 
         return CategoricalDistribution(self.values)
@@ -38,15 +42,15 @@ class Choice:
         return value
 
     def parse(self, text: str) -> str:
-        """The other way."""
+        """A value as the command line writes it as a value of the distribution."""
         return text
 
     def holds(self, text: str) -> bool:
-        """Whether it is a value of this entry."""
+        """Whether the entry has a value, written as on the command line."""
         return text in self.values
 
     def ends(self) -> tuple[str, ...]:
-        """The values, of a range the least and the largest."""
+        """The values; of a range the least and the largest."""
         return self.values
 
     def __str__(self) -> str:
@@ -55,7 +59,16 @@ class Choice:
 
 @dataclasses.dataclass(frozen=True)
 class Range:
-    """From `low` to `high`; whole numbers where both are."""
+    """Numbers from `low` to `high`; whole numbers where both are.
+
+    The methods are those of `Choice`.
+
+    Attributes:
+      low: the least value.
+      high: the largest value.
+      log: whether the logarithm is drawn uniformly.
+      step: distance of neighbours of a grid from `low` on; None: no grid.
+    """
 
     low: float
     high: float
@@ -74,14 +87,14 @@ class Range:
         return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
 
     def on_grid(self, value: float) -> bool:
-        """Whether a whole number of steps leads from `low` to it."""
+        """Whether a whole number of steps leads from `low` to a value."""
         steps = (value - self.low) / self.step if self.step else 0
         return abs(steps - round(steps)) < 1e-8
 
     def text(self, value: float) -> str:
         if self.whole:
             return str(value)
-        # Without a step three digits: finer ones are lost in the noise of a run.
+        # Three digits where there is no step: finer differences are lost in the noise of a run.
         return f'{value:.10g}' if self.step else f'{value:.3g}'
 
     def parse(self, text: str) -> float:
@@ -103,11 +116,12 @@ class Range:
         return f'{self.low} to {self.high}{how}'
 
 
+# Entries by dotted config key.
 Space = dict[str, Choice | Range]
 
 
 def read(path: str | Path) -> Space:
-    """The space in a file, by dotted key. Raises UserError naming the file and the key."""
+    """Reads the space in a TOML file. Raises UserError naming the file and the key."""
     path = Path(path).expanduser()
     try:
         found = tomllib.loads(path.read_text())

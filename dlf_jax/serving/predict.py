@@ -115,7 +115,8 @@ class Predictor:
         scores = evaluation.score(
             self._predict, self._partitioner, self._state, (batch for batch, _ in batches)
         )
-        return {**evaluation.summary(scores), 'out_of_vocabulary': batches.out_of_vocabulary()}
+        wanted = metrics.selected(self.config)
+        return {**evaluation.summary(scores, wanted), 'out_of_vocabulary': batches.out_of_vocabulary()}
 
     def predict(self, table: tables.Table, output: str) -> dict[str, Any]:
         """Writes the probability of every row, in file order.

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
 from dlf_jax.data.progress import Progress
-from dlf_jax.training import metrics, multihost
+from dlf_jax.training import multihost
+from dlf_jax.training.metrics import Metric
 from dlf_jax.training.sharding import Partitioner
 from dlf_jax.training.train_state import TrainState
 
@@ -71,12 +72,17 @@ def _in_file_order(parts: list[np.ndarray]) -> np.ndarray:
     return np.moveaxis(gathered, 0, -2).reshape(*parts[0].shape[:-1], -1)
 
 
-def summary(scores: dict[str, np.ndarray]) -> dict[str, Any]:
-    """`auc` (null where all labels are the same), `logloss` and `rows` of what `score` returned, the
-    rows' weights counted in; where there are groups, `gauc`, the AUC averaged over them."""
-    labels, logits, weights = scores['label'], scores['logit'], scores['weight']
-    found = {'auc': metrics.auc(labels, logits, weights)}
-    if 'group' in scores:
-        found['gauc'] = metrics.grouped_auc(scores['group'], labels, logits, weights)
-    found = {name: None if np.isnan(value) else value for name, value in found.items()}
-    return {**found, 'logloss': metrics.logloss(labels, logits, weights), 'rows': len(labels)}
+def summary(scores: Mapping[str, np.ndarray], metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    """Metrics of scored rows.
+
+    Args:
+      scores: as `score` returns them, of one model.
+      metrics: by key; those of groups are left out where the scores have none.
+
+    Returns:
+      The metrics by key, None where undefined, and `rows`, the number of rows.
+    """
+    found = {
+        key: metric(scores) for key, metric in metrics.items() if 'group' in scores or not metric.grouped
+    }
+    return {**found, 'rows': len(scores['label'])}

@@ -1,23 +1,66 @@
-"""Exact AUC and Logloss in float64."""
+"""Metrics of scored rows, exact and in float64; `METRICS` is the list of them."""
 
 from __future__ import annotations
 
-import numpy as np
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
 
+import numpy as np
+from ml_collections import ConfigDict
+
+from dlf_jax import plugins
+from dlf_jax.errors import UsageError
+
+# Probabilities are clipped to [CLIP, 1 - CLIP] before their logarithm is taken.
 CLIP = 1e-7
+# Value of `config.training.monitor` for the difference of the two metrics.
+AUC_MINUS_LOGLOSS = 'auc-logloss'
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """A number that tells how well logits rank or predict labels.
+
+    Attributes:
+      function: called as `function(labels, logits, weights)`, all float [rows]; labels are 0 or 1, weights
+        above 0. Returns a float, nan where the metric is undefined.
+      higher_is_better: direction, for the choice of the best step, for tables and for plots.
+      title: name in tables and plots.
+      grouped: whether the function is also given `groups=`, int or text [rows]; such a metric is left out
+        where the data names no group column.
+      standard: whether every evaluation computes it; others are computed where `config.training.metrics` or
+        `config.training.monitor` names them.
+    """
+
+    function: Callable[..., float]
+    higher_is_better: bool
+    title: str
+    grouped: bool = False
+    standard: bool = False
+
+    @property
+    def label(self) -> str:
+        """The title with an arrow towards better values."""
+        return f'{self.title} {"↑" if self.higher_is_better else "↓"}'
+
+    def __call__(self, scores: Mapping[str, np.ndarray]) -> float | None:
+        """The metric of `label`, `logit`, `weight` and perhaps `group`, each [rows]; None where undefined."""
+        groups = {'groups': scores['group']} if self.grouped else {}
+        value = float(self.function(scores['label'], scores['logit'], scores['weight'], **groups))
+        return None if np.isnan(value) else value
 
 
 def auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> float:
-    """The area under the ROC curve, ties averaged; exact, not binned.
+    """Area under the ROC curve: exact, not binned.
 
-    The probability that a random positive row scores above a random negative one, a tie counting
-    half (Hanley & McNeil 1982).
+    The probability that a random positive row scores above a random negative one, a tie counting half
+    (Hanley & McNeil 1982).
 
     Args:
       labels: 0 or 1, [rows].
-      scores: any finite numbers whose order ranks the rows, [rows]; logits tie less than
-        probabilities.
-      weights: of the rows, 0 or more, [rows]; None: all 1.
+      scores: finite numbers whose order ranks the rows, [rows]; logits tie less often than probabilities.
+      weights: weights of the rows, 0 or more, [rows]; None: all 1.
 
     Returns:
       A number in [0, 1]; nan where all labels are the same.
@@ -39,17 +82,21 @@ def auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = Non
 
 
 def grouped_auc(
-    groups: np.ndarray, labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None
+    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None, *, groups: np.ndarray
 ) -> float:
-    """The mean of the groups' AUCs, each weighted by its rows' weight (GAUC; Zhou et al. 2018, "Deep
-    Interest Network", section 6.2). Groups with labels of one kind are left out.
+    """Mean AUC of groups such as users, each weighted by the weight of its rows (GAUC).
+
+    Zhou et al. 2018, "Deep Interest Network", section 6.2. Groups whose labels are all the same have no AUC
+    and are left out.
 
     Args:
-      groups: any sortable values, [rows].
-      labels, scores, weights: as in `auc`.
+      labels: 0 or 1, [rows].
+      scores: finite numbers whose order ranks the rows of a group, [rows].
+      weights: weights of the rows, 0 or more, [rows]; None: all 1.
+      groups: sortable values, [rows]; equal values are one group.
 
     Returns:
-      A number in [0, 1]; nan where every group has labels of one kind.
+      A number in [0, 1]; nan where no group has labels of both kinds.
     """
     weights = np.ones(len(labels)) if weights is None else np.asarray(weights, np.float64)
     order = np.lexsort([scores, groups])
@@ -81,12 +128,42 @@ def logloss(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None =
     Args:
       labels: 0 or 1, [rows].
       logits: [rows].
-      weights: as in `auc`.
+      weights: weights of the rows, 0 or more, [rows]; None: all 1.
     """
     probability = np.clip(sigmoid(logits), CLIP, 1 - CLIP)
     positive = np.asarray(labels) > 0.5
     loss = -np.log(np.where(positive, probability, 1 - probability))
     return float(np.average(loss, weights=weights))
+
+
+def normalized_entropy(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Logloss divided by that of the constant prediction of the rows' mean label.
+
+    He et al. 2014, "Practical Lessons from Predicting Clicks on Ads at Facebook", eq. 3. Comparable between
+    data sets of different click rates; 1 is no better than the constant.
+
+    Args:
+      labels: 0 or 1, [rows].
+      logits: [rows].
+      weights: weights of the rows, 0 or more, [rows]; None: all 1.
+
+    Returns:
+      A number of at least 0; nan where all labels are the same.
+    """
+    rate = np.average(np.asarray(labels, np.float64), weights=weights)
+    entropy = -(rate * np.log(rate) + (1 - rate) * np.log1p(-rate)) if 0 < rate < 1 else 0.0
+    return logloss(labels, logits, weights) / entropy if entropy else float('nan')
+
+
+def brier(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Mean squared difference of the logits' sigmoids and the labels (Brier 1950).
+
+    Args:
+      labels: 0 or 1, [rows].
+      logits: [rows].
+      weights: weights of the rows, 0 or more, [rows]; None: all 1.
+    """
+    return float(np.average((sigmoid(logits) - np.asarray(labels, np.float64)) ** 2, weights=weights))
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
@@ -96,10 +173,109 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
     return np.where(x >= 0, 1.0, e) / (1.0 + e)
 
 
-def monitored(name: str, found_auc: float, found_logloss: float) -> float:
-    """The number to be raised: `auc`, `auc-logloss` or `logloss` (negated)."""
-    return {
-        'auc': found_auc,
-        'auc-logloss': found_auc - found_logloss,
-        'logloss': -found_logloss,
-    }[name]
+# Metrics by name, which is their key in results. To add one: an entry here, or an object of your own named
+# by `config.training.metrics` as `module:Name` or `file.py:Name`.
+METRICS: dict[str, Metric] = {
+    'auc': Metric(auc, True, 'AUC', standard=True),
+    'gauc': Metric(grouped_auc, True, 'GAUC', grouped=True, standard=True),
+    'logloss': Metric(logloss, False, 'Logloss', standard=True),
+    'normalized_entropy': Metric(normalized_entropy, False, 'Normalized entropy'),
+    'brier': Metric(brier, False, 'Brier score'),
+}
+# Keys beside metrics in results and in lines of metrics.jsonl.
+_OTHER_KEYS = ('kind', 'step', 'seed', 'epoch', 'rows', 'best_possible_auc', 'out_of_vocabulary')
+
+
+def selected(config: ConfigDict) -> dict[str, Metric]:
+    """Metrics that evaluations of a config compute, by their key in results.
+
+    These are the standard ones, then those that `config.training.metrics` and `config.training.monitor` name.
+    The key of a metric of one's own, `file.py:Name`, is `Name`.
+
+    Args:
+      config: the whole config.
+
+    Raises:
+      UsageError: there is no such metric, or two of them have the same key.
+    """
+    found = {name: metric for name, metric in METRICS.items() if metric.standard}
+    for name, metric in _named(config).items():
+        key = name.rpartition(':')[2]
+        if key in _OTHER_KEYS or found.get(key, metric) is not metric:
+            raise UsageError(f'config.training.metrics: {name!r}: results have another {key!r}; rename it')
+        found[key] = metric
+    return found
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks the keys that name metrics, and makes the paths of files in them absolute, in place.
+
+    Args:
+      config: the whole config.
+
+    Raises:
+      UsageError: as `selected` does.
+    """
+    config.training.metrics = tuple(map(plugins.absolute, config.training.metrics))
+    config.training.monitor = plugins.absolute(config.training.monitor)
+    selected(config)
+
+
+def check_groups(config: ConfigDict, group: str) -> None:
+    """Raises UsageError where the config names a metric of groups and the data has none.
+
+    Args:
+      config: the whole config.
+      group: group column of the schema; '' for none.
+    """
+    for name, metric in _named(config).items():
+        if metric.grouped and not group:
+            key = 'monitor' if name == config.training.monitor else 'metrics'
+            raise UsageError(
+                f'config.training.{key}: {name!r} is a metric of groups, and the data has no group column; '
+                'config.dataset.group names one'
+            )
+
+
+def monitored(name: str, found: Mapping[str, Any]) -> float:
+    """Value that training tries to raise.
+
+    Args:
+      name: value of `config.training.monitor`.
+      found: metrics of an evaluation by key, None where undefined.
+
+    Returns:
+      The metric, negated where lower is better; nan where it is undefined.
+    """
+    if name == AUC_MINUS_LOGLOSS:
+        return monitored('auc', found) + monitored('logloss', found)
+    value = found[name.rpartition(':')[2]]
+    if value is None:
+        return float('nan')
+    return value if _lookup(name, 'config.training.monitor').higher_is_better else -value
+
+
+def describe(found: Mapping[str, Any], digits: int = 6) -> str:
+    """The metrics among the entries of an evaluation as text: `auc 0.981234, logloss 0.151234`."""
+    values = {key: value for key, value in found.items() if key not in _OTHER_KEYS}
+    return ', '.join(
+        f'{key} undefined' if value is None else f'{key} {value:.{digits}f}' for key, value in values.items()
+    )
+
+
+def _named(config: ConfigDict) -> dict[str, Metric]:
+    """Metrics that the config names, by that name."""
+    found = {name: _lookup(name, 'config.training.metrics') for name in config.training.metrics}
+    monitor = config.training.monitor
+    if monitor != AUC_MINUS_LOGLOSS:
+        found[monitor] = _lookup(monitor, 'config.training.monitor', AUC_MINUS_LOGLOSS)
+    return found
+
+
+def _lookup(name: str, key: str, *more: str) -> Metric:
+    metric = plugins.lookup(name, {**METRICS, **dict.fromkeys(more)}, key)
+    if not isinstance(metric, Metric):
+        raise UsageError(
+            f'{key}={name!r}: expected a dlf_jax.training.metrics.Metric, found {type(metric).__name__}'
+        )
+    return metric

@@ -1,16 +1,14 @@
-"""What `result.json` holds."""
+"""Results of finished training, as `result.json` holds them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from dlf_jax.training import run_progress
-
-# What is averaged over seeds.
-_SCORES = ('auc', 'logloss')
+from dlf_jax.training import metrics, run_progress
 
 
 def of_run(
@@ -20,14 +18,18 @@ def of_run(
     parameters: dict[str, int],
     test: dict[str, Any] | None,
 ) -> dict[str, Any]:
-    """The result of one run.
+    """Result of one run.
 
     Args:
       config: the whole config.
-      seed: of the run.
-      run: finished.
-      parameters: their numbers.
+      seed: seed of the run.
+      run: progress of the finished run.
+      parameters: number of parameters, `table` and `dense`.
       test: metrics of the test part at the best step; None where there is no such part.
+
+    Returns:
+      A JSON object. `valid` and `test` are the metrics of the parts at the best step, `seconds` is the time
+      of training and evaluation, `samples_per_second` the rate of training alone.
     """
     return {
         'model': config.model.name,
@@ -50,23 +52,26 @@ def of_runs(
     parameters: dict[str, int],
     tests: dict[int, dict[str, Any] | None],
 ) -> dict[str, Any]:
-    """The result of runs trained together; of a single one, its own.
-
-    `runs` holds the result of each, `mean` and `std` the mean and the sample standard deviation
-    (over n - 1) of auc and logloss, null where a run has none; `best_seed` is the run that
-    prediction uses. `seconds` of a run is the time until it stopped, shared with the others.
+    """Result of the runs, one per seed, that one program trained together; of a single run, `of_run`.
 
     Args:
       config: the whole config.
-      runs: finished.
-      parameters: numbers of a single run's.
-      tests: metrics of the test part, by seed.
+      runs: progress of the finished runs, by seed.
+      parameters: number of parameters of a single run, `table` and `dense`.
+      tests: metrics of the test part at the best step, by seed; None where there is no such part.
+
+    Returns:
+      A JSON object. `runs` holds the result of each run; its `seconds` is the time until it stopped, shared
+      with the others. `mean` and `std` are the mean and the sample standard deviation (over n - 1) of each
+      metric, null where a run has none; `best_seed` is the run that prediction uses.
     """
     found = [of_run(config, seed, run, parameters, tests[seed]) for seed, run in runs.items()]
     if len(found) == 1:
         return found[0]
     samples = sum(run.training_samples for run in runs.values())
     spent = max(run.training_seconds for run in runs.values())
+    names = list(metrics.selected(config))
+    by_part = {part: [run[part] for run in found] for part in ('valid', 'test')}
     return {
         **{key: found[0][key] for key in ('model', 'variant', 'dataset')},
         'seeds': list(runs),
@@ -75,16 +80,22 @@ def of_runs(
         'parameters': parameters,
         'seconds': max(run['seconds'] for run in found),
         'samples_per_second': _rate(samples, spent),
-        'mean': {part: _over([run[part] for run in found], np.mean) for part in ('valid', 'test')},
-        'std': {part: _over([run[part] for run in found], _deviation) for part in ('valid', 'test')},
+        'mean': {part: _over_runs(evaluations, names, np.mean) for part, evaluations in by_part.items()},
+        'std': {part: _over_runs(evaluations, names, _deviation) for part, evaluations in by_part.items()},
         'runs': found,
     }
 
 
-def _over(parts: list[dict[str, Any] | None], reduce: Any) -> dict[str, float | None] | None:
-    if any(part is None for part in parts):
+def _over_runs(
+    evaluations: list[dict[str, Any] | None], names: Iterable[str], reduce: Callable[[list[float]], Any]
+) -> dict[str, float | None] | None:
+    """Each metric reduced over runs: None where a run has none, or all of them where a run has no such part.
+
+    Metrics of groups are left out where the data has none.
+    """
+    if any(evaluation is None for evaluation in evaluations):
         return None
-    columns = {name: [part[name] for part in parts] for name in _SCORES}
+    columns = {name: [e[name] for e in evaluations] for name in names if name in evaluations[0]}
     return {name: None if None in values else float(reduce(values)) for name, values in columns.items()}
 
 

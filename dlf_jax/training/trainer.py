@@ -77,6 +77,9 @@ class Trainer:
         self.config, self.builder, self.workdir, self.preemption = config, builder, workdir, preemption
         options = config.training
 
+        schema = builder.schema()
+        metrics.check_groups(config, schema.group)
+
         # Data: the order of rows, and the batches, of each seed.
         blocks = builder.blocks('train')
         self.orders = {
@@ -92,7 +95,7 @@ class Trainer:
         self.evaluate_every = options.evaluate_every or self.steps_per_epoch
 
         # Model, optimizer and their shardings.
-        self.setup = TrainingSetup(config, builder.schema(), self.total_steps, options.batch_size)
+        self.setup = TrainingSetup(config, schema, self.total_steps, options.batch_size)
         self.partitioner = self.setup.partitioner
 
         self.checkpoints = Checkpoints(
@@ -271,17 +274,16 @@ class Trainer:
                     'the validation part has labels of one kind only, so no AUC; give it more rows or '
                     'split at random (--config.dataset.split=random)'
                 )
-            value = metrics.monitored(self.config.training.monitor, found['auc'], found['logloss'])
+            value = metrics.monitored(self.config.training.monitor, found)
             plateau = run.plateau.observe(value, step, self.config)
             gained = plateau.best_step == step
             log.write('valid', step, seed, epoch=step / self.steps_per_epoch, **found)
             _log.info(
-                '%sstep %d, epoch %.2f: valid auc %.6f, logloss %.6f%s',
+                '%sstep %d, epoch %.2f: valid %s%s',
                 f'seed {seed}, ' if len(self.batches) > 1 else '',
                 step,
                 step / self.steps_per_epoch,
-                found['auc'],
-                found['logloss'],
+                metrics.describe(found),
                 '' if gained else f'; no gain, learning rate x {plateau.scale:g}',
             )
             self.runs[seed] = dataclasses.replace(
@@ -305,7 +307,8 @@ class Trainer:
                 predict.compile(state.weights(), self.partitioner.put(source[0]))
         with iterate(source) as batches:
             scores = score(predict, self.partitioner, state, batches, blocks.rows, self._stop_if_due)
-        found = [summary({**scores, 'logit': own}) for own in unstack_runs(scores['logit'], count)]
+        wanted = metrics.selected(self.config)
+        found = [summary({**scores, 'logit': own}, wanted) for own in unstack_runs(scores['logit'], count)]
         truth = self.builder.true_probabilities(part)
         if truth is not None:
             best_possible = metrics.auc(scores['label'], truth)

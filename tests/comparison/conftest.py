@@ -1,14 +1,14 @@
-"""A plan on synthetic data, and results as if its runs had been carried out."""
+"""Lists of runs, and results as if they had been carried out."""
 
 import pytest
 
-from dlf_jax.comparison import plan, settings
+from dlf_jax.comparison import run_list, settings
 from dlf_jax.comparison.runner import Outcome
 from tests.conftest import ROOT
 
 
 def make(tmp_path, models, sweeps=(), datasets=('synthetic',), seeds='3', folder=None, **options):
-    return plan.make(
+    return run_list.make(
         datasets,
         settings.parse_models(models, sweeps),
         settings.parse_seeds(seeds),
@@ -19,8 +19,8 @@ def make(tmp_path, models, sweeps=(), datasets=('synthetic',), seeds='3', folder
     )
 
 
-def result(auc, logloss=0.4, test=None):
-    """A result line of a run; `test` is the AUC of the test part."""
+def result(auc, logloss=0.4, test=None, **more):
+    """The result of a run; `test` is the AUC of the test part, `more` are further metrics of both parts."""
     return {
         'model': 'any',
         'steps': 10,
@@ -28,14 +28,14 @@ def result(auc, logloss=0.4, test=None):
         'parameters': {'table': 2000, 'dense': 345},
         'seconds': 12.0,
         'samples_per_second': 1000.0,
-        'valid': {'auc': auc, 'logloss': logloss, 'rows': 10},
-        'test': None if test is None else {'auc': test, 'logloss': logloss, 'rows': 10},
+        'valid': {'auc': auc, 'logloss': logloss, **more, 'rows': 10},
+        'test': None if test is None else {'auc': test, 'logloss': logloss, **more, 'rows': 10},
     }
 
 
 @pytest.fixture
 def compared(tmp_path):
-    """DLF, MLP and FM on Frappe, three seeds; FM's last has failed. The plan and its outcome."""
+    """DLF, MLP and FM on Frappe, three seeds; FM's last has failed. The list of runs and its outcome."""
     found = make(tmp_path, 'dlf,mlp,fm', datasets=('frappe',))
     dlf, mlp, fm = (row.runs for row in found.rows)
     outcome = Outcome()

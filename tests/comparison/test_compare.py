@@ -11,7 +11,7 @@ import pytest
 
 from dlf_jax.compare import parse
 from dlf_jax.comparison import report
-from dlf_jax.comparison.runner import _busy
+from dlf_jax.comparison.runner import is_busy
 from dlf_jax.errors import UserError
 from tests.comparison.conftest import make
 from tests.conftest import ROOT
@@ -66,7 +66,7 @@ def test_killed_and_run_again(tmp_path, data_dir, runs):
     process.communicate()
     # The run ends with it, so that it does not hold the folder.
     end = time.monotonic() + 10
-    while _busy(good):
+    while is_busy(good):
         assert time.monotonic() < end, 'the run went on by itself'
         time.sleep(0.01)
     reached = max(checkpoints(good))
@@ -77,7 +77,7 @@ def test_killed_and_run_again(tmp_path, data_dir, runs):
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, ''), err
     assert err.splitlines()[-1] == 'interrupted; the same command goes on where it stopped'
-    assert not _busy(good)
+    assert not is_busy(good)
     assert f'going on from step {reached} ' in log.read_text()
 
     # Fewer epochs than it has come to: it ends at once.

@@ -44,12 +44,12 @@ def test_a_run_that_another_process_carries_out_is_waited_for(tmp_path, monkeypa
     assert told == [1]
 
 
-def test_standing(tmp_path):
+def test_finished_results(tmp_path):
     first, second = make(tmp_path, 'mlp', seeds='2').runs
     as_finished(first, result(0.7))
-    assert list(runner.standing([first, second])) == [first]
+    assert list(runner.finished_results([first, second])) == [first]
     with pytest.raises(UserError, match=r'holds a run of another config .*embedding\.std'):
-        runner.standing(make(tmp_path, 'mlp', seeds='2', overrides={'embedding.std': '0.3'}).runs)
+        runner.finished_results(make(tmp_path, 'mlp', seeds='2', overrides={'embedding.std': '0.3'}).runs)
 
 
 def test_a_child_whose_parent_has_gone_does_not_start():
@@ -80,11 +80,11 @@ def test_a_hopeless_run_is_ended_and_another_is_not(tmp_path, data_dir):
             and run.workdir.metrics.read_text().count('valid') > 1
         )
 
-    runner.carry_out([endless, short], outcome, [{}], stop=hopeless)
+    runner.carry_out([endless, short], outcome, [{}], should_stop=hopeless)
     assert outcome.stopped == {endless}
     assert list(outcome.results) == [short]
     assert outcome.errors == {}
-    assert not runner._busy(endless)
+    assert not runner.is_busy(endless)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from dlf_jax import compare, tune
-from dlf_jax.comparison import plan, runner, search, settings, space
+from dlf_jax.comparison import run_list, runner, search, settings, space
 from dlf_jax.errors import UserError
 from tests.comparison.conftest import result
 from tests.conftest import ROOT
@@ -36,9 +36,9 @@ class Fake:
     def __init__(self, monkeypatch, dies_at=None):
         self.begun, self.dies_at = [], dies_at
         monkeypatch.setattr(runner, 'carry_out', self)
-        monkeypatch.setattr(runner, 'standing', lambda runs: {})
+        monkeypatch.setattr(runner, 'finished_results', lambda runs: {})
 
-    def __call__(self, runs, outcome, slots, stop):
+    def __call__(self, runs, outcome, slots, should_stop):
         for run in runs:
             self.begun.append(dict(run.values))
             if len(self.begun) - 1 == self.dies_at:
@@ -51,7 +51,7 @@ class Fake:
                 lines += json.dumps({'kind': 'train', 'step': i}) + '\n'
                 lines += json.dumps({'kind': 'valid', 'step': i, 'auc': auc, 'logloss': 0.5}) + '\n'
                 run.workdir.metrics.write_text(lines)
-                if stop(run):
+                if should_stop(run):
                     outcome.stopped.add(run)
                     break
             else:
@@ -61,7 +61,7 @@ class Fake:
 def make_search(tmp_path, **changes):
     def make_run(values):
         setting = settings.Setting('mlp', swept=tuple(values.items()))
-        [run] = plan.make(
+        [run] = run_list.make(
             ['synthetic'],
             [setting],
             [0],
@@ -77,8 +77,9 @@ def make_search(tmp_path, **changes):
         'first': {'optimizer.learning_rate': '0.001', 'model.dropout': '0.3'},
         'make_run': make_run,
         'journal': tmp_path / 'trials.jsonl',
-        'about': {'model.name': 'mlp', 'dataset.fractions': (7.0, 2.0)},
+        'context': {'model.name': 'mlp', 'dataset.fractions': (7.0, 2.0)},
         'seed': 3,
+        'monitor': 'auc',
         'logloss_weight': 0.1,
     }
     return search.Search(**{**fields, **changes})
@@ -136,7 +137,7 @@ def test_a_killed_search_proposes_the_same(tmp_path, monkeypatch, jobs):
 
 
 def test_a_failed_run_is_told_and_does_not_stop_the_rest(tmp_path, monkeypatch):
-    def fail(runs, outcome, slots, stop):
+    def fail(runs, outcome, slots, should_stop):
         for run in runs:
             outcome.errors[run] = 'step 7: the loss is nan'
 
@@ -149,7 +150,7 @@ def test_a_failed_run_is_told_and_does_not_stop_the_rest(tmp_path, monkeypatch):
 
 
 def test_a_failure_that_is_not_of_the_values_ends_the_search(tmp_path, monkeypatch):
-    def fail(runs, outcome, slots, stop):
+    def fail(runs, outcome, slots, should_stop):
         for run in runs:
             outcome.errors[run] = 'cannot write: no space left on the device'
 
@@ -161,6 +162,24 @@ def test_a_failure_that_is_not_of_the_values_ends_the_search(tmp_path, monkeypat
     assert searched.ended() == []
     Fake(monkeypatch)
     assert searched.carry_out(1, [{}])[0].state == search.COMPLETE
+
+
+def test_the_search_raises_what_training_monitors(tmp_path, monkeypatch):
+    Fake(monkeypatch)
+    trials = make_search(tmp_path, monitor='logloss', logloss_weight=0.0).carry_out(2, [{}])
+    assert {trial.score for trial in trials if trial.state == search.COMPLETE} == {-0.5}
+    assert trials[0].metrics == {'auc': trials[0].auc, 'logloss': 0.5}
+
+
+def test_a_journal_from_before_there_were_other_metrics(tmp_path, monkeypatch):
+    Fake(monkeypatch)
+    expected = make_search(tmp_path).carry_out(2, [{}])
+    header, *lines = (json.loads(line) for line in (tmp_path / 'trials.jsonl').read_text().splitlines())
+    for line in lines:
+        assert line.pop('others') == {}
+    text = ''.join(json.dumps(line) + '\n' for line in (header, *lines))
+    (tmp_path / 'trials.jsonl').write_text(text)
+    assert make_search(tmp_path).ended() == expected
 
 
 def test_equal_values_in_a_batch_are_one_run(tmp_path, monkeypatch):
@@ -179,7 +198,7 @@ def test_equal_values_in_a_batch_are_one_run(tmp_path, monkeypatch):
         ({'space': {**SPACE, 'model.dropout': space.Choice(('0.0',))}}, 'space model.dropout'),
         ({'seed': 4}, 'seed: 3 there, 4 now'),
         ({'logloss_weight': 0.0}, 'logloss_weight: 0.1 there, 0.0 now'),
-        ({'about': {'model.name': 'dlf'}}, "model.name: 'mlp' there, 'dlf' now"),
+        ({'context': {'model.name': 'dlf'}}, "model.name: 'mlp' there, 'dlf' now"),
     ],
 )
 def test_journal_of_another_search(tmp_path, monkeypatch, changes, message):
@@ -202,9 +221,9 @@ def test_evaluations_seen_together_are_judged_one_by_one(tmp_path, monkeypatch):
     """However far a run has come when it is looked at, it is stopped at the same evaluation."""
 
     class Late(Fake):
-        def __call__(self, runs, outcome, slots, stop):
+        def __call__(self, runs, outcome, slots, should_stop):
             def late(run):
-                return run.workdir.metrics.read_text().count('valid') >= 6 and stop(run)
+                return run.workdir.metrics.read_text().count('valid') >= 6 and should_stop(run)
 
             super().__call__(runs, outcome, slots, late)
 
@@ -230,7 +249,7 @@ def test_the_command(tmp_path, data_dir):
     )
     flags = [
         '--dataset=synthetic', '--model=lr', f'--space={tmp_path}/space.toml', f'--workdir={tmp_path}/runs',
-        f'--data_dir={data_dir}', *SMALL_DATA,
+        f'--data_dir={data_dir}', *SMALL_DATA, "--config.training.metrics=('brier',)",
     ]  # fmt: skip
     done = run_command(*flags, '--trials=1')
     assert done.returncode == 0, done.stderr
@@ -245,8 +264,13 @@ def test_the_command(tmp_path, data_dir):
     best = told['best']
     assert set(told['flags']) == {f'--config.{key}={value}' for key, value in best['values'].items()}
     folder = tmp_path / 'runs/tune-synthetic-lr'
-    assert len((folder / 'trials.csv').read_text().splitlines()) == 3
+    head, *lines = (folder / 'trials.csv').read_text().splitlines()
+    assert head.startswith('number,state,score,auc,logloss,brier,seconds,error,evaluations,')
+    assert len(lines) == 2
     page = (folder / 'search.md').read_text()
+    assert 'Aim: AUC ↑ on the validation part' in page
+    assert '| trial | AUC ↑ | Logloss ↓ | Brier score ↓ | seconds | flags |' in page
+    assert f'{best["others"]["brier"]:.5f}' in page
     assert f'{best["auc"]:.5f}' in page
     assert '| `optimizer.learning_rate` | `0.002`, `0.2` |' in page
 
@@ -287,12 +311,12 @@ def test_help_goes_to_standard_output(module, capsys):
 @pytest.mark.parametrize(
     ('flags', 'code', 'message'),
     [
-        ((), 2, 'say what to search'),
+        ((), 2, 'a search needs a dataset and a model'),
         (('--dataset=synthetic', '--model=lr'), 2, 'spaces/lr.toml: there is no such search space; --space='),
         (('--dataset=synthetic', '--model=dlff'), 2, "--model=dlff: .* did you mean 'dlf'"),
         (('--dataset=synthetic', '--model=dlf', '--config.seed=3'), 2, 'use --seed$'),
         (('--dataset=synthetic', '--model=dlf', '--config.seeds=3'), 2, 'a trial is one run'),
-        (('--dataset=frappe', '--model=dlf'), 2, 'which files?'),
+        (('--dataset=frappe', '--model=dlf'), 2, 'frappe needs files: --files=FOLDER'),
         (
             ('--dataset=synthetic', '--model=dlf', '--config.model.rank=3'),
             2,

@@ -1,10 +1,19 @@
+"""Metrics against scikit-learn, and the list of them: what a config names is what an evaluation computes."""
+
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
+from dlf_jax import config as configs
+from dlf_jax import config_checks
+from dlf_jax.errors import UsageError
 from dlf_jax.training import metrics
+from dlf_jax.training.evaluation import summary
+from tests.conftest import run, table_flags, write_table
 
 
 @pytest.mark.parametrize('levels', [2, 5, 1000, 10**9])
@@ -59,10 +68,31 @@ def test_sigmoid_does_not_overflow():
         assert metrics.sigmoid(np.array([-1e4, 0.0, 1e4])).tolist() == [0.0, 0.5, 1.0]
 
 
-def test_monitored():
-    assert metrics.monitored('auc', 0.9, 0.2) == 0.9
-    assert metrics.monitored('auc-logloss', 0.9, 0.2) == pytest.approx(0.7)
-    assert metrics.monitored('logloss', 0.9, 0.2) == -0.2
+def test_brier_equals_scikit_learn():
+    draw = np.random.default_rng(2)
+    labels, logits, weights = draw.integers(0, 2, 500), draw.normal(size=500) * 3, draw.random(500)
+    expected = brier_score_loss(labels, metrics.sigmoid(logits), sample_weight=weights)
+    assert metrics.brier(labels, logits, weights) == pytest.approx(expected, abs=1e-12)
+
+
+def test_normalized_entropy_is_relative_to_the_constant_prediction():
+    labels, weights = np.array([0.0, 0.0, 1.0, 1.0]), np.array([1.0, 2.0, 1.0, 1.0])
+    constant = np.full(4, np.log(0.4 / 0.6))
+    assert metrics.normalized_entropy(labels, constant, weights) == pytest.approx(1.0, abs=1e-12)
+    logits = np.array([-3.0, 0.5, 2.0, 0.1])
+    entropy = log_loss(labels, np.full(4, 0.4), sample_weight=weights)
+    expected = log_loss(labels, metrics.sigmoid(logits), sample_weight=weights) / entropy
+    assert metrics.normalized_entropy(labels, logits, weights) == pytest.approx(expected, abs=1e-9)
+    assert np.isnan(metrics.normalized_entropy(np.ones(3), np.zeros(3)))
+
+
+def test_monitored_values_are_better_the_higher():
+    found = {'auc': 0.9, 'logloss': 0.2, 'brier': 0.1, 'gauc': None}
+    assert metrics.monitored('auc', found) == 0.9
+    assert metrics.monitored('auc-logloss', found) == pytest.approx(0.7)
+    assert metrics.monitored('logloss', found) == -0.2
+    assert metrics.monitored('brier', found) == -0.1
+    assert np.isnan(metrics.monitored('gauc', found))
 
 
 @pytest.mark.parametrize('weighted', [False, True])
@@ -81,9 +111,137 @@ def test_grouped_auc_is_the_weighted_mean_of_the_groups(weighted):
             found.append(roc_auc_score(labels[rows], scores[rows], sample_weight=own))
             sizes.append(own.sum())
     expected = np.average(found, weights=sizes)
-    assert metrics.grouped_auc(groups, labels, scores, weights) == pytest.approx(expected, abs=1e-9)
-    assert metrics.grouped_auc(np.zeros(600), labels, scores, weights) == pytest.approx(
+    assert metrics.grouped_auc(labels, scores, weights, groups=groups) == pytest.approx(expected, abs=1e-9)
+    assert metrics.grouped_auc(labels, scores, weights, groups=np.zeros(600)) == pytest.approx(
         metrics.auc(labels, scores, weights), abs=1e-12
     )
-    assert np.isnan(metrics.grouped_auc(np.arange(3), np.array([0, 1, 1]), np.zeros(3)))
-    assert np.isnan(metrics.grouped_auc(np.array([]), np.array([]), np.array([])))
+    assert np.isnan(metrics.grouped_auc(np.array([0, 1, 1]), np.zeros(3), groups=np.arange(3)))
+    assert np.isnan(metrics.grouped_auc(np.array([]), np.array([]), groups=np.array([])))
+
+
+# A metric as someone outside of the package writes it: higher is better, and undefined without rows.
+OWN = """
+import numpy as np
+
+from dlf_jax.training.metrics import Metric
+
+
+def _accuracy(labels, logits, weights):
+    return np.average((logits > 0) == (labels > 0.5), weights=weights) if len(labels) else float('nan')
+
+
+accuracy = Metric(_accuracy, higher_is_better=True, title='Accuracy')
+rows = Metric(_accuracy, higher_is_better=True, title='A name that results have')
+function = _accuracy
+"""
+SCORES = {
+    'label': np.array([0.0, 1.0, 1.0, 0.0]),
+    'logit': np.array([-1.0, 2.0, -0.5, 0.5]),
+    'weight': np.array([1.0, 1.0, 1.0, 3.0]),
+}
+
+
+@pytest.fixture
+def own(tmp_path):
+    (tmp_path / 'mine.py').write_text(OWN)
+    return tmp_path / 'mine.py'
+
+
+def config_of(monitor='auc', names=()):
+    config = configs.get_config('lr')
+    config.training.monitor, config.training.metrics = monitor, names
+    return config
+
+
+def test_summary_has_the_standard_metrics_in_order():
+    found = summary(SCORES, metrics.selected(config_of()))
+    labels, logits, weights = SCORES['label'], SCORES['logit'], SCORES['weight']
+    assert found == {
+        'auc': metrics.auc(labels, logits, weights),
+        'logloss': metrics.logloss(labels, logits, weights),
+        'rows': 4,
+    }
+    assert list(found) == ['auc', 'logloss', 'rows']
+    grouped = summary({**SCORES, 'group': np.array([1, 1, 2, 2])}, metrics.selected(config_of()))
+    assert list(grouped) == ['auc', 'gauc', 'logloss', 'rows']
+    # One group of both kinds in order, one in the wrong order, of twice the weight.
+    assert grouped['gauc'] == pytest.approx(1 / 3)
+
+
+def test_undefined_metrics_are_none():
+    scores = {**SCORES, 'label': np.ones(4), 'group': np.zeros(4, np.int64)}
+    found = summary(scores, metrics.selected(config_of(names=('normalized_entropy',))))
+    assert (found['auc'], found['gauc'], found['normalized_entropy']) == (None, None, None)
+    assert found['logloss'] > 0
+    assert metrics.describe(found, 2).startswith('auc undefined, gauc undefined, logloss ')
+
+
+def test_a_metric_of_one_s_own(own, monkeypatch):
+    monkeypatch.chdir(own.parent)
+    config = config_of('mine.py:accuracy', ('brier',))
+    config_checks.validate(config)
+    # From any folder.
+    assert config.training.monitor == f'{own}:accuracy'
+    monkeypatch.chdir('/')
+    found = summary(SCORES, metrics.selected(config))
+    assert list(found) == ['auc', 'logloss', 'brier', 'accuracy', 'rows']
+    assert found['accuracy'] == pytest.approx(1 / 3)
+    assert metrics.monitored(config.training.monitor, found) == found['accuracy']
+    assert metrics.selected(config)['accuracy'].label == 'Accuracy ↑'
+    assert metrics.selected(config)['brier'].label == 'Brier score ↓'
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({'monitor': 'aucc'}, r"config.training.monitor='aucc'.*did you mean 'auc'"),
+        ({'monitor': 'auc-loglos'}, r"did you mean 'auc-logloss'"),
+        ({'names': ('auc-logloss',)}, r"config.training.metrics='auc-logloss'.*no such entry"),
+        ({'names': ('{own}:function',)}, r'expected a dlf_jax.training.metrics.Metric, found function'),
+        ({'names': ('{own}:rows',)}, r"results have another 'rows'; rename it"),
+        ({'names': ('{own}:accurcy',)}, r"has no 'accurcy'; did you mean 'accuracy'"),
+        ({'monitor': 'nowhere.py:brier'}, r'config.training.monitor=.*there is no file .*nowhere.py'),
+    ],
+)
+def test_errors_name_the_key(own, changes, message):
+    names = tuple(name.format(own=own) for name in changes.get('names', ()))
+    with pytest.raises(UsageError, match=message):
+        config_checks.validate(config_of(changes.get('monitor', 'auc'), names))
+
+
+def test_two_metrics_of_one_name_are_refused(own):
+    other = own.with_name('other.py')
+    other.write_text(OWN)
+    with pytest.raises(UsageError, match=f"'{other}:accuracy': results have another 'accuracy'"):
+        config_checks.validate(config_of(names=(f'{own}:accuracy', f'{other}:accuracy')))
+    # The same twice is one.
+    config_checks.validate(config_of(f'{own}:accuracy', (f'{own}:accuracy',)))
+
+
+def test_a_metric_of_groups_needs_a_group_column():
+    metrics.check_groups(config_of(), '')
+    metrics.check_groups(config_of('gauc'), 'user')
+    with pytest.raises(UsageError, match=r"config.training.monitor: 'gauc' is a metric of groups"):
+        metrics.check_groups(config_of('gauc'), '')
+    with pytest.raises(UsageError, match=r"config.training.metrics: 'gauc'"):
+        metrics.check_groups(config_of(names=('gauc',)), '')
+
+
+def test_a_run_computes_its_metrics_wherever_it_evaluates(own, tmp_path, data_dir):
+    """Two seeds, the best step by a metric of one's own; the workdir remembers it."""
+    table = write_table(tmp_path / 'train.csv', 2000)
+    folders = f'--workdir={tmp_path / "run"}', f'--data_dir={data_dir}'
+    trained = run(
+        *table_flags(table), *folders, f'--config.training.monitor={own}:accuracy', '--config.seeds=2',
+        "--config.training.metrics=('brier',)", '--config.dataset.group=user',
+    )  # fmt: skip
+    names = ['auc', 'gauc', 'logloss', 'brier', 'accuracy']
+    assert list(trained['mean']['test']) == list(trained['std']['valid']) == names
+    lines = [json.loads(line) for line in (tmp_path / 'run/metrics.jsonl').read_text().splitlines()]
+    for one in trained['runs']:
+        assert list(one['test']) == list(one['valid']) == [*names, 'rows']
+        courses = [line for line in lines if line['kind'] == 'valid' and line['seed'] == one['seed']]
+        assert max(line['accuracy'] for line in courses) == one['valid']['accuracy']
+    assert trained['mean']['test']['brier'] == np.mean([one['test']['brier'] for one in trained['runs']])
+    found = run('--mode=evaluate', folders[0], f'--input={table}')
+    assert list(found) == [*names, 'rows', 'out_of_vocabulary']

@@ -11,6 +11,7 @@ import jax
 import pytest
 
 from dlf_jax import config as configs
+from dlf_jax import config_checks
 from dlf_jax.data import builders
 from dlf_jax.training import multihost, preemption, trainer
 from dlf_jax.training.preemption import Preempted, Preemption
@@ -116,7 +117,7 @@ def test_training_stops_after_the_step_of_the_request_and_goes_on(tmp_path, data
             'training.batch_size': 256, 'training.epochs': 1, 'training.log_every': 1,
         }
     )  # fmt: skip
-    configs.validate(config)
+    config_checks.validate(config)
     builder = builders.build(config.dataset, str(data_dir))
     builder.prepare()
     workdir = Workdir(tmp_path)

@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from dlf_jax import api
+from dlf_jax import api, config_checks
 from dlf_jax import config as configs
 from dlf_jax.data import builders
 from dlf_jax.errors import UsageError, UserError
@@ -44,7 +44,7 @@ FLAGS = {
 def config_of(seed, seeds=1):
     config = configs.get_config('mlp')
     config.update_from_flattened_dict({**FLAGS, 'seed': seed, 'seeds': seeds})
-    configs.validate(config)
+    config_checks.validate(config)
     return config
 
 
@@ -228,8 +228,8 @@ def test_keys_that_cannot_be():
         bad.seeds = 3
         bad.update_from_flattened_dict({key: value})
         with pytest.raises(UsageError, match=message):
-            configs.validate(bad)
-    configs.validate(config)
+            config_checks.validate(bad)
+    config_checks.validate(config)
 
 
 def test_a_loss_that_is_not_finite_names_the_seed(tmp_path):

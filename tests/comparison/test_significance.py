@@ -5,7 +5,7 @@ import math
 import pytest
 from scipy import stats
 
-from dlf_jax.comparison.statistics import mean_and_deviation, paired_p_value
+from dlf_jax.comparison.significance import mean_and_deviation, paired_p_value
 
 
 def test_mean_and_sample_deviation():

@@ -5,14 +5,14 @@ import csv
 import pytest
 from scipy import stats
 
-from dlf_jax.comparison import published_scores, table
+from dlf_jax.comparison import published_scores, results_table
 from dlf_jax.comparison.runner import Outcome
 from dlf_jax.workdir import write_atomically
 from tests.comparison.conftest import make, result
 
 
 def test_summary(compared):
-    lines = {line['name']: line for line in table.summarise(*compared)}
+    lines = {line['name']: line for line in results_table.summarise(*compared)}
     assert list(lines) == ['dlf', 'mlp', 'fm']
     mlp, fm = lines['mlp'], lines['fm']
     assert mlp['valid_auc_mean'] == pytest.approx(0.973)
@@ -32,7 +32,7 @@ def test_summary(compared):
 
 
 def test_files(compared, tmp_path):
-    table.write(tmp_path, 'a title', *compared)
+    results_table.write(tmp_path, 'a title', *compared)
     rows = list(csv.DictReader((tmp_path / 'table.csv').open()))
     assert [row['name'] for row in rows] == ['dlf', 'mlp', 'fm']
     assert float(rows[0]['valid_auc_mean']) == pytest.approx(0.98133333)
@@ -65,18 +65,47 @@ def test_the_test_part_is_judged_where_there_is_one(tmp_path):
     for row, aucs in zip(found.rows, ((0.8, 0.82), (0.79, 0.8)), strict=True):
         for run, auc in zip(row.runs, aucs, strict=True):
             outcome.results[run] = result(0.5, test=auc)
-    line = table.summarise(found, outcome)[1]
+    line = results_table.summarise(found, outcome)[1]
     assert line['test_auc_p'] == pytest.approx(stats.ttest_rel((0.79, 0.8), (0.8, 0.82)).pvalue)
     assert line['valid_auc_p'] is None
-    assert '| p test AUC |' in table.markdown('t', [line], [])
+    shown = results_table.shown_metrics(found, outcome)
+    assert '| p test AUC |' in results_table.markdown('t', [line], shown, [])
+
+
+def test_every_metric_of_the_runs_has_columns(tmp_path):
+    """Those that the config names, and GAUC where the data has groups; the direction is the metric's."""
+    found = make(tmp_path, 'dlf,mlp', seeds='2', overrides={'training.metrics': "('brier',)"})
+    outcome = Outcome()
+    for row, briers in zip(found.rows, ((0.1, 0.2), (0.3, 0.5)), strict=True):
+        for run, brier in zip(row.runs, briers, strict=True):
+            outcome.results[run] = result(0.8, brier=brier)
+    assert list(results_table.shown_metrics(found, outcome)) == ['auc', 'logloss', 'brier']
+    dlf, mlp = results_table.write(tmp_path, 'a title', found, outcome)
+    assert (dlf['valid_brier_mean'], mlp['valid_brier_mean']) == (pytest.approx(0.15), pytest.approx(0.4))
+    assert mlp['valid_brier_p'] == pytest.approx(stats.ttest_rel((0.3, 0.5), (0.1, 0.2)).pvalue)
+    text = (tmp_path / 'table.md').read_text()
+    head = '| model | seeds | valid AUC ↑ | valid Logloss ↓ | valid Brier score ↓ | p valid AUC |'
+    assert head in text
+    assert '**0.15000 ± 0.07071**' in text
+    assert '| 0.40000 ± 0.14142 |' in text
+    assert 'valid_brier_mean' in (tmp_path / 'table.csv').read_text()
+    [first, *_] = csv.DictReader((tmp_path / 'runs.csv').open())
+    assert (first['valid_brier'], 'valid_gauc' in first) == ('0.1', False)
+
+    # A metric of groups, undefined in one of the runs.
+    for run, gauc in zip(found.runs, (0.6, None, 0.7, 0.8), strict=True):
+        outcome.results[run]['valid']['gauc'] = gauc
+    assert list(results_table.shown_metrics(found, outcome)) == ['auc', 'gauc', 'logloss', 'brier']
+    dlf, mlp = results_table.summarise(found, outcome)
+    assert (dlf['valid_gauc_mean'], mlp['valid_gauc_mean']) == (pytest.approx(0.65), 0.8)
 
 
 def test_notes(tmp_path, compared):
-    assert table.notes(*compared) == ['Failed: frappe fm seed 2: step 7: the loss is nan']
-    [none, unfinished] = table.notes(make(tmp_path, 'mlp,fm'), Outcome())
+    assert results_table.notes(*compared) == ['Failed: frappe fm seed 2: step 7: the loss is nan']
+    [none, unfinished] = results_table.notes(make(tmp_path, 'mlp,fm'), Outcome())
     assert 'dlf' in none
     assert unfinished == '6 of 6 runs are not finished yet.'
-    [few, _] = table.notes(make(tmp_path, 'dlf,fm', seeds='1'), Outcome())
+    [few, _] = results_table.notes(make(tmp_path, 'dlf,fm', seeds='1'), Outcome())
     assert 'at least 2 seeds' in few
 
 
@@ -86,7 +115,7 @@ def test_runs_on_different_files_are_told(compared):
         for run in row.runs:
             run.workdir.create()
             write_atomically(run.workdir.path / 'data.json', f'{{"fingerprint": "{mark}"}}')
-    assert 'different files' in table.notes(found, outcome)[0]
+    assert 'different files' in results_table.notes(found, outcome)[0]
 
 
 def test_published_values():

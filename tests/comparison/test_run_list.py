@@ -2,10 +2,9 @@
 
 import pytest
 
-from dlf_jax import config as configs
-from dlf_jax import models
+from dlf_jax import config_checks, models
 from dlf_jax.compare import parse
-from dlf_jax.comparison import plan, report, settings
+from dlf_jax.comparison import report, run_list, settings
 from dlf_jax.comparison.published_scores import LEADERBOARD, PAPER
 from dlf_jax.errors import UsageError, UserError
 from tests.comparison.conftest import make
@@ -18,14 +17,14 @@ from tests.comparison.conftest import make
 )
 def test_experiments_are_valid(name, rows, runs, tmp_path):
     options = parse(['compare', f'--experiment={name}', '--list', f'--workdir={tmp_path}'])
-    found = report.make_plan(options)
+    found = report.make_run_list(options)
     assert len(found.rows) == rows
     listed = report.listing(options)
     assert listed['runs'] == len(found.runs) == len({run.workdir.path for run in found.runs})
     assert listed['runs'] == runs
     assert {entry['state'] for entry in listed['list']} == {'new'}
     for run in found.runs:
-        configs.validate(run.config)
+        config_checks.validate(run.config)
     # Every row has a published value beside it where the paper prints one.
     if name in ('table2', 'table3'):
         assert all(r.setting.name in PAPER[r.dataset] or r.setting.model == 'afn' for r in found.rows)
@@ -38,7 +37,7 @@ def test_experiments_share_runs(tmp_path):
         options = report.Options(
             experiment=name, dataset='criteo', workdir=str(tmp_path), list=True, seeds='1'
         )
-        dlf = next(row for row in report.make_plan(options).rows if row.setting.name == 'dlf')
+        dlf = next(row for row in report.make_run_list(options).rows if row.setting.name == 'dlf')
         places.append(dlf.runs[0].workdir.path)
     assert len(set(places)) == 1
 
@@ -105,23 +104,23 @@ def test_runs_go_seed_by_seed(tmp_path):
 
 def test_files(tmp_path):
     with pytest.raises(UserError, match=r'expected train\.csv'):
-        plan.find_files(str(tmp_path), ['frappe'])
+        run_list.find_files(str(tmp_path), ['frappe'])
     (tmp_path / 'frappe').mkdir()
     for name in ('train.csv', 'test.csv.gz'):
         (tmp_path / 'frappe' / name).touch()
     folder = tmp_path / 'frappe'
     expected = {'train': str(folder / 'train.csv'), 'test': str(folder / 'test.csv.gz')}
-    assert plan.find_files(str(tmp_path), ['frappe', 'synthetic']) == {'frappe': expected}
+    assert run_list.find_files(str(tmp_path), ['frappe', 'synthetic']) == {'frappe': expected}
     (tmp_path / 'frappe' / 'train.tsv').touch()
-    with pytest.raises(UserError, match='which one is the train part'):
-        plan.find_files(str(tmp_path), ['frappe'])
+    with pytest.raises(UserError, match='expected one file for the train part; move the others'):
+        run_list.find_files(str(tmp_path), ['frappe'])
 
 
 @pytest.mark.parametrize(
     ('flags', 'expected'),
     [
         ('', '--models=all'),
-        ('--models=mlp', 'on which data?'),
+        ('--models=mlp', 'no dataset: --dataset=frappe'),
         ('--models=mlpp --dataset=frappe', "did you mean 'mlp'?"),
         ('--models=dlf:wo_gat --dataset=frappe', "did you mean 'wo_gate'?"),
         ('--models=mlp --dataset=frape', "did you mean 'frappe'?"),
@@ -140,18 +139,20 @@ def test_files(tmp_path):
         ('--sweep=seed=1,2 --dataset=synthetic', 'use --seeds'),
         ('--modles=mlp', 'Did you mean: models'),
         ('--jobs=-1', 'jobs'),
-        ('frappe', 'flags begin with --'),
+        ('frappe', "unexpected argument 'frappe'; flags begin with --"),
+        ('--models=mlp --dataset=synthetic --config.seeds=2', 'mlp: config.seeds=2: a run has one seed'),
+        ('--models=mlp --dataset=synthetic --sweep=seeds=1,2', 'mlp seeds=2: config.seeds=2: a run has one'),
     ],
 )
 def test_mistakes_are_named(flags, expected):
     with pytest.raises(UsageError) as error:
-        report.make_plan(parse(['compare', *flags.split()]))
+        report.make_run_list(parse(['compare', *flags.split()]))
     assert expected in str(error.value)
     assert '\n' not in str(error.value)
 
 
 def test_long_names_make_folders():
     names = [f'dlf {" ".join(f"key{i}=value" for i in range(60))} last={last}' for last in (1, 2)]
-    folders = [plan.folder_name(name) for name in names]
+    folders = [settings.folder_name(name) for name in names]
     assert len(set(folders)) == 2
     assert max(map(len, folders)) < 255

@@ -1,0 +1,177 @@
+"""Checks of a config, with errors that name the key; what of it differs from the defaults."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from dlf_jax import config as configs
+from dlf_jax import plugins
+from dlf_jax.data import builders
+from dlf_jax.data.preprocess import splits
+from dlf_jax.data.schema import TREATMENTS
+from dlf_jax.errors import UsageError, suggest
+from dlf_jax.training import metrics, optimizers
+
+_log = logging.getLogger(__name__)
+
+PRECISIONS = ('float32', 'bfloat16')
+PARALLEL = ('jit', 'pmap')
+TABLE_SHARDINGS = ('auto', 'replicated', 'rows')
+MATMUL_PRECISIONS = ('default', 'high', 'highest')
+# Keys of earlier versions, and what they are called now.
+RENAMED = {'optimizer.tables': 'optimizer.embedding_rows'}
+# Keys that only some of the package's optimizers read, on top of those that Adam reads.
+_READ_BY = {
+    'optimizer.weight_decay': ('adamw', 'lion'),
+    'optimizer.momentum': ('sgd',),
+    'optimizer.nesterov': ('sgd',),
+}
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks every key; keys of earlier versions are renamed in place.
+
+    Raises:
+      UsageError: names the first key that there is not, or whose value cannot be.
+    """
+    _rename(config)
+    known = defaults_of(config)
+    values = dict(configs.flatten(config))
+    for key in values:
+        if key not in known:
+            near = [name for name in known if name.split('.')[0] == key.split('.')[0]]
+            raise UsageError(f'config.{key}: there is no such key{suggest(key, near or known)}')
+
+    def check(key: str, good: bool, expected: str) -> None:
+        if not good:
+            raise UsageError(f'config.{key}={values[key]!r}: expected {expected}')
+
+    def one_of(key: str, choices: Iterable[str]) -> None:
+        if values[key] not in choices:
+            raise UsageError(f'config.{key}={values[key]!r}: no such choice{suggest(values[key], choices)}')
+
+    for key, value in values.items():
+        if isinstance(value, float):
+            check(key, math.isfinite(value), 'a finite number')
+    for key, choices in _CHOICES.items():
+        one_of(key, choices)
+    for key in _POSITIVE:
+        check(key, values[key] >= 1, 'at least 1')
+    for key in _NOT_NEGATIVE:
+        check(key, values[key] >= 0, '0 or more')
+    for key in _DECAYS:
+        check(key, 0 <= values[key] < 1, '0 or more and less than 1')
+    _validate_dataset(config, check)
+    _validate_optimizer(config, check)
+    _validate_runs(config, check)
+    metrics.validate(config)
+    configs.build_model(config)
+
+
+# Accepts a key, whether its value is good, and what is expected of it.
+_Check = Callable[[str, bool, str], None]
+_CHOICES = {
+    'dataset.treatment': ('auto', *TREATMENTS),
+    'dataset.split': splits.KINDS,
+    'dataset.hour': ('category', 'parts'),
+    'precision': PRECISIONS,
+    'matmul_precision': MATMUL_PRECISIONS,
+    'parallel': PARALLEL,
+    'sharding.tables': TABLE_SHARDINGS,
+    'optimizer.schedule': ('constant', 'cosine'),
+}
+_POSITIVE = (
+    'dataset.min_count', 'dataset.block_rows', 'training.batch_size', 'training.epochs',
+    'training.accumulate', 'training.checkpoint_every', 'training.log_every', 'training.keep_best', 'seeds',
+    'distributed.heartbeat_timeout',
+)  # fmt: skip
+_NOT_NEGATIVE = (
+    'dataset.max_vocabulary', 'dataset.hash_buckets', 'embedding.std', 'embedding.penalty', 'optimizer.eps',
+    'optimizer.clip_norm', 'optimizer.warmup_steps', 'optimizer.weight_decay',
+    'optimizer.initial_accumulator_value', 'plateau.patience', 'plateau.min_learning_rate',
+    'plateau.min_gain', 'training.evaluate_every', 'predict.batch_size', 'seed', 'sharding.device_memory',
+    'distributed.processes',
+)  # fmt: skip
+_DECAYS = ('optimizer.b1', 'optimizer.b2', 'optimizer.momentum')
+
+
+def _validate_dataset(config: ConfigDict, check: _Check) -> None:
+    options = config.dataset
+    read, defaults = builders.dataset_class(options.name).keys(), defaults_of(config)
+    for key, value in configs.flatten(options):
+        if key not in read and value != defaults[f'dataset.{key}']:
+            raise UsageError(f'config.dataset.{key}={value!r}: the dataset {options.name} does not read it')
+    check('dataset.buckets', options.buckets >= 2, 'at least 2')
+    check('dataset.rows', options.rows >= 10, 'at least 10')
+    check('dataset.separator', len(options.separator) <= 1, 'one character')
+    check(
+        'dataset.time',
+        bool(options.time) == (options.split == 'time'),
+        "the time column, with config.dataset.split='time' and only then",
+    )
+    shares = options.fractions
+    check(
+        'dataset.fractions',
+        2 <= len(shares) <= 3 and min(shares) >= 0 and min(shares[:2]) > 0 and math.isfinite(sum(shares)),
+        'shares of train, valid and test, the first two above 0',
+    )
+
+
+def _validate_optimizer(config: ConfigDict, check: _Check) -> None:
+    optimizers.make(config, 1)
+    options, defaults = config.optimizer, defaults_of(config)
+    for key, names in _READ_BY.items():
+        value = options[key.partition('.')[2]]
+        readers = f'read by config.optimizer.name={" and ".join(names)}, not by {options.name!r}'
+        check(
+            key, plugins.is_external(options.name) or options.name in names or value == defaults[key], readers
+        )
+    check('optimizer.learning_rate', options.learning_rate > 0, 'more than 0')
+    check('plateau.factor', 0 < config.plateau.factor <= 1, 'more than 0, at most 1')
+
+
+def _validate_runs(config: ConfigDict, check: _Check) -> None:
+    check(
+        'training.accumulate',
+        config.training.batch_size % config.training.accumulate == 0,
+        'a divisor of config.training.batch_size',
+    )
+    check('seed', config.seed < 2**31, 'less than 2^31')
+    check('seeds', config.seed + config.seeds <= 2**31, 'seeds less than 2^31, counted up from config.seed')
+    check('predict.seed', config.predict.seed >= -1, 'a seed of the workdir, or -1 for the best')
+    for key in ('processes', 'process'):
+        default = {'processes': 0, 'process': -1}[key]
+        given = config.distributed[key] != default
+        check(
+            f'distributed.{key}',
+            not given or config.distributed.coordinator not in ('', 'auto'),
+            'config.distributed.coordinator=HOST:PORT beside it',
+        )
+
+
+def _rename(config: ConfigDict) -> None:
+    """Moves values of keys of earlier versions to the keys of today, with a warning."""
+    for old, new in RENAMED.items():
+        section, _, name = old.rpartition('.')
+        if section in config and name in config[section]:
+            target, _, key = new.rpartition('.')
+            config[target][key] = config[section][name]
+            with config[section].unlocked():
+                del config[section][name]
+            _log.warning('config.%s is called config.%s now', old, new)
+
+
+def defaults_of(config: ConfigDict) -> dict[str, Any]:
+    """Values of every key by default, for the config's model."""
+    return dict(configs.flatten(configs.get_config(config.model.name)))
+
+
+def differences(config: ConfigDict) -> dict[str, Any]:
+    """Dotted keys and values that are not the defaults for the config's model."""
+    defaults = defaults_of(config)
+    return {key: value for key, value in configs.flatten(config) if value != defaults.get(key)}
