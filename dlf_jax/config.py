@@ -12,7 +12,7 @@ import flax.linen as nn
 from ml_collections import ConfigDict
 
 from dlf_jax import models
-from dlf_jax.data.builders import BUILDERS
+from dlf_jax.data.builders import dataset_class
 from dlf_jax.data.preprocess import splits
 from dlf_jax.data.schema import TREATMENTS
 from dlf_jax.errors import UsageError, suggest
@@ -251,7 +251,7 @@ def validate(config: ConfigDict) -> None:
         if value not in choices:
             raise UsageError(f'config.{key}={value!r}: no such choice{suggest(value, choices)}')
 
-    one_of('dataset.name', config.dataset.name, BUILDERS)
+    dataset_class(config.dataset.name)
     one_of('dataset.treatment', config.dataset.treatment, ('auto', *TREATMENTS))
     one_of('dataset.split', config.dataset.split, splits.KINDS)
     one_of('dataset.hour', config.dataset.hour, ('category', 'parts'))

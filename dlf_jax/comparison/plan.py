@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 from dlf_jax import config as configs
 from dlf_jax.comparison.resolve import config_file, flags_of, keys, resolve
 from dlf_jax.comparison.settings import Setting
-from dlf_jax.data.builders import BUILDERS
-from dlf_jax.data.builders.base import PARTS
+from dlf_jax.data.builders import DATASETS
+from dlf_jax.data.preprocess.splits import PARTS
 from dlf_jax.errors import UsageError, UserError, suggest
 from dlf_jax.workdir import Workdir
 
@@ -105,8 +105,8 @@ def make(
     """
     rows, workdir, overrides = [], Path(workdir).expanduser(), dict(overrides or {})
     for dataset in datasets:
-        if dataset not in BUILDERS:
-            raise UsageError(f'--dataset={dataset}: there is no such dataset{suggest(dataset, BUILDERS)}')
+        if dataset not in DATASETS:
+            raise UsageError(f'--dataset={dataset}: there is no such dataset{suggest(dataset, DATASETS)}')
         file = config_file(configs_folder, dataset)
         parts = {f'dataset.{part}': path for part, path in (files or {}).get(dataset, {}).items()}
         lacking: dict[str, list[str]] = {}

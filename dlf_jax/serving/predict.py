@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ml_collections import ConfigDict
 
-from dlf_jax.data.builders import BUILDERS
+from dlf_jax.data.builders import dataset_class
 from dlf_jax.data.loading import batches as batching
-from dlf_jax.data.loading import records
 from dlf_jax.data.progress import Progress
 from dlf_jax.data.readers import columns, tables
+from dlf_jax.data.rows import Rows, reblock
 from dlf_jax.errors import UsageError, UserError, writing
 from dlf_jax.training import evaluation, metrics, run_progress
 from dlf_jax.training import train_state as states
@@ -90,7 +90,7 @@ class Predictor:
           labelled: whether the label column must be there.
         """
         paths = tables.expand(spec, '--input')
-        table = BUILDERS[self.config.dataset.name].open_files(self.config.dataset, paths)
+        table = dataset_class(self.config.dataset.name).open_files(self.config.dataset, paths)
         schema = self.encoder.schema
         if labelled:
             tables.check_columns(table, [schema.label], 'the label')
@@ -157,7 +157,7 @@ class Predictor:
         text += [name for name in keep if name not in text and name not in numbers]
         kept: list[pl.DataFrame] = []
 
-        def encoded() -> Iterator[records.Rows]:
+        def encoded() -> Iterator[Rows]:
             for chunk in table.chunks(text, numbers):
                 rows, unknown = self.encoder.transform(chunk)
                 for name, counts in unknown.items():
@@ -167,7 +167,7 @@ class Predictor:
                 extras = {'label': np.zeros(chunk.frame.height, np.float32)}
                 yield {**rows, **(columns.extras(chunk, schema) if labelled else extras)}
 
-        for rows in records.reblock(encoded(), self.batch_size):
+        for rows in reblock(encoded(), self.batch_size):
             count = len(rows['label'])
             taken = pl.concat(kept) if len(kept) > 1 else kept[0]
             kept[:] = [taken[count:]]

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from dlf_jax.data.builders.base import Builder, read_truth
+from dlf_jax.data.builders.base import Builder
 from dlf_jax.data.loading.batches import EvaluationBatches, Order, TrainingBatches, iterate
 from dlf_jax.data.progress import Progress as Bar
 from dlf_jax.errors import UserError
@@ -313,7 +313,7 @@ class _Training:
             predict = self.learner.predict_step(count)
             scores = score(predict, self.partitioner, state, batches, rows, between)
         found = [summary({**scores, 'logit': own}) for own in unstack_runs(scores['logit'], count)]
-        truth = read_truth(self.builder.data_dir, part)
+        truth = self.builder.true_probabilities(part)
         if truth is not None:
             best_possible = metrics.auc(scores['label'], truth)
             found = [{**one, 'best_possible_auc': best_possible} for one in found]
