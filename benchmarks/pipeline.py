@@ -33,7 +33,8 @@ from benchmarks import criteo_rows, processes
 from benchmarks.prepare import MIN_COUNT, VALID_SEED, python
 from dlf_jax.config import get_config
 from dlf_jax.data import builders
-from dlf_jax.data.loading.batches import Order, TrainingBatches, iterate
+from dlf_jax.data.loading.batches import TrainingBatches, iterate
+from dlf_jax.data.loading.order import Order
 
 FORMS = ('parquet', 'npz')
 VALID_ROWS = 10_000

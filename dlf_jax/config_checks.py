@@ -25,6 +25,8 @@ TABLE_SHARDINGS = ('auto', 'replicated', 'rows')
 MATMUL_PRECISIONS = ('default', 'high', 'highest')
 # Keys of earlier versions, and what they are called now.
 RENAMED = {'optimizer.tables': 'optimizer.embedding_rows'}
+# Key of `config.dataset` that only permits something, and so does no harm where nobody asks.
+_PERMISSION = 'allow_modified'
 # Keys that only some of the package's optimizers read, on top of those that Adam reads.
 _READ_BY = {
     'optimizer.weight_decay': ('adamw', 'lion'),
@@ -42,7 +44,9 @@ def validate(config: ConfigDict) -> None:
     _rename(config)
     known = defaults_of(config)
     values = dict(configs.flatten(config))
-    for key in values:
+    # A dataset of one's own may have keys of its own.
+    read = builders.dataset_class(config.dataset.name).keys()
+    for key in values.keys() - {f'dataset.{name}' for name in read}:
         if key not in known:
             near = [name for name in known if name.split('.')[0] == key.split('.')[0]]
             raise UsageError(f'config.{key}: there is no such key{suggest(key, near or known)}')
@@ -101,8 +105,8 @@ _DECAYS = ('optimizer.b1', 'optimizer.b2', 'optimizer.momentum')
 
 
 def _validate_dataset(config: ConfigDict, check: _Check) -> None:
-    options = config.dataset
-    read, defaults = builders.dataset_class(options.name).keys(), defaults_of(config)
+    options, defaults = config.dataset, defaults_of(config)
+    read = builders.dataset_class(options.name).keys() | {_PERMISSION}
     for key, value in configs.flatten(options):
         if key not in read and value != defaults[f'dataset.{key}']:
             raise UsageError(f'config.dataset.{key}={value!r}: the dataset {options.name} does not read it')

@@ -33,7 +33,7 @@ from ml_collections import ConfigDict, config_flags
 from dlf_jax import api, config_checks, plugins
 from dlf_jax import config as configs
 from dlf_jax.config_files import find_config_file
-from dlf_jax.data import builders, schema_files
+from dlf_jax.data import builders, schema_proposal
 from dlf_jax.data.readers import tables
 from dlf_jax.errors import UsageError, UserError, suggest
 from dlf_jax.training import multihost, runtime_errors
@@ -115,7 +115,7 @@ def _propose_schema(config: ConfigDict) -> dict[str, Any]:
         raise UsageError(f'config.dataset.infer: for --dataset=table; {config.dataset.name} has its schema')
     paths = tables.expand(config.dataset.train, 'config.dataset.train')
     table = tables.open_table(paths, separator=config.dataset.separator)
-    return schema_files.propose(table, _OUTPUT.value or 'schema.toml')
+    return schema_proposal.propose(table, _OUTPUT.value or 'schema.toml')
 
 
 def profile() -> dict[str, Any]:

@@ -14,7 +14,7 @@ from dlf_jax import config as configs
 from dlf_jax import config_checks, plugins
 from dlf_jax.comparison.resolve import config_file, flags_of, keys, resolve
 from dlf_jax.comparison.settings import Setting, folder_name, short_name
-from dlf_jax.data.builders import BUILDERS as DATASETS
+from dlf_jax.data.builders import DATASETS
 from dlf_jax.data.preprocess.splits import PARTS
 from dlf_jax.errors import UsageError, UserError, suggest
 from dlf_jax.workdir import Workdir

@@ -1,1 +1,1 @@
-"""Raw files -> encoded block records -> batches. Knows nothing of models."""
+"""Data: raw files to encoded block records to batches; independent of models."""

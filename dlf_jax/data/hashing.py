@@ -1,4 +1,4 @@
-"""Hashes that are the same for ever and everywhere: of strings, of row numbers, of 64-bit words."""
+"""Stable hashes of strings, row numbers and 64-bit words: the same in every release and on every machine."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ _STEP = np.uint64(0x9E3779B97F4A7C15)
 
 
 def stable_hash(values: pl.Series) -> np.ndarray:
-    """Hashes of strings that are the same for ever and everywhere, uint64 [n]; nulls like ''.
+    """Stable hashes of a column of strings; a null has the hash of ''.
 
-    A polynomial in the bytes modulo 2^64 (Karp & Rabin 1987), mixed: the sums of all strings come
-    from one running sum over the column's bytes.
+    A polynomial in the bytes modulo 2^64 (Karp & Rabin 1987), mixed. The sums of all strings are
+    differences of one running sum over the column's bytes.
+
+    Args:
+      values: String [n].
+
+    Returns:
+      uint64 [n].
     """
     array = values.to_arrow(compat_level=pl.CompatLevel.oldest())
     _, offsets, data = array.buffers()
@@ -31,20 +37,20 @@ def stable_hash(values: pl.Series) -> np.ndarray:
 
 
 def _powers(base: int, count: int) -> np.ndarray:
-    """base^0 ... base^(count - 1) modulo 2^64."""
+    """Powers base^0 ... base^(count - 1) modulo 2^64, uint64 [count]."""
     powers = np.full(count, base, np.uint64)
     powers[:1] = 1
     return np.cumprod(powers, dtype=np.uint64)
 
 
 def mix(x: np.ndarray) -> np.ndarray:
-    """The last step of splitmix64 (Steele et al. 2014): every bit depends on every bit; uint64 [n]."""
+    """Mixes the bits of uint64 [n]: the last step of splitmix64 (Steele et al. 2014)."""
     x = (x ^ (x >> np.uint64(30))) * _MIX[0]
     x = (x ^ (x >> np.uint64(27))) * _MIX[1]
     return x ^ (x >> np.uint64(31))
 
 
 def row_hash(index: np.ndarray, seed: int) -> np.ndarray:
-    """A fixed hash per row number (splitmix64), uint64."""
+    """Stable hash of row numbers, int64 [n], under a seed (splitmix64), uint64 [n]."""
     with np.errstate(over='ignore'):
         return mix(index.astype(np.uint64) + np.uint64(seed % (1 << 32) + 1) * _STEP)

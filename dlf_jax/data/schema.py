@@ -1,4 +1,4 @@
-"""What a table of features is: the one thing that data, models and serving share."""
+"""Schema of a dataset: its features, label, weight and group; shared by data, models and serving."""
 
 from __future__ import annotations
 
@@ -10,44 +10,45 @@ NUMERIC = 'numeric'
 MULTI_VALUED = 'multi-valued'
 KINDS = (CATEGORICAL, NUMERIC, MULTI_VALUED)
 
-# How a column of numbers becomes a feature: the first three keep a number, the others make categories.
+# Treatments of a column of numbers: the first three keep a number, the others make categories.
 NUMBERS = ('none', 'standard', 'minmax')
 TREATMENTS = (*NUMBERS, 'log2', 'bucket')
 
-# How the embeddings of a multi-valued field become one.
+# Poolings of the embeddings of a multi-valued field.
 POOLINGS = ('sum', 'mean', 'max')
 
-# Every field of ids owns these two before those of its values.
+# Reserved ids of every field that owns ids; those of its values come after.
 OUT_OF_VOCABULARY = 0
 MISSING = 1
 RESERVED = 2
-# Stands in a multi-valued field after its last value; no id.
+# Filler after the last value of a multi-valued field; not an id.
 PADDING = -1
 
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    """One feature.
+    """Feature of a dataset: a column, its kind, and how its values become ids or numbers.
 
     Attributes:
-      name: the column's name in the source.
+      name: name of the column in the source.
       kind: 'categorical' (an id into the fused table), 'numeric' (a float32) or 'multi-valued'
         (several ids, pooled).
-      treatment: for columns of numbers, one of `TREATMENTS`; '' for text columns. `log2` turns the
-        number into a category (floor(log(x)^2) above 2, the competition winners' on Criteo),
+      treatment: one of `TREATMENTS` for a column of numbers; '' for a text column. `log2` turns the
+        number into a category (floor(log(x)^2) above 2, as the winners of the Criteo competition did),
         `bucket` into one of `buckets` ranges that hold about as many training rows each.
-      min_count: values seen less often in the training part share the out-of-vocabulary id.
-      max_size: the most values that get ids of their own (the most frequent ones); 0: no limit.
-      hash_buckets: above 0, no vocabulary: a value's id is a hash of it, one of so many.
-      buckets: ranges of a `bucket` field.
-      separator: between the values of a multi-valued text column; list columns need none.
-      pooling: of a multi-valued field, one of `POOLINGS`.
-      length: the most values of a multi-valued field that count in a row: the first ones.
+      min_count: minimum number of training rows of a value with an id of its own; rarer values share
+        the out-of-vocabulary id.
+      max_size: maximum number of values with ids of their own (the most frequent ones); 0: no limit.
+      hash_buckets: number of ids that values are hashed to, without a vocabulary; 0: a vocabulary.
+      buckets: number of ranges of a `bucket` field.
+      separator: character between the values of a multi-valued text column; '' for columns of lists.
+      pooling: pooling of a multi-valued field, one of `POOLINGS`.
+      length: maximum number of values of a multi-valued field in a row; later values are dropped.
       shares: name of the field whose vocabulary and embeddings this one uses; '' for its own.
-      embedding_size: width of the field's rows in a table of its own kind, projected up to the
+      embedding_size: width of the field's embeddings in a table of its own, projected up to the
         model's width (Ginart et al. 2019, "Mixed dimension embeddings"); 0: the model's width.
-      size: ids that the field owns, the two reserved ones included; 0 before the encoder is fitted,
-        for numeric fields and where it shares another's.
+      size: number of ids that the field owns, the two reserved ones included; 0 before the encoder is
+        fitted, for numeric fields and where it shares another's.
     """
 
     name: str
@@ -87,7 +88,7 @@ class Field:
 
     @property
     def number(self) -> bool:
-        """Whether the source's column holds numbers."""
+        """Whether the column in the source holds numbers."""
         return bool(self.treatment)
 
     @property
@@ -97,23 +98,30 @@ class Field:
 
     @property
     def owner(self) -> str:
-        """Name of the field whose ids this one uses: its own, unless it shares."""
+        """Name of the field that owns the ids: the field's own, unless it shares another's."""
         return self.shares or self.name
 
     @property
     def counted(self) -> bool:
-        """Whether the field's ids come from counting values in the training part."""
+        """Whether the field has a vocabulary, counted in the training part."""
         return self.kind != NUMERIC and not self.hash_buckets and self.treatment != 'bucket'
 
 
 def text_field(name: str, **options: Any) -> Field:
-    """A categorical field read as text."""
+    """Categorical field of a text column; `options` are attributes of `Field`."""
     return Field(name, CATEGORICAL, **options)
 
 
 def number_field(name: str, treatment: str, buckets: int = 0, **options: Any) -> Field:
-    """A field read as numbers; categorical where the treatment makes categories, which is where
-    `options` such as `min_count` count."""
+    """Field of a column of numbers; categorical where the treatment makes categories.
+
+    Args:
+      name: name of the column.
+      treatment: one of `TREATMENTS`.
+      buckets: number of ranges; used by `bucket` alone.
+      options: attributes of `Field` that vocabularies have, such as `min_count`; left out where the
+        field has no vocabulary.
+    """
     if treatment == 'bucket':
         options = {k: v for k, v in options.items() if k == 'embedding_size'}
         return Field(name, CATEGORICAL, treatment, buckets=buckets, **options)
@@ -124,13 +132,13 @@ def number_field(name: str, treatment: str, buckets: int = 0, **options: Any) ->
 
 @dataclasses.dataclass(frozen=True)
 class Schema:
-    """The features of a dataset in their order, and what its other columns are.
+    """Features of a dataset in their order, and its label, weight and group columns.
 
     Attributes:
       fields: the features.
-      label: column of the label, 0 or 1.
-      weight: column of the rows' weights, 0 or more; '' where all weigh 1.
-      group: column of the groups (users, sessions) that AUC is averaged over; '' for none.
+      label: name of the label's column, which holds 0 or 1.
+      weight: name of the column of row weights, 0 or more; '' where all rows weigh 1.
+      group: name of the column of groups (users, sessions) that AUC is averaged over; '' for none.
     """
 
     fields: tuple[Field, ...]
@@ -157,56 +165,56 @@ class Schema:
 
     @property
     def categorical(self) -> tuple[Field, ...]:
-        """The categorical fields: column `i` of a batch's `categorical` is the `i`-th of them."""
+        """Categorical fields, in the order of the columns of a batch's `categorical`."""
         return tuple(f for f in self.fields if f.kind == CATEGORICAL)
 
     @property
     def numeric(self) -> tuple[Field, ...]:
-        """The numeric fields: column `i` of a batch's `numeric` is the `i`-th of them."""
+        """Numeric fields, in the order of the columns of a batch's `numeric`."""
         return tuple(f for f in self.fields if f.kind == NUMERIC)
 
     @property
     def coded(self) -> tuple[Field, ...]:
-        """The categorical fields whose values have codes: all but the ranges."""
+        """Categorical fields with a vocabulary or hash buckets: all but the ranges."""
         return tuple(f for f in self.categorical if f.treatment != 'bucket')
 
     @property
     def ranged(self) -> tuple[Field, ...]:
-        """The categorical fields that are ranges of a number."""
+        """Categorical fields that are ranges of a number (`bucket`)."""
         return tuple(f for f in self.categorical if f.treatment == 'bucket')
 
     @property
     def bags(self) -> tuple[Field, ...]:
-        """The multi-valued fields: `field.length` columns each of a batch's `bags`."""
+        """Multi-valued fields, with `field.length` columns each of a batch's `bags`."""
         return tuple(f for f in self.fields if f.bag)
 
     @property
     def bag_columns(self) -> int:
-        """Columns of a batch's `bags`."""
+        """Number of columns of a batch's `bags`."""
         return sum(f.length for f in self.bags)
 
     @property
     def owners(self) -> tuple[Field, ...]:
-        """The fields that own ids: categorical ones, then multi-valued ones that share nobody's."""
+        """Fields that own ids: categorical ones, then multi-valued ones that share no other's."""
         return tuple(f for f in (*self.categorical, *self.bags) if not f.shares)
 
     @property
     def embedding_sizes(self) -> tuple[int, ...]:
-        """The widths of fields' rows, 0 (the model's) first; each has a fused table."""
+        """Distinct embedding widths, rising, 0 (the model's) first; each has a fused table."""
         return tuple(sorted({f.embedding_size for f in self.owners}))
 
     def vocabulary_of(self, embedding_size: int) -> int:
-        """Rows of the fused table of the fields of one embedding size."""
+        """Number of rows of the fused table of the fields of one embedding size."""
         return sum(f.size for f in self.owners if f.embedding_size == embedding_size)
 
     @property
     def vocabulary(self) -> int:
-        """Rows of all fused tables together."""
+        """Number of rows of all fused tables together."""
         return sum(f.size for f in self.owners)
 
     @property
     def offsets(self) -> dict[str, int]:
-        """First row, in its fused table, of each field that owns ids."""
+        """First row of each field that owns ids in its fused table, by the field's name."""
         offsets: dict[str, int] = {}
         totals = dict.fromkeys(self.embedding_sizes, 0)
         for field in self.owners:
@@ -215,17 +223,32 @@ class Schema:
         return offsets
 
     def text_columns(self) -> list[str]:
-        """Columns that the features are read from as text or lists of text."""
+        """Names of the features' columns that hold text or lists of text."""
         return [f.name for f in self.fields if not f.number]
 
     def number_columns(self) -> list[str]:
-        """Columns that the features are read from as numbers."""
+        """Names of the features' columns that hold numbers."""
         return [f.name for f in self.fields if f.number]
 
+    def identity(self) -> dict[str, Any]:
+        """The attributes that differ from their defaults, as JSON values.
+
+        Unlike `to_json`, it stays the same when a later version adds an attribute.
+        """
+        return {**_set_attributes(self), 'fields': [_set_attributes(field) for field in self.fields]}
+
     def to_json(self) -> dict[str, Any]:
+        """The schema as JSON values."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Schema:
+        """Reads what `to_json` wrote, now or in an older version; attributes it lacks have their defaults."""
         fields = tuple(Field(**field) for field in saved['fields'])
         return cls(fields, **{key: value for key, value in saved.items() if key != 'fields'})
+
+
+def _set_attributes(value: Field | Schema) -> dict[str, Any]:
+    """The attributes of a dataclass that differ from their defaults."""
+    found = ((field.name, field.default, getattr(value, field.name)) for field in dataclasses.fields(value))
+    return {name: current for name, default, current in found if current != default}

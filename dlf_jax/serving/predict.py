@@ -18,11 +18,11 @@ from ml_collections import ConfigDict
 
 from dlf_jax.data import builders
 from dlf_jax.data.loading import batches as batching
-from dlf_jax.data.loading.batches import even_batch
-from dlf_jax.data.loading.records import Rows, reblock
+from dlf_jax.data.loading.order import even_batch
 from dlf_jax.data.preprocess.encoder import Encoder
 from dlf_jax.data.progress import Progress
 from dlf_jax.data.readers import columns, tables
+from dlf_jax.data.rows import Rows, reblock
 from dlf_jax.errors import UsageError, UserError, writing
 from dlf_jax.training import evaluation, metrics, run_progress
 from dlf_jax.training.checkpoint import Checkpoints

@@ -15,7 +15,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dlf_jax.data.builders.base import Builder
-from dlf_jax.data.loading.batches import EvaluationBatches, Order, TrainingBatches, even_batch, iterate
+from dlf_jax.data.loading.batches import EvaluationBatches, TrainingBatches, iterate
+from dlf_jax.data.loading.order import Order, even_batch
 from dlf_jax.data.progress import Progress as Bar
 from dlf_jax.errors import UserError
 from dlf_jax.training import metrics, results, run_progress

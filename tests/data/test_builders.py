@@ -85,7 +85,7 @@ def test_unlabelled_criteo_is_for_prediction(tmp_path):
     path = tmp_path / 'test.txt'
     path.write_text('\n'.join(line.split('\t', 1)[1] for line in lines) + '\n')
     config = get_config('mlp').dataset
-    table = builders.BUILDERS['criteo'].open_files(config, (str(path),))
+    table = builders.dataset_class('criteo').open_files(config, (str(path),))
     assert table.columns[0] == 'I1'
     config.name, config.train = 'criteo', str(path)
     with pytest.raises(UserError, match="no column 'label'"):

@@ -70,9 +70,7 @@ def test_rows_and_dense_parameters_have_the_optimizers_that_are_named(name, rows
 @pytest.mark.parametrize(('name', 'rows'), [('adam', 'adam'), ('lion', 'adam'), ('adam', 'lazy_adam')])
 def test_leaves_with_an_entry_for_each_row_are_known(name, rows):
     setup, state = state_of(
-        config_of(
-            'deepfm', optimizer__name=name, optimizer__embedding_rows=rows, model__embedding_size=5
-        )
+        config_of('deepfm', optimizer__name=name, optimizer__embedding_rows=rows, model__embedding_size=5)
     )
     flags = train_state.row_leaves(state, setup.optimizer)
     for leaf, is_row in zip(jax.tree.leaves(state), jax.tree.leaves(flags), strict=True):

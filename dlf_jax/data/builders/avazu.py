@@ -1,11 +1,12 @@
-"""Avazu: ten days of mobile ad clicks; 22 categorical fields, or 24."""
+"""Avazu: ten days of mobile ad clicks, with 22 categorical fields, or 24."""
 
 from __future__ import annotations
 
-from dlf_jax.data.builders.base import Builder
+from dlf_jax.data.builders.base import CATEGORY_KEYS, FILE_KEYS, SPLIT_KEYS, Builder
 from dlf_jax.data.download.published_files import AVAZU_RAW, AVAZU_X1
-from dlf_jax.data.readers.formats import HOUR_PARTS, HourTable
+from dlf_jax.data.readers.formats import HOUR_COLUMNS, HourTable
 from dlf_jax.data.schema import Schema
+from dlf_jax.errors import UserError
 
 X1_FIELDS = tuple(f'feat_{i}' for i in range(1, 23))
 RAW_FIELDS = (
@@ -16,11 +17,14 @@ RAW_FIELDS = (
 
 
 class Avazu(Builder):
-    """Avazu_x1 (28,300,276 / 4,042,897 / 8,085,794 rows), or Kaggle's raw train.csv, whose `id` is
-    no feature and whose `hour` is a category, or with `dataset.hour='parts'` three: the hour of the day,
-    the weekday and whether it is a weekend."""
+    """Avazu_x1 (28,300,276 / 4,042,897 / 8,085,794 rows), or the raw train.csv of Kaggle.
 
-    PUBLISHED = AVAZU_X1
+    In the raw form, `id` is no feature, and `hour` is a category; with `dataset.hour='parts'` it becomes
+    three: the hour of the day, the weekday and whether it is a weekend.
+    """
+
+    KEYS = {**FILE_KEYS, **SPLIT_KEYS, **CATEGORY_KEYS, 'hour': 'category'}
+    RELEASE = AVAZU_X1
     INSTRUCTIONS = (
         'Set --config.dataset.download=True, or download train.csv, valid.csv and test.csv of '
         'reczoo/Avazu_x1 from the Hugging Face hub and give their '
@@ -34,11 +38,17 @@ class Avazu(Builder):
         table = super().open_files(config, paths)
         return HourTable(table) if 'hour' in table.columns and config.hour == 'parts' else table
 
-    def published(self, table):
+    def release_of(self, table):
         return AVAZU_RAW if 'click' in table.columns else AVAZU_X1
 
     def make_schema(self, table):
+        by_parts = self.dataset.hour == 'parts'
         if 'click' not in table.columns:
+            if by_parts:
+                raise UserError(
+                    f"config.dataset.hour='parts': {table.name} has no column 'hour', only Kaggle's raw "
+                    "form has; leave it at 'category'"
+                )
             return Schema(tuple(self.categorical(name) for name in X1_FIELDS), 'label')
-        names = (*HOUR_PARTS, *RAW_FIELDS[1:]) if self.dataset.hour == 'parts' else RAW_FIELDS
+        names = (*HOUR_COLUMNS, *RAW_FIELDS[1:]) if by_parts else RAW_FIELDS
         return Schema(tuple(self.categorical(name) for name in names), 'click')

@@ -1,18 +1,18 @@
-"""What the builders share: which files, which features, and block records made of them."""
+"""Base class of the datasets: files and features in, prepared block records out."""
 
 from __future__ import annotations
 
+import abc
 import hashlib
 import json
 import logging
-import os
+import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-import polars as pl
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
@@ -20,90 +20,129 @@ from dlf_jax import allocator
 from dlf_jax.data.download.checksums import sums
 from dlf_jax.data.download.fetch import fetch
 from dlf_jax.data.download.published_files import Published, check_rows, recognise
-from dlf_jax.data.loading import records
-from dlf_jax.data.preprocess import beam, local
-from dlf_jax.data.preprocess import encoder as encoders
+from dlf_jax.data.loading.overlap import shared_rows
+from dlf_jax.data.loading.records import BlockWriter, RecordBlocks, features
+from dlf_jax.data.preprocess import beam, encoder, local
 from dlf_jax.data.preprocess.splits import PARTS, Split
-from dlf_jax.data.readers import tables
+from dlf_jax.data.preprocess.task import WHOLE, Task
+from dlf_jax.data.readers.tables import Table, check_columns, expand, open_table
 from dlf_jax.data.schema import Field, Schema, number_field, text_field
 from dlf_jax.errors import UserError, writing
 from dlf_jax.lock import locked
 
 _log = logging.getLogger(__name__)
 
-# Keys of `config.dataset` that say where the input is or how the work is done, not what comes out.
-PATHS = (
-    *PARTS,
-    'schema',
-    'allow_modified',
-    'download',
-    'check_overlap',
-    'beam_runner',
-    'beam_options',
-    'infer',
-)
+# Version of the fingerprint's own contents.
+_FINGERPRINT = 2
+
+# Keys of `config.dataset`, in groups that a dataset reads or does not read, each with its neutral value: the
+# value under which the records are those of the time before the key existed. A key at its neutral value is
+# not in the fingerprint, so neither a new key nor a key of other datasets makes prepared data invalid. A
+# neutral value must never be changed, whatever becomes of the key's default.
+COMMON_KEYS = {
+    'name': '',
+    'block_rows': 8192,
+    'check_overlap': False,
+    'beam_runner': '',
+    'beam_options': (),
+}
+FILE_KEYS = {'train': '', 'valid': '', 'test': '', 'separator': ''}
+RELEASE_KEYS = {'download': False, 'allow_modified': False}
+SPLIT_KEYS = {'split': 'chronological', 'time': '', 'fractions': (7.0, 2.0, 1.0), 'split_seed': 0}
+CATEGORY_KEYS = {'min_count': 1, 'max_vocabulary': 0, 'hash_buckets': 0}
+NUMBER_KEYS = {'treatment': 'auto', 'buckets': 50}
+
+# Keys that say where the input is or how the work is done. They do not change the records of the same input.
+_WORK_KEYS = (
+    'name', 'check_overlap', 'beam_runner', 'beam_options', *PARTS, *RELEASE_KEYS, 'schema', 'infer',
+)  # fmt: skip
 
 
 class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
-    """A TFDS builder whose examples are blocks of encoded rows.
+    """TFDS builder of a dataset whose examples are blocks of encoded rows.
 
-    Prepared data lies in `data_dir/NAME/FINGERPRINT/VERSION/`: the shards, TFDS's description, and
-    `encoder/`. The fingerprint is of the dataset's config and the files' sums, so changed
+    Prepared data is in `data_dir/NAME/FINGERPRINT/VERSION/`: the shards, TFDS's description, and `encoder/`.
+    The fingerprint is a hash of the keys that the dataset reads, the schema and the files' sums, so changed
     input is prepared anew beside the old.
+
+    A dataset overrides `make_schema` and what else differs from the defaults: the class attributes,
+    `open_files`, `open_tables`, `release_of`, `write_extras`, `true_probabilities`.
     """
 
+    # Raised by the dataset when its code makes other records of the same files.
     VERSION = tfds.core.Version('1.0.0')
-    # What to put where, for the error when no files are given.
+    # Keys of `config.dataset` that the dataset reads beside `COMMON_KEYS`, with their neutral values.
+    KEYS: ClassVar[Mapping[str, Any]] = {**FILE_KEYS, **SPLIT_KEYS, **CATEGORY_KEYS, **NUMBER_KEYS}
+    # Advice for the error that no files are given.
     INSTRUCTIONS = ''
-    # What `dataset.download` fetches.
-    PUBLISHED: Published | None = None
+    # Published files that `dataset.download` fetches; they add the `RELEASE_KEYS`.
+    RELEASE: Published | None = None
+
+    def __init_subclass__(cls, **options: Any):
+        """Names the dataset after its class, unless it has a `name`, and keeps it out of TFDS's registry.
+
+        Datasets are found through `DATASETS` or as `file.py:Name`. The registry is of the whole process and
+        refuses two datasets of one name.
+        """
+        if 'name' not in vars(cls):
+            cls.name = re.sub(r'(?<=[a-z0-9])(?=[A-Z])', '_', cls.__name__).lower()
+        super().__init_subclass__(**{**options, 'skip_registration': True})
 
     def __init__(self, config: ConfigDict, data_dir: str):
-        """Looks at the files (exists, header, columns); reads no rows.
+        """Opens the files and checks their columns; reads no rows.
 
         Args:
-          config: `config.dataset`.
-          data_dir: where prepared data is kept.
+          config: `config.dataset`. The dataset sees the keys of `keys()` alone.
+          data_dir: folder of prepared data.
+
+        Raises:
+          UserError: no files, files that cannot be read, missing columns, or files that claim to be a
+            published dataset and are not.
         """
-        self.dataset = config = config.copy_and_resolve_references()
-        if config.download and not config.train and self.PUBLISHED:
-            folder = Path(data_dir) / 'downloads' / self.PUBLISHED.name
-            config.update(fetch(self.PUBLISHED, folder, accept=True, data_dir=data_dir))
+        self.dataset = ConfigDict(
+            {key: config.get(key, neutral) for key, neutral in self._neutral_values().items()}
+        )
+        if self.RELEASE and self.dataset.download and not self.dataset.train:
+            folder = Path(data_dir) / 'downloads' / self.RELEASE.name
+            self.dataset.update(fetch(self.RELEASE, folder, accept=True, data_dir=data_dir))
         self.task = self._task()
         for table in self.task.tables.values():
-            self.check(table)
-        self._claim = self.published(next(iter(self.task.tables.values())))
-        if self._claim:
-            given = {part if config.valid else 'train': t.paths for part, t in self.task.tables.items()}
-            recognise(self._claim, given, data_dir, config.allow_modified)
-        self._beam = beam.options(config.beam_runner, config.beam_options) if config.beam_runner else {}
+            self._check_columns(table)
+        self._release = self.release_of(next(iter(self.task.tables.values())))
+        if self._release:
+            paths = self._by_file({part: table.paths for part, table in self.task.tables.items()})
+            recognise(self._release, paths, data_dir, self.dataset.allow_modified)
+        runner = self.dataset.beam_runner
+        self._beam = beam.options(runner, self.dataset.beam_options) if runner else {}
+        self._blocks: dict[str, RecordBlocks] = {}
+        self._staging = Path()
         fingerprint = tfds.core.BuilderConfig(name=self._fingerprint(data_dir))
         with writing(f'prepared data in {data_dir}'):
             super().__init__(data_dir=data_dir, config=fingerprint, file_format='array_record')
 
-    # What a dataset says of itself.
+    # To be overridden by datasets.
 
     @classmethod
-    def open_files(cls, config: ConfigDict, paths: tuple[str, ...]) -> tables.Table:
-        """Opens files of the dataset's form, for training (labelled) or prediction (perhaps not)."""
-        return tables.open_table(paths, separator=config.separator)
+    def open_files(cls, config: ConfigDict, paths: tuple[str, ...]) -> Table:
+        """Opens files in the dataset's format, for training (with labels) or prediction (perhaps without).
 
-    def published(self, table: tables.Table) -> Published | None:
-        """What the opened training files claim to be by their form."""
-        del table
-        return self.PUBLISHED
+        Args:
+          config: `config.dataset`.
+          paths: existing files.
+        """
+        return open_table(paths, separator=config.separator)
 
-    def make_schema(self, table: tables.Table) -> Schema:
-        """The features, given the opened training files."""
-        raise TypeError(f'{type(self).__name__} declares no schema')
+    def open_tables(self) -> dict[str, Table]:
+        """Opens the tables of all parts, by part; or the one that is to be split, under `WHOLE`.
 
-    def open_tables(self) -> dict[str, tables.Table]:
-        """The tables by part, or the one of all rows under `local.WHOLE`."""
+        Raises:
+          UserError: no training files, or test files without validation files.
+        """
         config = self.dataset
         if not config.train:
             raise UserError(f'dataset {self.name}: no files given. {self.INSTRUCTIONS}')
         tables = {
-            part: self.open_files(config, tables.expand(config[part], f'config.dataset.{part}'))
+            part: self.open_files(config, expand(config[part], f'config.dataset.{part}'))
             for part in PARTS
             if config[part]
         }
@@ -111,57 +150,79 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
             return tables
         if 'test' in tables:
             raise UserError('config.dataset.valid: not given, but config.dataset.test is')
-        return {local.WHOLE: tables['train']}
+        return {WHOLE: tables['train']}
 
-    # What they share.
+    @abc.abstractmethod
+    def make_schema(self, table: Table) -> Schema:
+        """The features, their fields without sizes, and the label's column.
+
+        Args:
+          table: the opened training table.
+        """
+
+    def release_of(self, table: Table) -> Published | None:
+        """The published dataset that the files claim to be by their form, or None.
+
+        Args:
+          table: the opened training table.
+        """
+        del table
+        return self.RELEASE
+
+    def write_extras(self, folder: Path) -> None:
+        """Writes further files of the prepared data.
+
+        Args:
+          folder: the unfinished folder of the prepared data, which is renamed at the end.
+        """
+
+    def true_probabilities(self, part: str) -> np.ndarray | None:
+        """True click probabilities of a prepared part, float64 [rows]; None where nobody knows them."""
+        del part
+        return None
+
+    # For datasets to use.
 
     def categorical(self, name: str) -> Field:
+        """Categorical field of a text column, with the vocabulary that the config asks for."""
         options = self.dataset
         if options.hash_buckets:
             return text_field(name, hash_buckets=options.hash_buckets)
         return text_field(name, min_count=options.min_count, max_size=options.max_vocabulary)
 
     def number(self, name: str, treatment: str) -> Field:
+        """Field of a column of numbers.
+
+        Args:
+          name: name of the column.
+          treatment: treatment under `dataset.treatment='auto'`.
+        """
         options = self.dataset
-        counting = {'min_count': options.min_count, 'max_size': options.max_vocabulary}
-        return number_field(name, treatment, options.buckets, **counting)
+        if options.treatment != 'auto':
+            treatment = options.treatment
+        vocabulary = {'min_count': options.min_count, 'max_size': options.max_vocabulary}
+        return number_field(name, treatment, options.buckets, **vocabulary)
 
-    def _task(self) -> local.Task:
-        config = self.dataset
-        tables = self.open_tables()
-        whole = local.WHOLE in tables
-        split = Split(config.split, tuple(config.fractions), config.split_seed) if whole else None
-        return local.Task(
-            name=self.name,
-            schema=self.make_schema(next(iter(tables.values()))),
-            tables=tables,
-            split=split,
-            time=config.time if whole and config.split == 'time' else '',
-            block_rows=config.block_rows,
-        )
+    # For users of datasets.
 
-    def check(self, table: tables.Table) -> None:
-        """Raises UserError where the table lacks a column that the task needs."""
-        schema = self.task.schema
-        tables.check_columns(table, [schema.label], 'the label')
-        tables.check_columns(table, [f.name for f in schema.fields], 'a feature')
-        others = {'the weight': schema.weight, 'the group': schema.group, 'the time': self.task.time}
-        for why, name in others.items():
-            tables.check_columns(table, [name] if name else [], why)
+    @classmethod
+    def keys(cls) -> frozenset[str]:
+        """Keys of `config.dataset` that the dataset reads."""
+        return frozenset(cls._neutral_values())
 
-    def _fingerprint(self, data_dir: str) -> str:
-        config = self.dataset.to_dict()
-        told = {
-            'dataset': {key: value for key, value in config.items() if key not in PATHS},
-            'schema': self.task.schema.to_json(),
-            'files': {part: sums(t.paths, data_dir) for part, t in self.task.tables.items()},
-            'encoder': encoders.VERSION,
-        }
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    @classmethod
+    def _neutral_values(cls) -> dict[str, Any]:
+        """Neutral values by key that the dataset reads."""
+        return {**COMMON_KEYS, **(RELEASE_KEYS if cls.RELEASE else {}), **cls.KEYS}
 
     def prepare(self) -> None:
-        """Writes the records where they are not there yet. Killed at any moment, it leaves nothing
-        that looks finished; a second process waits for the first."""
+        """Writes the records, unless they exist.
+
+        A process that is killed leaves nothing that looks finished, and a second process waits for the first.
+
+        Raises:
+          UserError: rows that cannot be read, a part without rows, or no room or permission to write.
+        """
         folder = Path(self.data_dir)
         if folder.exists():
             return
@@ -170,86 +231,130 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
             folder.parent.mkdir(parents=True, exist_ok=True)
             with locked(folder.parent / '.lock', wait=True):
                 if folder.exists():
-                    # By another process, meanwhile.
+                    # Another process has prepared it meanwhile.
                     self.info.read_from_directory(str(folder))
                     return
                 for left in folder.parent.glob('incomplete.*'):
                     shutil.rmtree(left)
                 _log.info('preparing %s in %s', self.name, folder)
                 tfds.disable_progress_bar()
-                with beam.explained():
-                    self.download_and_prepare(download_config=tfds.download.DownloadConfig(**self._beam))
+                self._staging = folder.parent / 'incomplete.staging'
+                try:
+                    with beam.explained():
+                        self.download_and_prepare(download_config=tfds.download.DownloadConfig(**self._beam))
+                finally:
+                    shutil.rmtree(self._staging, ignore_errors=True)
+                # Files in which TFDS's Beam workers report.
+                for left in folder.glob('*.shard_infos.json'):
+                    left.unlink()
 
-    def encoder(self) -> encoders.Encoder:
-        """The fitted encoder of prepared data."""
-        return encoders.Encoder.load(Path(self.data_dir) / 'encoder')
+    def encoder(self) -> encoder.Encoder:
+        """Reads the fitted encoder of prepared data."""
+        return encoder.Encoder.load(Path(self.data_dir) / 'encoder')
+
+    def schema(self) -> Schema:
+        """Reads the schema of prepared data, with the fields' sizes; the vocabularies are not read."""
+        return encoder.load_schema(Path(self.data_dir) / 'encoder')
 
     def parts(self) -> tuple[str, ...]:
-        """The prepared parts, in the order train, valid, test."""
+        """Names of the prepared parts, in the order train, valid, test."""
         return tuple(part for part in PARTS if part in self.info.splits)
 
-    def blocks(self, part: str) -> records.RecordBlocks:
-        """The block records of a prepared part."""
-        rows = self.info.metadata['rows'][part]
-        return records.RecordBlocks(self, part, rows, self.info.metadata['block_rows'])
+    def blocks(self, part: str) -> RecordBlocks:
+        """Block records of a prepared part; its shards are opened once.
+
+        Raises:
+          UserError: a shard is missing or damaged.
+        """
+        if part not in self._blocks:
+            rows, block_rows = self.info.metadata['rows'][part], self.info.metadata['block_rows']
+            self._blocks[part] = RecordBlocks(self, part, rows, block_rows)
+        return self._blocks[part]
 
     def shared_rows(self) -> dict[str, int]:
-        """How many rows of each later part the training part has too, features and label alike."""
-        return records.shared_rows({part: self.blocks(part) for part in self.parts()})
+        """Number of rows of each later part that the training part has, too, features and label alike."""
+        return shared_rows({part: self.blocks(part) for part in self.parts()})
+
+    def _task(self) -> Task:
+        config, tables = self.dataset, self.open_tables()
+        split = None
+        if WHOLE in tables:
+            split = Split(config.split, tuple(config.fractions), config.split_seed)
+        return Task(
+            name=self.name,
+            schema=self.make_schema(next(iter(tables.values()))),
+            tables=tables,
+            split=split,
+            time=config.time if split and split.kind == 'time' else '',
+            block_rows=config.block_rows,
+        )
+
+    def _check_columns(self, table: Table) -> None:
+        """Raises UserError where the table lacks a column that the task needs."""
+        schema = self.task.schema
+        check_columns(table, [schema.label], 'the label')
+        check_columns(table, [f.name for f in schema.fields], 'a feature')
+        others = {'the weight': schema.weight, 'the group': schema.group, 'the time': self.task.time}
+        for why, name in others.items():
+            check_columns(table, [name] if name else [], why)
+
+    def _by_file(self, by_table: Mapping[str, Any]) -> dict[str, Any]:
+        """Values by part instead of by table; a table that is split counts as the training file."""
+        return {'train' if table == WHOLE else table: value for table, value in by_table.items()}
+
+    def _fingerprint(self, data_dir: str) -> str:
+        unread = {*_WORK_KEYS, *(() if self.task.split else SPLIT_KEYS)}
+        keys = {
+            key: self.dataset[key]
+            for key, neutral in self._neutral_values().items()
+            if key not in unread and self.dataset[key] != neutral
+        }
+        contents = {
+            'version': _FINGERPRINT,
+            'keys': keys,
+            'schema': self.task.schema.identity(),
+            'files': {part: sums(table.paths, data_dir) for part, table in self.task.tables.items()},
+            'encoder': encoder.VERSION,
+        }
+        return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()[:16]
 
     def _check_rows(self, rows: dict[str, int]) -> None:
-        """Compares the rows of every table, once they are read, with the published numbers."""
-        if self._claim:
-            by_part = {part if self.dataset.valid else 'train': count for part, count in rows.items()}
-            check_rows(self._claim, by_part, self.dataset.allow_modified)
+        """Compares the number of rows of every table, once it is read, with the published numbers."""
+        if self._release:
+            check_rows(self._release, self._by_file(rows), self.dataset.allow_modified)
 
-    # What TFDS asks for.
+    # For TFDS.
 
     def _info(self) -> tfds.core.DatasetInfo:
         return _Info(
             builder=self,
             description=type(self).__doc__,
-            features=records.features(self.task.schema),
+            features=features(self.task.schema),
             disable_shuffling=True,
             metadata=tfds.core.MetadataDict(),
         )
 
-    def _example_writer(self) -> records.BlockWriter:
-        return records.BlockWriter()
+    def _example_writer(self) -> BlockWriter:
+        return BlockWriter()
 
     def _shard_iterators_per_split(self, dl_manager: Any) -> dict[str, list[Callable[[], Iterator]]]:
         del dl_manager
-        # Inside download_and_prepare, data_dir is the unfinished folder that is renamed at the end.
+        # TFDS's data_dir is the unfinished folder here.
         folder = Path(self.data_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.write_extras(folder)
         if self._beam:
-            plan = beam.prepare(self.task, folder, self._check_rows, self._beam)
+            shards = beam.prepare(self.task, folder, self._staging, self._check_rows, self._beam)
         else:
-            plan = local.prepare(self.task, folder, self._check_rows)
-        self.info.metadata['rows'] = plan.rows
+            shards = local.prepare(self.task, folder, self._staging, self._check_rows)
+        self.info.metadata['rows'] = shards.rows
         self.info.metadata['block_rows'] = self.dataset.block_rows
-        return plan.shards
-
-    def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
-        super()._download_and_prepare(*args, **kwargs)
-        folder = Path(self.data_dir)
-        shutil.rmtree(folder / 'staging', ignore_errors=True)
-        # TFDS leaves what its Beam workers told each other.
-        for left in folder.glob('*.shard_infos.json'):
-            left.unlink()
+        return shards.writers
 
 
 class _Info(tfds.core.DatasetInfo):
     def initialize_from_bucket(self) -> None:
-        """Nothing: these datasets are in no bucket, and TFDS's way to find out leaves an empty folder in the
-        system's temporary one for every builder."""
+        """Does nothing: these datasets are in no bucket.
 
-
-def truth_path(folder: str | os.PathLike, part: str) -> Path:
-    """Where a synthetic part keeps the probabilities that its clicks were drawn from."""
-    return Path(folder) / f'truth-{part}.parquet'
-
-
-def read_truth(folder: str | os.PathLike, part: str) -> np.ndarray | None:
-    """The true probabilities of a synthetic part, float64 [rows]; None where they are not known."""
-    path = truth_path(folder, part)
-    return pl.read_parquet(path)['probability'].to_numpy() if path.is_file() else None
+        TFDS's own method leaves an empty folder in the system's temporary one for every builder.
+        """

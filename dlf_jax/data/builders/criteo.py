@@ -1,10 +1,11 @@
-"""Criteo: a week of display ad clicks; 13 columns of numbers and 26 of categories."""
+"""Criteo: a week of display ad clicks, with 13 columns of numbers and 26 of categories."""
 
 from __future__ import annotations
 
 from dlf_jax.data.builders.base import Builder
 from dlf_jax.data.download.published_files import CRITEO_RAW, CRITEO_X1
-from dlf_jax.data.readers import tables
+from dlf_jax.data.readers.tables import Table, open_table
+from dlf_jax.data.readers.text_blocks import first_line
 from dlf_jax.data.schema import Schema
 
 NUMBERS = tuple(f'I{i}' for i in range(1, 14))
@@ -12,13 +13,13 @@ CATEGORIES = tuple(f'C{i}' for i in range(1, 27))
 
 
 class Criteo(Builder):
-    """Criteo_x1 (33,003,326 / 8,250,124 / 4,587,167 rows), or Kaggle's raw train.txt.
+    """Criteo_x1 (33,003,326 / 8,250,124 / 4,587,167 rows), or the raw train.txt of Kaggle.
 
-    `dataset.treatment='auto'` takes `none` for x1, whose numbers are normalised already, and
-    `log2` (the competition winners' categories) for the raw form.
+    `dataset.treatment='auto'` stands for `none` for x1, whose numbers are normalised, and for `log2` (the
+    categories of the competition's winners) for the raw form.
     """
 
-    PUBLISHED = CRITEO_X1
+    RELEASE = CRITEO_X1
     INSTRUCTIONS = (
         'Set --config.dataset.download=True, or download train.csv, valid.csv and test.csv of '
         'reczoo/Criteo_x1 from the Hugging Face hub and give their '
@@ -34,21 +35,19 @@ class Criteo(Builder):
             return super().open_files(config, paths)
         # Kaggle's files have no header; its test.txt has no label either.
         columns = ('label', *NUMBERS, *CATEGORIES)
-        if tables.read_first_line(paths[0]).count('\t') == len(columns) - 2:
+        if first_line(paths[0]).count('\t') == len(columns) - 2:
             columns = columns[1:]
-        return tables.open_table(paths, separator='\t', columns=columns, quote=False)
+        return open_table(paths, separator='\t', columns=columns, quote=False)
 
-    def published(self, table):
-        return CRITEO_RAW if _raw(table) else CRITEO_X1
+    def release_of(self, table):
+        return CRITEO_RAW if _is_raw(table) else CRITEO_X1
 
     def make_schema(self, table):
-        treatment = self.dataset.treatment
-        if treatment == 'auto':
-            treatment = 'log2' if _raw(table) else 'none'
+        treatment = 'log2' if _is_raw(table) else 'none'
         numbers = (self.number(name, treatment) for name in NUMBERS)
         return Schema((*numbers, *(self.categorical(name) for name in CATEGORIES)), 'label')
 
 
-def _raw(table: tables.Table) -> bool:
-    """Whether the files are of Kaggle's form."""
+def _is_raw(table: Table) -> bool:
+    """Whether the files have Kaggle's form."""
     return not table.paths[0].lower().removesuffix('.gz').endswith('.csv')

@@ -13,7 +13,7 @@ class Frappe(Indexed):
         'user', 'item', 'daytime', 'weekday', 'isweekend', 'homework', 'cost', 'weather', 'country',
         'city',
     )  # fmt: skip
-    PUBLISHED = FRAPPE_X1
+    RELEASE = FRAPPE_X1
     INSTRUCTIONS = (
         'Set --config.dataset.download=True, or download train.csv, valid.csv and test.csv of '
         'reczoo/Frappe_x1 from the Hugging Face hub (research use only) and give their '

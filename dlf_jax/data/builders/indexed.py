@@ -1,15 +1,16 @@
-"""What Frappe and MovieLens share: a few categorical fields, published as CSV and as libFM lines."""
+"""Base class of Frappe and MovieLens: a few categorical fields, published as CSV and as libFM lines."""
 
 from __future__ import annotations
 
-from dlf_jax.data.builders.base import Builder
+from dlf_jax.data.builders.base import CATEGORY_KEYS, FILE_KEYS, SPLIT_KEYS, Builder
 from dlf_jax.data.readers.formats import LibfmTable, is_libfm
 from dlf_jax.data.schema import Schema
 
 
 class Indexed(Builder):
-    """A dataset of the `FIELDS`, all categorical, and a `label`."""
+    """Dataset of categorical fields, `FIELDS`, and a `label`."""
 
+    KEYS = {**FILE_KEYS, **SPLIT_KEYS, **CATEGORY_KEYS}
     FIELDS: tuple[str, ...] = ()
 
     @classmethod
@@ -18,8 +19,8 @@ class Indexed(Builder):
             return LibfmTable.open(paths, 'label', cls.FIELDS)
         return super().open_files(config, paths)
 
-    def published(self, table):
-        return None if isinstance(table, LibfmTable) else self.PUBLISHED
+    def release_of(self, table):
+        return None if isinstance(table, LibfmTable) else self.RELEASE
 
     def make_schema(self, table):
         del table

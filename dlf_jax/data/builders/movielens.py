@@ -10,7 +10,7 @@ class Movielens(Indexed):
     """MovielensLatest_x1: 1,404,801 / 401,372 / 200,686 rows, 33.3 % positive."""
 
     FIELDS = ('user_id', 'item_id', 'tag_id')
-    PUBLISHED = MOVIELENS_X1
+    RELEASE = MOVIELENS_X1
     INSTRUCTIONS = (
         'Set --config.dataset.download=True, or download train.csv, valid.csv and test.csv of '
         'reczoo/MovielensLatest_x1 from the Hugging Face hub (research use only) and give their paths: '

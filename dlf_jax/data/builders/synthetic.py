@@ -1,25 +1,27 @@
-"""Embedded data, made from a seed: Criteo's shape, with clicks drawn from a known probability.
+"""Synthetic data of Criteo's shape, generated from a seed, with clicks drawn from known probabilities.
 
-The logit of a row is a sum of parts planted on purpose: a weight per value (first order), inner
-products of latent vectors of pairs of fields (second), products of three fields' latents (third), and
-linear and crossed terms of the numbers. So the best AUC that any model can reach is known.
+The logit of a row is a sum of known terms: a weight per value (first order), inner products of latent
+vectors of pairs of fields (second), products of the latent signs of three fields (third), and linear and
+crossed terms of the numbers. So the best AUC that any model can reach is known.
 """
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from dlf_jax.data.builders.base import Builder, truth_path
+from dlf_jax.data.builders.base import CATEGORY_KEYS, NUMBER_KEYS, SPLIT_KEYS, Builder
 from dlf_jax.data.builders.criteo import CATEGORIES, NUMBERS
-from dlf_jax.data.preprocess.local import WHOLE
 from dlf_jax.data.preprocess.splits import PARTS
-from dlf_jax.data.readers.tables import Chunk
+from dlf_jax.data.preprocess.task import WHOLE
+from dlf_jax.data.readers.chunk import Chunk
 from dlf_jax.data.schema import Schema
+from dlf_jax.errors import UserError
 
 CHUNK_ROWS = 65_536
 SIZES = (
@@ -32,45 +34,58 @@ MISSING_VALUES = 0.04
 PAIRS = ((5, 8), (13, 19), (16, 21), (22, 24), (8, 16), (5, 22), (4, 19))
 TRIPLES = ((8, 16, 19), (5, 13, 19), (8, 21, 22))
 RANK = 2
-# Standard deviation of each part of the logit, and its mean.
+# Standard deviation of each term of the logit, and the mean of the logit.
 FIRST, SECOND, THIRD, NUMERIC, BIAS = 1.2, 0.65, 0.45, 0.9, -1.4
 
 
 class SyntheticTable:
-    """Rows made on the spot; any number of them, always the same for a seed."""
+    """Table of generated rows, any number of them, always the same for a seed."""
 
     columns = ('label', *NUMBERS, *CATEGORIES)
     paths = ()
 
     def __init__(self, rows: int, seed: int):
+        """Generates nothing yet.
+
+        Args:
+          rows: number of rows.
+          seed: seed of the rows and of their law.
+        """
         self.rows = rows
         self.seed = seed
 
     @property
     def name(self) -> str:
+        """Name of the table, for error messages."""
         return 'the synthetic data'
 
     @property
     def size(self) -> int:
+        """Number of rows."""
         return self.rows
 
     def chunks(self, text: Sequence[str], numbers: Sequence[str]) -> Iterator[Chunk]:
-        for place, _ in self.pieces(0):
-            yield self.piece(place, text, numbers)
+        """See `Table.chunks`."""
+        for place, _ in self.places(0):
+            yield self.read(place, text, numbers)
 
-    def pieces(self, file: int) -> Iterator[tuple[tuple, int]]:
+    def places(self, file: int) -> Iterator[tuple[tuple, int]]:
+        """See `Table.places`."""
         del file
         for start in range(0, self.rows, CHUNK_ROWS):
             yield (start,), min(CHUNK_ROWS, self.rows - start)
 
-    def piece(self, place: tuple, text: Sequence[str], numbers: Sequence[str]) -> Chunk:
+    def read(self, place: tuple, text: Sequence[str], numbers: Sequence[str]) -> Chunk:
+        """See `Table.read`."""
         (start,) = place
         return Chunk(self.frame(start).select(*text, *numbers), self.name, start + 1)
 
     @functools.cached_property
     def _law(self) -> dict[str, list[np.ndarray] | np.ndarray]:
-        """The latents of every value, 0 being the missing one. Rare values weigh less, so that what
-        there is to learn can be learnt from some hundred thousand rows."""
+        """Latent weights, vectors and signs of every value, of which number 0 is the missing one.
+
+        Rare values weigh less, so that the law can be learnt from some hundred thousand rows.
+        """
         draw = np.random.Generator(np.random.PCG64([self.seed, 0]))
         return {
             'weight': [draw.normal(size=n + 1) / (1 + np.arange(n + 1) / 20) ** 0.5 for n in SIZES],
@@ -88,7 +103,7 @@ class SyntheticTable:
         ]
 
     def frame(self, start: int) -> pl.DataFrame:
-        """The chunk of rows that begins at `start`, with the `probability` of a click."""
+        """Generates the chunk of rows from row `start` on, with the `probability` of a click."""
         law = self._law
         draw = np.random.Generator(np.random.PCG64([self.seed, 1, start]))
         rows = min(CHUNK_ROWS, self.rows - start)
@@ -112,7 +127,7 @@ class SyntheticTable:
         )
         probability = 1 / (1 + np.exp(-logit))
         columns = {'label': (draw.random(rows) < probability).astype(np.float64)}
-        # Two decimals, as in files that people write; the law's own numbers are not rounded back.
+        # Two decimals, as in files that people write; the law uses the numbers before rounding.
         columns |= {name: pl.Series(np.round(x[:, n], 2), nan_to_null=True) for n, name in enumerate(NUMBERS)}
         columns |= {
             name: self._texts[f].gather(ids[f].astype(np.uint32)) for f, name in enumerate(CATEGORIES)
@@ -121,23 +136,28 @@ class SyntheticTable:
 
 
 class Synthetic(Builder):
-    """Embedded data of Criteo's shape, made from `dataset.seed`: `dataset.rows` rows, split 7:2:1."""
+    """Synthetic data of Criteo's shape: `dataset.rows` rows from the seed `dataset.seed`, split 7:2:1."""
+
+    KEYS = {
+        **{key: neutral for key, neutral in SPLIT_KEYS.items() if key != 'time'},
+        **CATEGORY_KEYS,
+        **NUMBER_KEYS,
+        'rows': 600_000,
+        'seed': 0,
+    }
 
     def open_tables(self):
+        if self.dataset.split == 'time':
+            raise UserError("config.dataset.split='time': the synthetic data has no column of times")
         return {WHOLE: SyntheticTable(self.dataset.rows, self.dataset.seed)}
 
     def make_schema(self, table):
         del table
-        treatment = 'standard' if self.dataset.treatment == 'auto' else self.dataset.treatment
-        numbers = (self.number(name, treatment) for name in NUMBERS)
+        numbers = (self.number(name, 'standard') for name in NUMBERS)
         return Schema((*numbers, *(self.categorical(name) for name in CATEGORIES)), 'label')
 
-    def _shard_iterators_per_split(self, dl_manager):
-        self._save_truth()
-        return super()._shard_iterators_per_split(dl_manager)
-
-    def _save_truth(self) -> None:
-        """Keeps the true probabilities beside the records, so that the best AUC can be told."""
+    def write_extras(self, folder):
+        """Writes the true probabilities, from which the best possible AUC is computed."""
         table, split = self.task.tables[WHOLE], self.task.split
         found = []
         for start in range(0, table.rows, CHUNK_ROWS):
@@ -145,6 +165,14 @@ class Synthetic(Builder):
             part = pl.Series('part', split.assign(start, len(truth), table.rows))
             found.append(pl.DataFrame([truth, part]).filter(pl.col('part') > 0))
         by_part = pl.concat(found).partition_by('part', as_dict=True, include_key=False)
-        Path(self.data_dir).mkdir(parents=True, exist_ok=True)
         for (part,), truth in by_part.items():
-            truth.write_parquet(truth_path(self.data_dir, PARTS[part]))
+            truth.write_parquet(_truth_path(folder, PARTS[part]))
+
+    def true_probabilities(self, part):
+        """True click probabilities of the validation or test part; None for the training part."""
+        path = _truth_path(self.data_dir, part)
+        return pl.read_parquet(path)['probability'].to_numpy() if path.is_file() else None
+
+
+def _truth_path(folder: str | os.PathLike, part: str) -> Path:
+    return Path(folder) / f'truth-{part}.parquet'

@@ -1,1 +1,1 @@
-"""From block records to shuffled, sharded, resumable batches."""
+"""Loading: block records to shuffled, sharded, resumable batches."""

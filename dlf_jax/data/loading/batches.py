@@ -1,28 +1,17 @@
-"""Block records -> shuffled, sharded, resumable batches.
+"""Batches: block records to shuffled, sharded, resumable batches, in the order that `order` defines.
 
-Batch `k` of epoch `e` is a pure function of `(seed, e, k)`: not of hosts, workers or restarts.
-
-The order. The full blocks are permuted each epoch and dealt to `W` lanes like cards; the rows of
-each block are permuted; a batch takes `B / W` consecutive rows of every lane. What the lanes leave
-over (fewer than `B` rows), the blocks that did not fill a round of `W`, and the short last block are
-the tail: its rows are permuted all together. A data set of fewer than `W` blocks is all tail: held in
-memory and shuffled uniformly. Every row comes exactly once an epoch; the last batch is padded with
-rows of weight 0.
-
-A host owns whole lanes, which are a contiguous part of each batch, so the global batch is the same
-for every number of hosts that divides `W`, and a host reads only its own lanes' blocks (and the
-tail's, at most `2 W` blocks). Lanes are read a turn at a time, a turn being one block of each, while the
-turn before is dealt into batches: memory is about `2 W` blocks whatever the data set, and `W` more at
-the end of an epoch.
+A host owns whole lanes, which are a contiguous part of each batch. So the global batch is the same for every
+number of hosts that divides `W`, and a host reads only the blocks of its own lanes and those of the tail (at
+most `2 W`). Lanes are read turn by turn, a turn being one block of each lane, while the turn before is dealt
+into batches: memory is about `2 W` blocks whatever the size of the data, and `W` more at the end of an epoch.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
-import dataclasses
 import functools
-import math
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -30,143 +19,47 @@ from concurrent import futures
 import grain
 import numpy as np
 
-from dlf_jax.data.loading.records import Blocks, Rows
+from dlf_jax.data.loading.order import MAX_LANES, Order, even_batch, lanes_for
+from dlf_jax.data.loading.records import Blocks
+from dlf_jax.data.rows import Rows
 from dlf_jax.errors import UserError
 
+# By name, arrays of [batch size, ...]; `label` and `weight` are always there.
 Batch = dict[str, np.ndarray]
-MAX_LANES = 64
-# Threads that read and permute blocks, nearly all of it in C and without Python's lock.
+# Number of threads that read and permute blocks, mostly without holding the interpreter lock.
 READERS = 2
-
-# What a random stream is for; part of its seed.
-_BLOCKS, _ROWS, _TAIL = range(3)
-
-
-def _permutation(size: int, *seed: int) -> np.ndarray:
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed))).permutation(size)
-
-
-@functools.cache
-def lanes_for(batch_size: int) -> int:
-    """The number of lanes: a divisor of the batch size, at most 64, that many hosts can share."""
-    divisors = [d for d in range(1, min(batch_size, MAX_LANES) + 1) if batch_size % d == 0]
-    return max(divisors, key=lambda d: (math.gcd(d, 8), d))
-
-
-@dataclasses.dataclass(frozen=True)
-class Order:
-    """Which row stands where in the batches of an epoch. Pure arithmetic; reads nothing.
-
-    Attributes:
-      rows: in the split.
-      block_rows: rows of every block but the last.
-      batch_size: rows of a global batch, B.
-      seed: of the shuffle.
-    """
-
-    rows: int
-    block_rows: int
-    batch_size: int
-    seed: int
-
-    @functools.cached_property
-    def lanes(self) -> int:
-        return lanes_for(self.batch_size)
-
-    @functools.cached_property
-    def take(self) -> int:
-        """Rows that a batch takes of a lane."""
-        return self.batch_size // self.lanes
-
-    @functools.cached_property
-    def lane_blocks(self) -> int:
-        """Full blocks in each lane."""
-        return self.rows // self.block_rows // self.lanes
-
-    @functools.cached_property
-    def lane_steps(self) -> int:
-        """Batches that the lanes give; the tail gives the rest."""
-        return self.lane_blocks * self.block_rows // self.take
-
-    @functools.cached_property
-    def tail_rows(self) -> int:
-        return self.rows - self.lane_steps * self.batch_size
-
-    @functools.cached_property
-    def steps(self) -> int:
-        """Batches of an epoch."""
-        return self.lane_steps + -(-self.tail_rows // self.batch_size)
-
-    def batch_rows(self, step: int) -> int:
-        """Rows of batch `step % steps`, all hosts' together and without those that pad the last one."""
-        last = step % self.steps == self.steps - 1
-        return self.rows - (self.steps - 1) * self.batch_size if last else self.batch_size
-
-    # Shared by the orders of all seeds that are trained together.
-    @functools.lru_cache(maxsize=64)  # noqa: B019 - the order outlives no iterator
-    def blocks(self, epoch: int) -> np.ndarray:
-        """The full blocks in the epoch's order; lane `j` reads every `W`-th from the `j`-th on."""
-        return _permutation(self.rows // self.block_rows, self.seed, epoch, _BLOCKS)
-
-    def block_order(self, epoch: int, block: int) -> np.ndarray:
-        """The epoch's permutation of the rows inside a full block, int64 [block_rows]."""
-        return _permutation(self.block_rows, self.seed, epoch, _ROWS, block)
-
-    def tail_order(self, epoch: int) -> np.ndarray:
-        """The epoch's permutation of the tail's rows, int64 [tail_rows]."""
-        return _permutation(self.tail_rows, self.seed, epoch, _TAIL)
-
-    def segments(self, start: int, stop: int) -> Iterator[tuple[int, int, int]]:
-        """Yields (turn, first, last): the parts of permuted blocks that cover rows [start, stop) of any
-        lane's stream. A lane's block of turn `n` is its `n`-th."""
-        while start < stop:
-            turn, first = divmod(start, self.block_rows)
-            last = min(self.block_rows, first + stop - start)
-            yield turn, first, last
-            start += last - first
-
-    def turn_blocks(self, epoch: int, turn: int) -> np.ndarray:
-        """The blocks of all lanes in a turn, [lanes]."""
-        return self.blocks(epoch)[turn * self.lanes : (turn + 1) * self.lanes]
-
-    def tail_segments(self, epoch: int) -> Iterator[tuple[int, int, int, bool]]:
-        """Yields (block, first, last, permuted) that make up the tail, in its order."""
-        used, end = self.lane_steps * self.take, self.lane_blocks * self.block_rows
-        for lane in range(self.lanes if self.lane_blocks else 0):
-            for turn, first, last in self.segments(used, end):
-                yield int(self.turn_blocks(epoch, turn)[lane]), first, last, True
-        rest = self.blocks(epoch)[self.lane_blocks * self.lanes :]
-        # All tail: keep file order, so that one copy in memory serves every epoch.
-        for block in rest if self.lane_blocks else np.sort(rest):
-            yield int(block), 0, self.block_rows, False
-        if self.rows % self.block_rows:
-            yield self.rows // self.block_rows, 0, self.rows % self.block_rows, False
 
 
 class _Turns:
-    """What one host reads of an epoch: a turn of its lanes at a time, then the tail."""
+    """Reader of one host's rows: the blocks of its lanes turn by turn, then the tail."""
 
     def __init__(self, blocks: Blocks, order: Order, lanes: slice):
         self._blocks, self._order, self._lanes = blocks, order, lanes
-        # New memory for every turn costs the pages being cleared, a tenth of the time.
+        # Memory is reused: the system would clear the pages of a new allocation for every turn.
         self._slots: dict[int, Rows] = {}
         self._readers = futures.ThreadPoolExecutor(READERS, 'read')
-        # glibc returns every record's memory to the system, and clears it again for the next, until it
-        # has seen a block as large as this one freed; untouched, it costs nothing.
+        # glibc returns the memory of every record to the system until it has seen an allocation as large as
+        # this one freed; untouched, it costs nothing.
         np.empty(30 << 20, np.uint8)
 
     def read(self, slot: int, epoch: int, turn: int) -> Rows:
-        """The host's blocks of a turn, their rows in the epoch's order: [lanes, block_rows, ...] each.
-        The turn after the last one is the tail, in its order before it is permuted: [rows, ...].
+        """Reads the host's blocks of a turn.
 
-        A turn is read into the memory of the one that was read into the same slot before.
+        Args:
+          slot: number of the memory to use; what was read into the same slot before is overwritten.
+          epoch: number of the epoch.
+          turn: number of the turn. The one after the last stands for the tail.
+
+        Returns:
+          The rows in the epoch's order, [lanes, block_rows, ...] each; the tail's, before it is permuted,
+          [rows, ...].
         """
         if turn == self._order.lane_blocks:
             return self._read_tail(epoch)
         lanes = list(enumerate(self._order.turn_blocks(epoch, turn)[self._lanes].tolist()))
         joined = self._slots.setdefault(slot, {})
         if not joined:
-            # The first block tells the shapes.
+            # The first block determines the shapes.
             self._fill(joined, epoch, lanes.pop(0))
         list(self._readers.map(functools.partial(self._fill, joined, epoch), lanes))
         return joined
@@ -178,9 +71,9 @@ class _Turns:
             lanes = self._lanes.stop - self._lanes.start
             joined.update({name: np.empty((lanes, *v.shape), v.dtype) for name, v in rows.items()})
         for name, values in rows.items():
-            # While the block is in the processor's cache: rows gathered for each batch from all over
-            # the lanes cost three times as much. `clip` because `raise` makes a copy first, and as
-            # bytes because records are not aligned.
+            # Permuted while the block is in the processor's cache, which is faster than gathering the
+            # rows of each batch from all over the lanes. `clip` because `raise` makes a copy first; as
+            # bytes because records are unaligned.
             np.take(_as_bytes(values), permutation, 0, _as_bytes(joined[name][lane]), mode='clip')
 
     def _read_tail(self, epoch: int) -> Rows:
@@ -198,24 +91,24 @@ class _Turns:
         return joined
 
 
-class _Ahead:
-    """What a function returns, worked out in a thread before it is asked for; the latest few are kept.
+class _ReadAhead:
+    """Results of a function, computed in a thread before they are requested; the latest few are kept.
 
-    The function is also told which of the `keep` slots is free for what it returns.
+    The function is called as `function(slot, *key)`, with a slot, one of `keep`, that is free for its result.
     """
 
     def __init__(self, function: Callable[..., Rows], keep: int):
         self._function = function
         self._free = list(range(keep))
-        # By key, the latest used last: the slot and what is, or will be, there.
+        # Slot and result by key, the most recently used last.
         self._kept = collections.OrderedDict[tuple[int, ...], tuple[int, futures.Future[Rows]]]()
         self._thread = futures.ThreadPoolExecutor(1, 'read-ahead')
 
     def begin(self, *key: int) -> None:
-        """Says that `function(slot, *key)` is needed soon. Returns at once."""
+        """Starts the computation of a result. Returns at once."""
         if key not in self._kept:
             if not self._free:
-                # The least recently used. If it is being worked on, the same thread ends it first.
+                # The least recently used one. If it is being computed, the same thread ends it first.
                 _, (slot, unused) = self._kept.popitem(last=False)
                 unused.cancel()
                 self._free.append(slot)
@@ -224,38 +117,53 @@ class _Ahead:
         self._kept.move_to_end(key)
 
     def get(self, *key: int) -> Rows:
-        """`function(slot, *key)`, or what it raised; good until `keep` others have begun."""
+        """Result of the function, valid until `keep` others have begun. Raises what the function raised."""
         self.begin(*key)
         return self._kept[key][1].result()
 
 
 class TrainingBatches:
-    """This host's part of every global batch, by step: what Grain reads from.
+    """One host's share of every global training batch, by step; a data source of Grain.
 
     Element `s` is batch `s % steps` of epoch `s // steps`: `categorical` int32 [b, Fc], `numeric`
-    float32 [b, Fn], `label` and `weight` float32 [b] with b = batch_size / hosts.
+    float32 [b, Fn], `bags` int32 [b, bag_columns], `label` and `weight` float32 [b] and `group` int64 [b],
+    with b = batch_size / hosts; those that the blocks have, and `weight` always.
     """
 
     def __init__(self, blocks: Blocks, order: Order, epochs: int, host: int = 0, hosts: int = 1):
+        """Reads nothing yet.
+
+        Args:
+          blocks: blocks of the training part.
+          order: order of the rows.
+          epochs: number of epochs.
+          host: number of this host.
+          hosts: number of hosts.
+
+        Raises:
+          UserError: the hosts cannot share a batch evenly; names a batch size that they can share.
+        """
         if order.lanes % hosts:
             raise UserError(
-                f'training.batch_size={order.batch_size} is read in {order.lanes} lanes, which '
-                f'{hosts} hosts cannot share evenly; take a batch size divisible by {8 * hosts}'
+                f'config.training.batch_size={order.batch_size} is read in {order.lanes} lanes, which '
+                f'{hosts} hosts cannot share evenly; {_advice(order.batch_size, hosts)}'
             )
         self.order, self._epochs, self._blocks = order, epochs, blocks
         self._host, self._hosts = host, hosts
         share = order.lanes // hosts
         turns = _Turns(blocks, order, slice(host * share, (host + 1) * share))
-        # The turns that a batch reaches over, two but where blocks are very small; the last one of
-        # them is the one read ahead.
-        self._turns = _Ahead(turns.read, max(2, (order.take - 2) // order.block_rows + 2))
+        # As many turns as a batch spans, which is two unless blocks are very small; the last one is read
+        # ahead.
+        self._turns = _ReadAhead(turns.read, max(2, (order.lane_rows - 2) // order.block_rows + 2))
         self._lock = threading.Lock()
         self._tail_order: tuple[int, np.ndarray] | None = None
 
     def __len__(self) -> int:
+        """Number of steps of all epochs."""
         return self.order.steps * self._epochs
 
     def __getitem__(self, step: int) -> Batch:
+        """The host's share of the batch of a step."""
         epoch, k = divmod(step, self.order.steps)
         with self._lock:
             if k < self.order.lane_steps:
@@ -264,7 +172,7 @@ class TrainingBatches:
 
     def _from_lanes(self, epoch: int, k: int) -> Batch:
         order = self.order
-        segments = list(order.segments(k * order.take, (k + 1) * order.take))
+        segments = list(order.segments(k * order.lane_rows, (k + 1) * order.lane_rows))
         for turn, _, _ in segments:
             self._turns.begin(epoch, turn)
         self._begin_after(epoch, segments[0][0])
@@ -276,7 +184,7 @@ class TrainingBatches:
         })  # fmt: skip
 
     def _begin_after(self, epoch: int, turn: int) -> None:
-        """Begins to read what comes after a turn: the next, the tail, or the next epoch's first."""
+        """Begins to read what follows a turn: the next one, the tail, or the first of the next epoch."""
         last = self.order.lane_blocks if self.order.tail_rows else self.order.lane_blocks - 1
         if turn < last:
             self._turns.begin(epoch, turn + 1)
@@ -294,32 +202,61 @@ class TrainingBatches:
             self._begin_after(epoch, self.order.lane_blocks)
             tail = self._turns.get(epoch, self.order.lane_blocks)
         else:
-            # All tail: the same rows every epoch.
+            # All tail: the same rows in every epoch.
             tail = self._turns.get(0, 0)
         return pad(weighted({name: np.take(v, rows, axis=0) for name, v in tail.items()}), share)
 
 
+def _advice(batch_size: int, hosts: int) -> str:
+    """A batch size that hosts can share, in words."""
+    if hosts > MAX_LANES:
+        return f'take at most {MAX_LANES} hosts'
+    sizes = itertools.count(even_batch(batch_size, hosts), hosts)
+    return f'take {next(size for size in sizes if lanes_for(size) % hosts == 0)}'
+
+
 class EvaluationBatches:
-    """This host's part of the batches in file order; the last one padded."""
+    """One host's share of the global batches in file order, the last one padded; a data source of Grain.
+
+    Every row is in exactly one host's share of one batch. Elements are as those of `TrainingBatches`.
+    """
 
     def __init__(self, blocks: Blocks, batch_size: int, host: int = 0, hosts: int = 1):
+        """Reads nothing yet.
+
+        Args:
+          blocks: blocks of a part.
+          batch_size: rows of a global batch; `even_batch` makes any size one that hosts can share.
+          host: number of this host.
+          hosts: number of hosts.
+
+        Raises:
+          UserError: the hosts cannot share a batch evenly; names the next larger size that they can share.
+        """
+        if batch_size % hosts:
+            raise UserError(
+                f'config.predict.batch_size={batch_size}: {hosts} hosts cannot share a batch evenly; '
+                f'take {even_batch(batch_size, hosts)}'
+            )
         self._blocks, self._batch_size = blocks, batch_size
         self._host, self._hosts = host, hosts
         self._lock = threading.Lock()
-        self._read = _Ahead(lambda _, block: blocks.read(block), 2)
+        self._read = _ReadAhead(lambda _, block: blocks.read(block), 2)
 
     def __len__(self) -> int:
+        """Number of batches."""
         return -(-self._blocks.rows // self._batch_size)
 
     def __getitem__(self, step: int) -> Batch:
+        """The host's share of a batch."""
         share = self._batch_size // self._hosts
         start = step * self._batch_size + self._host * share
         stop = min(start + share, self._blocks.rows)
-        parts = []
+        pieces = []
         with self._lock:
             # A host past the end still needs the shapes: it takes an empty piece of the last block.
             position = min(start, self._blocks.rows)
-            while position < stop or not parts:
+            while position < stop or not pieces:
                 block = min(position // self._blocks.block_rows, len(self._blocks) - 1)
                 offset = position - block * self._blocks.block_rows
                 self._read.begin(block)
@@ -327,24 +264,24 @@ class EvaluationBatches:
                     self._read.begin(block + 1)
                 rows = self._read.get(block)
                 piece = {n: v[offset : offset + max(stop - position, 0)] for n, v in rows.items()}
-                parts.append(piece)
+                pieces.append(piece)
                 position += len(piece['label'])
-        batch = {n: np.concatenate([p[n] for p in parts]) for n in parts[0]}
+        batch = {n: np.concatenate([p[n] for p in pieces]) for n in pieces[0]}
         return pad(weighted(batch), share)
 
 
 def _as_bytes(rows: np.ndarray) -> np.ndarray:
-    """A view of contiguous rows as uint8 [rows, bytes]."""
+    """View of contiguous rows as uint8 [rows, bytes]."""
     return rows.reshape(len(rows), -1).view(np.uint8)
 
 
 def weighted(rows: Rows) -> Batch:
-    """The rows with a weight of 1 each where they have none."""
+    """Adds weights of 1 to rows without weights."""
     return {'weight': np.ones(len(rows['label']), np.float32), **rows}
 
 
 def pad(batch: Batch, rows: int) -> Batch:
-    """Fills a batch up to `rows` with zeros, so with rows of weight 0."""
+    """Pads a batch to a number of rows with zeros, and thereby with rows of weight 0."""
     missing = rows - len(batch['label'])
     if not missing:
         return batch
@@ -353,9 +290,16 @@ def pad(batch: Batch, rows: int) -> Batch:
 
 @contextlib.contextmanager
 def iterate(batches: TrainingBatches | EvaluationBatches, start: int = 0) -> Iterator[Iterator[Batch]]:
-    """A Grain iterator over the batches from step `start` on, read ahead in a thread.
+    """Iterates over batches from step `start` on with Grain, which reads ahead in a thread.
 
-    A context manager, because a live reading thread at interpreter exit aborts the process.
+    A context manager, because a reading thread that is alive at the interpreter's exit aborts the process.
+
+    Args:
+      batches: the batches.
+      start: number of the first step.
+
+    Yields:
+      An iterator over the batches.
     """
     dataset = grain.MapDataset.source(batches)[start:]
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=4)

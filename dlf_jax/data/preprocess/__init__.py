@@ -1,1 +1,1 @@
-"""From columns to vocabularies, statistics and block records of ids."""
+"""Preprocessing: columns to vocabularies and statistics, and with them to rows of ids and numbers."""

@@ -1,8 +1,7 @@
-"""From tables to the shards of block records on many machines, by Apache Beam (extra `beam`).
+"""Preparation on many machines with Apache Beam (extra `beam`): tables to the shards of block records.
 
-The same functions on the same chunks as `preparation` runs one after another, so the records are the
-same bytes. Files are read twice: to count, and to encode. Input files, `--data_dir` and this package
-must be there, under the same paths, for every worker.
+The functions and the chunks are those of `local`, so the records are the same bytes. Files are read twice:
+to count, and to encode. Input files, `--data_dir` and this package must have the same paths for every worker.
 """
 
 from __future__ import annotations
@@ -19,25 +18,25 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from dlf_jax.data.loading.records import Rows
 from dlf_jax.data.preprocess import encoder as encoders
-from dlf_jax.data.preprocess.local import Plan, Task, check_part, numbered_blocks, row_bytes, shard_bounds
 from dlf_jax.data.preprocess.splits import PARTS
-from dlf_jax.data.preprocess.statistics import Moments, Sample, Statistics
+from dlf_jax.data.preprocess.statistics import Moments, Sample, Statistics, measure_chunk
+from dlf_jax.data.preprocess.task import Shards, Task, check_part, numbered_blocks, row_bytes, shard_bounds
+from dlf_jax.data.readers.chunk import Chunk
 from dlf_jax.data.readers.columns import extras
-from dlf_jax.data.readers.tables import Chunk
+from dlf_jax.data.rows import Rows
 from dlf_jax.errors import UserError
 
 
 def options(runner: str, flags: Sequence[str]) -> dict[str, Any]:
-    """What TFDS's `DownloadConfig` needs: `beam_runner`, `beam_options`.
+    """Arguments `beam_runner` and `beam_options` of TFDS's `DownloadConfig`.
 
     Args:
-      runner: a name that Beam knows: DirectRunner, PrismRunner, FlinkRunner, SparkRunner, ...
-      flags: Beam's own, such as `--flink_master=host:8081`.
+      runner: name of a Beam runner: DirectRunner, PrismRunner, FlinkRunner, SparkRunner, ...
+      flags: flags of Beam, such as `--flink_master=host:8081`.
 
     Raises:
-      UserError: Beam is not installed, or knows no such runner.
+      UserError: Beam is not installed, or has no such runner.
     """
     try:
         from apache_beam.options.pipeline_options import PipelineOptions
@@ -54,14 +53,14 @@ def options(runner: str, flags: Sequence[str]) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """A chunk of a table before it is read.
+    """Chunk of a table before it is read.
 
     Attributes:
-      table: key in `Task.tables`.
-      number: of the chunk in its table.
-      place: what `Table.piece` needs to read it.
-      first: number of its first row in the table.
-      rows: how many.
+      table: key of the table in `Task.tables`.
+      number: number of the chunk in its table.
+      place: place of the chunk, for `Table.read`.
+      first: number of the chunk's first row in the table.
+      rows: number of rows.
     """
 
     table: str
@@ -72,12 +71,24 @@ class Piece:
 
 
 def prepare(
-    task: Task, folder: Path, check_rows: Callable[[dict[str, int]], None], beam_options: dict[str, Any]
-) -> Plan:
-    """As `preparation.prepare`; the records are written by the pipeline that TFDS runs.
+    task: Task,
+    folder: Path,
+    staging: Path,
+    check_rows: Callable[[dict[str, int]], None],
+    beam_options: dict[str, Any],
+) -> Shards:
+    """Counts the vocabularies and fits the encoder; the pipeline that TFDS runs then writes the shards.
+
+    Args:
+      task: what to prepare.
+      folder: folder of the prepared data; the encoder is written to `encoder/` in it.
+      staging: folder for what workers hand over.
+      check_rows: called with the number of rows of every table before any are counted; may raise.
+      beam_options: result of `options`.
 
     Raises:
-      UserError: bad rows, a part without any, or a split by time, which needs all rows sorted.
+      UserError: rows that cannot be read, a part without rows, or a split by time, which would need all
+        times sorted.
     """
     if task.time:
         raise UserError(
@@ -85,32 +96,32 @@ def prepare(
             'beforehand and give them as train, valid and test'
         )
     encoder_folder = folder / 'encoder'
-    pieces = _find_pieces(task, folder, beam_options)
+    pieces = _find_pieces(task, staging, beam_options)
     totals = {key: sum(p.rows for p in pieces if p.table == key) for key in task.tables}
     check_rows(totals)
     rows = {part: sum(_count(task, totals, part, p) for p in pieces) for part in task.parts}
     for part, count in rows.items():
         check_part(task, part, count)
     train = [p for p in pieces if p.table == task.table_of('train')]
-    encoder = encoders.fit(task.schema, _measure(task, totals, train, folder, beam_options))
+    encoder = encoders.fit(task.schema, _measure(task, totals, train, staging, beam_options))
     encoder.save(encoder_folder)
-    shards = {}
+    writers = {}
     for part, count in rows.items():
         own = [p for p in pieces if p.table == task.table_of(part)]
         ends = np.cumsum([_count(task, totals, part, p) for p in own])
-        shards[part] = []
+        writers[part] = []
         for first, last in shard_bounds(count, task.block_rows, row_bytes(encoder.schema)):
             start, stop = first * task.block_rows, min(last * task.block_rows, count)
             low = int(np.searchsorted(ends, start, side='right'))
             high = int(np.searchsorted(ends, stop, side='left')) + 1
             skip = start - (int(ends[low - 1]) if low else 0)
             shard = _Shard(task, totals, part, tuple(own[low:high]), skip, first, last, str(encoder_folder))
-            shards[part].append(shard)
-    return Plan(rows, shards)
+            writers[part].append(shard)
+    return Shards(rows, writers)
 
 
 def _kept(task: Task, totals: dict[str, int], part: str, piece: Piece) -> np.ndarray:
-    """Positions in a piece of the rows of a part, int64."""
+    """Positions of a part's rows in a piece, int64."""
     if task.split is None:
         return np.arange(piece.rows if piece.table == part else 0)
     found = task.split.assign(piece.first, piece.rows, totals[piece.table])
@@ -132,11 +143,11 @@ def _run(beam_options: dict[str, Any], items: Sequence[Any], build: Callable[[An
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-    """A UserError of a worker comes out as itself; runners hand it over as text."""
+    """Raises the UserError of a worker again, which runners pass on as text inside another error."""
     try:
         yield
     except Exception as error:
-        # The name of the step follows in brackets.
+        # Beam appends the name of the step in brackets.
         own = str(error) if isinstance(error, UserError) else ''
         found = re.search(r'UserError: ([^\n]*)', str(error))
         if not own and not found:
@@ -144,20 +155,20 @@ def explained() -> Iterator[None]:
         raise UserError((own or found[1]).split(' [while running')[0]) from error
 
 
-def _find_pieces(task: Task, folder: Path, beam_options: dict[str, Any]) -> list[Piece]:
-    """The chunks of all tables, found file by file in parallel."""
+def _find_pieces(task: Task, staging: Path, beam_options: dict[str, Any]) -> list[Piece]:
+    """Finds the chunks of all tables, file by file in parallel."""
     import apache_beam as beam
 
-    found = folder / 'staging' / 'pieces'
+    found = staging / 'pieces'
     found.mkdir(parents=True, exist_ok=True)
     files = [(key, i) for key, table in task.tables.items() for i in range(max(1, len(table.paths)))]
 
-    def look(item: tuple[str, int]) -> None:
+    def find(item: tuple[str, int]) -> None:
         key, file = item
-        places = [[list(place), rows] for place, rows in task.tables[key].pieces(file)]
+        places = [[list(place), rows] for place, rows in task.tables[key].places(file)]
         (found / f'{key}-{file}.json').write_text(json.dumps(places))
 
-    _run(beam_options, files, lambda items: items | beam.Map(look))
+    _run(beam_options, files, lambda items: items | beam.Map(find))
     pieces = []
     for key, table in task.tables.items():
         first = number = 0
@@ -169,16 +180,16 @@ def _find_pieces(task: Task, folder: Path, beam_options: dict[str, Any]) -> list
 
 
 def _read(task: Task, piece: Piece) -> Chunk:
-    return task.tables[piece.table].piece(piece.place, *task.columns())
+    return task.tables[piece.table].read(piece.place, *task.columns())
 
 
 def _measure(
-    task: Task, totals: dict[str, int], pieces: list[Piece], folder: Path, beam_options: dict[str, Any]
+    task: Task, totals: dict[str, int], pieces: list[Piece], staging: Path, beam_options: dict[str, Any]
 ) -> Statistics:
     import apache_beam as beam
 
     class Merge(beam.CombineFn):
-        """Statistics of all pieces into one; associative, in any order."""
+        """Merges the statistics of all pieces; associative and commutative."""
 
         def create_accumulator(self):
             return None
@@ -194,9 +205,9 @@ def _measure(
 
     def measure(piece: Piece) -> Statistics:
         rows = _kept(task, totals, 'train', piece)
-        return encoders.measure(task.schema, piece.number, _read(task, piece), rows, piece.first)
+        return measure_chunk(task.schema, piece.number, _read(task, piece), rows, piece.first)
 
-    target = folder / 'staging' / 'statistics'
+    target = staging / 'statistics'
     target.mkdir(parents=True, exist_ok=True)
 
     def build(items: Any) -> Any:
@@ -213,24 +224,24 @@ def _save(found: Statistics, folder: Path) -> None:
     for i, sample in enumerate(found.samples.values()):
         np.savez(folder / f'sample-{i}.npz', hashes=sample.hashes, values=sample.values)
     moments = [[n, {k: dataclasses.asdict(m) for k, m in by.items()}] for n, by in found.moments]
-    told = {
+    saved = {
         'rows': found.rows,
         'counts': list(found.counts),
         'samples': list(found.samples),
         'moments': moments,
     }
-    (folder / 'statistics.json').write_text(json.dumps(told))
+    (folder / 'statistics.json').write_text(json.dumps(saved))
 
 
 def _load(folder: Path) -> Statistics:
-    told = json.loads((folder / 'statistics.json').read_text())
-    counts = {name: pl.read_parquet(folder / f'counts-{i}.parquet') for i, name in enumerate(told['counts'])}
-    moments = tuple((n, {k: Moments(**m) for k, m in by.items()}) for n, by in told['moments'])
+    saved = json.loads((folder / 'statistics.json').read_text())
+    counts = {name: pl.read_parquet(folder / f'counts-{i}.parquet') for i, name in enumerate(saved['counts'])}
+    moments = tuple((n, {k: Moments(**m) for k, m in by.items()}) for n, by in saved['moments'])
     samples = {}
-    for i, name in enumerate(told['samples']):
+    for i, name in enumerate(saved['samples']):
         with np.load(folder / f'sample-{i}.npz') as arrays:
             samples[name] = Sample(arrays['hashes'], arrays['values'])
-    return Statistics(told['rows'], counts, moments, samples)
+    return Statistics(saved['rows'], counts, moments, samples)
 
 
 @functools.lru_cache(maxsize=2)
@@ -240,16 +251,16 @@ def _encoder(folder: str) -> encoders.Encoder:
 
 @dataclasses.dataclass(frozen=True)
 class _Shard:
-    """Yields (number, block) for the blocks of one shard of a part; what a worker is sent."""
+    """Writer of one shard of a part, sent to a worker: yields its (number, block) pairs."""
 
     task: Task
     totals: dict[str, int]
     part: str
-    pieces: tuple[Piece, ...]  # those that hold its rows
-    skip: int  # rows of the part in the first piece that come before
-    first: int
-    last: int
-    encoder: str
+    pieces: tuple[Piece, ...]  # the pieces that hold the shard's rows
+    skip: int  # rows of the part in the first piece that belong to the shard before
+    first: int  # number of the first block
+    last: int  # number of the block after the last
+    encoder: str  # folder of the encoder
 
     def __call__(self) -> Iterator[tuple[int, Rows]]:
         return numbered_blocks(self._rows(), self.first, self.last, self.task.block_rows)

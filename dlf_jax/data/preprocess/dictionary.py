@@ -1,7 +1,7 @@
-"""Values to consecutive codes, a column at a time: open addressing, vectorised.
+"""Dictionary from values to consecutive codes: a vectorised hash table with open addressing.
 
-Polars and Arrow build a hash table per call or take a lock per value; preparing and serving need one
-that stays, for vocabularies of many millions.
+Polars and Arrow build a hash table per call or take a lock per value; preparation and serving need one
+that persists, for vocabularies of many millions.
 """
 
 from __future__ import annotations
@@ -9,34 +9,32 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from dlf_jax.data.schema import PADDING
-
-# Codes of what is no value.
+# Codes of a value outside the dictionary, of a missing one, and of a filler after a list's last value.
 UNKNOWN, NULL, PAD = -1, -2, -3
 
 _FIRST_BITS = 10
 
-# For the two words of a string view. The low half of the first decides where short values go.
+# Multipliers of the two words of a string view; the low half of the first decides the slot of short values.
 _WORDS = (np.uint64(0xD6E8FEB89E3779B9), np.uint64(0xA0761D6478BD642F))
-_INLINE = 12  # bytes of the longest value that is inside its view
+_INLINE = 12  # bytes of the longest value that its view contains
 
 
 class Dictionary:
-    """Values with codes 0, 1, ... in the order in which they came; nulls have none.
+    """Values with the codes 0, 1, ... in the order in which they were added; nulls have none.
 
-    Values are told apart by 64-bit hashes: with 10^8 different values in one column the chance that
-    any two are taken for one is below 3 in 10,000. Those of the same length up to 8 bytes never are.
+    Values are distinguished by 64-bit hashes: among 10^8 different values the probability of any
+    collision is below 3 in 10,000. Values of the same length of up to 8 bytes never collide.
 
-    The table of slots holds only codes; the hashes lie in the order of the codes, so those of frequent
-    values, which come early, lie together.
+    The slots hold codes alone. The hashes are stored in the order of the codes, so those of frequent
+    values, which are added early, are close together in memory.
     """
 
     def __init__(self, values: pl.Series):
-        """Takes the first values, all different; their dtype, String or Int64, is that of all."""
+        """Adds the first values, all different, whose dtype (String or Int64) is that of the dictionary."""
         self._dtype = values.dtype
-        self._parts: list[pl.Series] = []
+        self._pieces: list[pl.Series] = []
         self._size = 0
-        self._keys = np.zeros(1 << _FIRST_BITS, np.uint64)  # by code + 1; the first is of no value
+        self._keys = np.zeros(1 << _FIRST_BITS, np.uint64)  # by code + 1; the first belongs to no value
         self._allocate(_FIRST_BITS)
         if len(values):
             self.add(values)
@@ -46,21 +44,21 @@ class Dictionary:
 
     @property
     def values(self) -> pl.Series:
-        """The values in the order of their codes."""
-        if len(self._parts) != 1:
+        """All values in the order of their codes."""
+        if len(self._pieces) != 1:
             empty = pl.Series('value', [], self._dtype)
-            self._parts = [pl.concat([empty, *self._parts])]
-        return self._parts[0]
+            self._pieces = [pl.concat([empty, *self._pieces])]
+        return self._pieces[0]
 
     def find(self, values: pl.Series) -> np.ndarray:
-        """Codes, int32 [n]; `NULL` and `UNKNOWN` where there is none."""
+        """Codes of values, int32 [n]: `NULL` for nulls, `UNKNOWN` for values that were not added."""
         codes, _, _ = self._find(_keys(values))
         if values.null_count():
             codes[values.is_null().to_numpy()] = NULL
         return codes
 
     def add(self, values: pl.Series) -> np.ndarray:
-        """Codes, int32 [n], after values not seen before have been given one; `NULL` for nulls."""
+        """Adds the new ones among some values and returns the codes of all, int32 [n]; `NULL` for nulls."""
         keys = _keys(values)
         codes, missed, slots = self._find(keys)
         if values.null_count():
@@ -73,7 +71,7 @@ class Dictionary:
             if self._reserve(self._size + missed.size):
                 slots = self._slots(new)
             fresh, codes[missed] = self._insert(new, slots)
-            self._parts.append(values.gather(missed[fresh]).rename('value'))
+            self._pieces.append(values.gather(missed[fresh]).rename('value'))
         return codes
 
     def _allocate(self, bits: int) -> None:
@@ -81,7 +79,7 @@ class Dictionary:
         self._table = np.zeros(1 << bits, np.int32)  # code + 1; 0 where free
 
     def _reserve(self, size: int) -> bool:
-        """Makes room for so many values, at most half of the slots taken; whether slots have changed."""
+        """Makes room for `size` values in at most half of the slots; returns whether slots have changed."""
         if size >= len(self._keys):
             grown = np.empty(max(size + 1, len(self._keys) * 3 // 2), np.uint64)
             grown[: self._size + 1] = self._keys[: self._size + 1]
@@ -97,14 +95,18 @@ class Dictionary:
         return (keys >> self._shift).view(np.int64)
 
     def _find(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Codes, int32 [n], `UNKNOWN` where there is none; the places of those, and the free slots at which
-        their search ended, int64."""
+        """Looks keys up.
+
+        Returns:
+          Codes, int32 [n], `UNKNOWN` where there is none; the positions of the unknown keys, int64; and
+          the free slots at which their searches ended, int64.
+        """
         slots = self._slots(keys)
         held = self._table.take(slots)
         wrong = np.flatnonzero(self._keys.take(held) != keys)
         codes = held - 1
         codes[wrong] = UNKNOWN
-        # A slot that is taken by another key sends the search on; a free one ends it.
+        # Linear probing: a slot of another key leads to the next slot, a free one ends the search.
         going = wrong[held.take(wrong) > 0]
         while going.size:
             at = (slots.take(going) + 1) & self._mask
@@ -113,15 +115,15 @@ class Dictionary:
             hit = (self._keys.take(held) == keys.take(going)) & (held > 0)
             codes[going[hit]] = held[hit] - 1
             going = going[~hit & (held > 0)]
-        # Not among `wrong` alone: the key 0 equals that of a free slot.
+        # Not only those in `wrong`: the key 0 equals that of a free slot.
         missed = np.flatnonzero(codes == UNKNOWN)
         return codes, missed, slots.take(missed)
 
     def _insert(self, keys: np.ndarray, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Gives codes to keys that have none, at slots from which their search goes on.
+        """Assigns codes to keys that have none, with searches that begin at the given slots.
 
         Returns:
-          The places where each key comes first, int64, and the codes of all, int32 [n].
+          The positions of the first occurrence of each key, int64, and the codes of all, int32 [n].
         """
         first = self._size + 1
         self._keys[first : first + len(keys)] = keys
@@ -131,7 +133,7 @@ class Dictionary:
         if fresh.size == len(keys):
             self._size += fresh.size
             return fresh, holder + np.int32(first - 1)
-        # The codes have no gaps, so those behind a key that comes again move up.
+        # Codes have no gaps: those after a repeated key move up.
         rank = np.empty(len(keys), np.int32)
         rank[fresh] = np.arange(first, first + fresh.size, dtype=np.int32)
         self._table[slots[fresh]] = rank[fresh]
@@ -140,20 +142,22 @@ class Dictionary:
         return fresh, rank.take(holder) - 1
 
     def _claim(self, keys: np.ndarray, slots: np.ndarray, first: int) -> np.ndarray:
-        """Gives a slot to each key, as the keys from place `first` on; int64 [n], the same for the same key,
-        and that holds the first of them.
+        """Claims a slot for each distinct key, which then holds the code of its first occurrence.
 
         Args:
-          keys: in no slot yet.
-          slots: where each begins to look for a free one; int64.
-          first: place of the first of them in `self._keys`.
+          keys: keys without a slot, stored in `self._keys` from position `first` on.
+          slots: slots at which the searches for a free one begin, int64 [n].
+          first: position of the first key in `self._keys`.
+
+        Returns:
+          The slots, int64 [n]; the same for the same key.
         """
         slots = slots.copy()
         going = np.arange(len(keys))
         while going.size:
             at = slots.take(going)
             free = self._table.take(at) == 0
-            # Of several that want one slot the last written has it, in reverse the first of them.
+            # Of several keys for one slot the last write wins; in reverse that is the first key.
             self._table[at[free][::-1]] = (going[free] + first)[::-1]
             going = going[self._keys.take(self._table.take(at)) != keys.take(going)]
             slots[going] = (slots.take(going) + 1) & self._mask
@@ -161,9 +165,9 @@ class Dictionary:
 
 
 def _keys(values: pl.Series) -> np.ndarray:
-    """64-bit hashes; the same within one version of Polars, so they are not kept.
+    """Hashes of values, uint64 [n], whose high bits serve as slots.
 
-    The high bits are good enough to be slots.
+    They may differ between versions of Polars, so they are never stored.
     """
     if values.dtype != pl.String:
         return values.hash(1).to_numpy()
@@ -177,20 +181,3 @@ def _keys(values: pl.Series) -> np.ndarray:
         if long.size:
             keys[long] = values.gather(long).hash(1).to_numpy()
     return keys
-
-
-def id_table(offset: int, known: np.ndarray, out_of_vocabulary: int, missing: int) -> tuple[np.ndarray, int]:
-    """A table from codes to ids, int32 [size + 3], and the place of code 0: the negative codes come before.
-
-    Args:
-      offset: of the field in the fused table.
-      known: id of each code, without the offset, int [size].
-      out_of_vocabulary, missing: ids of `UNKNOWN` and `NULL`, without the offset.
-    """
-    zero = -PAD
-    table = np.empty(zero + len(known), np.int32)
-    table[zero:] = known
-    table[zero + UNKNOWN], table[zero + NULL] = out_of_vocabulary, missing
-    table += offset
-    table[zero + PAD] = PADDING
-    return table, zero

@@ -1,6 +1,6 @@
-"""Rows on disk between two passes: plain arrays, one file per name, in the order of the chunks.
+"""Staging of rows on disk between two passes, as plain arrays: one file per name, in the order of the chunks.
 
-Inside a chunk a column comes after another, as they are made and used.
+Inside a chunk the array is stored column by column, as it is made and used.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from typing import BinaryIO
 
 import numpy as np
 
-from dlf_jax.data.loading.records import Rows
+from dlf_jax.data.rows import Rows
 
 
 class Staging:
-    """Chunks of rows, appended one after another and read by number."""
+    """Chunks of rows on disk, appended one after another and read by number."""
 
     def __init__(self, folder: Path):
+        """Starts without rows; `folder` is made where it is missing."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._files: dict[str, BinaryIO] = {}
@@ -30,11 +31,12 @@ class Staging:
 
     @property
     def rows(self) -> int:
+        """Number of rows of all chunks."""
         return self._starts[-1]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the arrays."""
+        """Names of the arrays."""
         return tuple(self._columns)
 
     def bounds(self, chunk: int) -> tuple[int, int]:
@@ -42,7 +44,7 @@ class Staging:
         return self._starts[chunk], self._starts[chunk + 1]
 
     def append(self, columns: Rows) -> None:
-        """Adds a chunk; all chunks have the same names, dtypes and trailing shapes."""
+        """Appends a chunk; all chunks have the same names, dtypes and trailing shapes."""
         for name, values in columns.items():
             if name not in self._files:
                 self._files[name] = open(self._folder / name, 'wb')  # noqa: SIM115 - closed by close()
@@ -51,12 +53,12 @@ class Staging:
         self._starts.append(self._starts[-1] + len(values))
 
     def close(self) -> None:
-        """Ends the writing."""
+        """Closes the files; no chunk may be appended any more."""
         for file in self._files.values():
             file.close()
 
     def read(self, chunk: int, names: Sequence[str]) -> Rows:
-        """Arrays of a chunk by name, [rows, ...]."""
+        """Reads arrays of a chunk by name, each [rows, ...]."""
         first, stop = self.bounds(chunk)
         found = {}
         for name in names:

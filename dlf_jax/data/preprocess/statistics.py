@@ -1,7 +1,7 @@
-"""What the encoder needs to know of the training part: counts of values, moments, samples.
+"""Statistics of the training part that the encoder is fitted to: counts of values, moments, samples.
 
-Measured a chunk at a time and merged; the result does not depend on the order of merging, so several
-machines find what one finds.
+They are measured chunk by chunk and merged. The result does not depend on the order of merging, so several
+machines find what one machine finds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import numpy as np
 import polars as pl
 
 from dlf_jax.data.hashing import row_hash
+from dlf_jax.data.preprocess.coder import Coder
 from dlf_jax.data.preprocess.dictionary import Dictionary
+from dlf_jax.data.readers.chunk import Chunk
 from dlf_jax.data.schema import Schema
 
 SAMPLE_ROWS = 1 << 18
@@ -23,7 +25,7 @@ SAMPLE_ROWS = 1 << 18
 
 @dataclasses.dataclass(frozen=True)
 class Moments:
-    """Statistics of a numeric column over the training part; missing values left out."""
+    """Moments and range of a numeric column over training rows, missing values left out."""
 
     count: int = 0
     mean: float = 0.0
@@ -33,7 +35,7 @@ class Moments:
 
     @classmethod
     def of(cls, values: np.ndarray) -> Moments:
-        """Of float64 values, NaN where missing."""
+        """Moments of values, float64 [n], NaN where missing."""
         values = values[~np.isnan(values)]
         if not values.size:
             return cls()
@@ -41,7 +43,7 @@ class Moments:
         return cls(values.size, float(values.mean()), float(values.std()), low, high)
 
     def merge(self, other: Moments) -> Moments:
-        """The statistics of both parts together (Chan et al. 1979)."""
+        """Moments of the values of both (Chan et al. 1979)."""
         if not self.count or not other.count:
             return other if other.count else self
         count = self.count + other.count
@@ -62,11 +64,11 @@ class Moments:
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """A uniform sample of a column: the rows whose hashes are least. All rows, up to `SAMPLE_ROWS`.
+    """Uniform sample of a column: the `SAMPLE_ROWS` rows with the smallest hashes, or all rows.
 
     Attributes:
-      hashes: of the rows' numbers, uint64 [n].
-      values: float64 [n].
+      hashes: hashes of the row numbers, uint64 [n].
+      values: values of the rows, float64 [n].
     """
 
     hashes: np.ndarray
@@ -74,25 +76,29 @@ class Sample:
 
     @classmethod
     def of(cls, values: np.ndarray, rows: np.ndarray) -> Sample:
-        """Of float64 values, NaN where missing, and their rows' numbers in the table."""
+        """Sample of values, float64 [n], NaN where missing, and their row numbers, int64 [n]."""
         there = ~np.isnan(values)
         return cls(row_hash(rows[there], 0), values[there]).cut()
 
     def cut(self) -> Sample:
-        """No more than `SAMPLE_ROWS`."""
+        """The sample, reduced to `SAMPLE_ROWS` rows."""
         if self.hashes.size <= SAMPLE_ROWS:
             return self
         least = np.argpartition(self.hashes, SAMPLE_ROWS)[:SAMPLE_ROWS]
         return Sample(self.hashes[least], self.values[least])
 
     def merge(self, other: Sample) -> Sample:
+        """Sample of the rows of both."""
         return Sample(
             np.concatenate([self.hashes, other.hashes]), np.concatenate([self.values, other.values])
         ).cut()
 
     def boundaries(self, buckets: int) -> np.ndarray:
-        """Where the second and later of so many ranges with as many rows each begin, float64, rising;
-        fewer where values repeat."""
+        """First values of the second and later of `buckets` ranges with the same number of rows each.
+
+        Returns:
+          float64, rising; fewer than `buckets - 1` where values repeat.
+        """
         if not self.values.size:
             return np.empty(0)
         values = np.sort(self.values)
@@ -102,14 +108,14 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """Of some training rows.
+    """Statistics of some training rows.
 
     Attributes:
-      rows: how many.
-      counts: by owning field with a vocabulary, its values: `value` (String or Int64), `count`.
+      rows: number of rows.
+      counts: `value` (String or Int64) and `count`, by owning field with a vocabulary.
       moments: (number of the chunk, moments by numeric field); merged in the chunks' order at the
-        end, since sums of floats depend on it.
-      samples: by `bucket` field.
+        end, because sums of floats depend on the order.
+      samples: samples by `bucket` field.
     """
 
     rows: int
@@ -118,7 +124,7 @@ class Statistics:
     samples: dict[str, Sample]
 
     def merge(self, other: Statistics) -> Statistics:
-        """The statistics of both together."""
+        """Statistics of the rows of both."""
         counts = {
             name: pl.concat([frame, other.counts[name]]).group_by('value').agg(pl.col('count').sum())
             for name, frame in self.counts.items()
@@ -127,30 +133,48 @@ class Statistics:
         return Statistics(self.rows + other.rows, counts, (*self.moments, *other.moments), samples)
 
     def merged_moments(self) -> dict[str, Moments]:
-        """Moments by numeric field over all chunks."""
+        """Moments by numeric field, over all chunks."""
         ordered = [found for _, found in sorted(self.moments, key=lambda pair: pair[0])]
         names = ordered[0] if ordered else {}
         return {name: functools.reduce(Moments.merge, (found[name] for found in ordered)) for name in names}
 
 
-def measured(
-    schema: Schema, chunk: int, numbers: np.ndarray, rows: np.ndarray
-) -> tuple[tuple[int, dict[str, Moments]], dict[str, Sample]]:
-    """Moments and samples of the training rows of a chunk.
+def measure_chunk(schema: Schema, number: int, chunk: Chunk, rows: np.ndarray, first: int) -> Statistics:
+    """Statistics of some rows of one chunk.
 
     Args:
-      chunk: its number.
-      numbers: of its training rows, as `Raw.numbers`.
-      rows: their numbers in the table, int64.
+      schema: the features, their fields without sizes.
+      number: number of the chunk in the training table.
+      chunk: a chunk that holds the features' columns.
+      rows: positions of the training rows in the chunk, int64 [n].
+      first: number of the chunk's first row in the table.
+    """
+    coder = Coder(schema)
+    coded = coder.code(chunk)
+    counts = no_counts(coder.dictionaries)
+    count_codes(schema, coded.codes[rows], counts)
+    moments, samples = moments_and_samples(schema, coded.numbers[rows], rows + first)
+    return Statistics(len(rows), value_counts(coder.dictionaries, counts), ((number, moments),), samples)
+
+
+def moments_and_samples(
+    schema: Schema, numbers: np.ndarray, rows: np.ndarray
+) -> tuple[dict[str, Moments], dict[str, Sample]]:
+    """Moments by numeric field and samples by `bucket` field of training rows.
+
+    Args:
+      schema: the features.
+      numbers: the rows' `CodedRows.numbers`.
+      rows: the rows' numbers in the table, int64 [n].
     """
     numeric = schema.numeric
     moments = {f.name: Moments.of(numbers[:, i]) for i, f in enumerate(numeric)}
     samples = {f.name: Sample.of(numbers[:, len(numeric) + i], rows) for i, f in enumerate(schema.ranged)}
-    return (chunk, moments), samples
+    return moments, samples
 
 
 def merge_samples(found: Iterable[dict[str, Sample]]) -> dict[str, Sample]:
-    """Samples by field over all chunks."""
+    """Samples by field of the rows of all chunks."""
     merged: dict[str, Sample] = {}
     for samples in found:
         for name, sample in samples.items():
@@ -159,15 +183,16 @@ def merge_samples(found: Iterable[dict[str, Sample]]) -> dict[str, Sample]:
 
 
 def count_codes(schema: Schema, codes: np.ndarray, counts: dict[str, np.ndarray]) -> None:
-    """Adds how often each code comes in some rows.
+    """Adds the numbers of occurrences of codes in some rows to counts.
 
     Args:
-      codes: as `Raw.codes`.
-      counts: begun by `no_counts`; added to in place.
+      schema: the features.
+      codes: the rows' `CodedRows.codes`.
+      counts: counts of `no_counts`, changed in place.
     """
 
     def add(owner: str, found: np.ndarray) -> None:
-        # Not bincount, which takes time for every code there is, in this chunk or not.
+        # Not bincount, whose time grows with the number of all codes, in this chunk or not.
         np.add.at(counts[owner], found.astype(np.intp), 1)
 
     for i, field in enumerate(schema.coded):
@@ -181,11 +206,24 @@ def count_codes(schema: Schema, codes: np.ndarray, counts: dict[str, np.ndarray]
 
 
 def no_counts(dictionaries: Mapping[str, Dictionary]) -> dict[str, np.ndarray]:
-    """Zeros by owning field, int64 [codes + 3]: a place for each code, the negative ones at the end."""
+    """Zero counts by owning field, int64 [codes + 3]; those of negative codes are at the end."""
     return {name: np.zeros(len(d) + 3, np.int64) for name, d in dictionaries.items()}
 
 
-def value_counts(values: pl.Series, counts: np.ndarray) -> pl.DataFrame:
-    """`value` and `count` of the values that came at all; `counts` from `count_codes`."""
-    frame = pl.DataFrame({'value': values, 'count': counts[: len(values)]})
-    return frame.filter(pl.col('count') > 0)
+def value_counts(
+    dictionaries: Mapping[str, Dictionary], counts: Mapping[str, np.ndarray]
+) -> dict[str, pl.DataFrame]:
+    """Values that occurred, with their counts.
+
+    Args:
+      dictionaries: dictionaries by owning field.
+      counts: counts by code, of `count_codes`, by owning field.
+
+    Returns:
+      `value` and `count`, by owning field.
+    """
+    frames = {
+        name: pl.DataFrame({'value': dictionaries[name].values, 'count': count[: len(dictionaries[name])]})
+        for name, count in counts.items()
+    }
+    return {name: frame.filter(pl.col('count') > 0) for name, frame in frames.items()}

@@ -1,1 +1,1 @@
-"""From files of any form to chunks of typed columns."""
+"""Readers: files of any format to chunks of typed columns."""

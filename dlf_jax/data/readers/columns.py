@@ -1,4 +1,4 @@
-"""Columns of a chunk as what the fields are made of: categories, elements, numbers, labels, weights."""
+"""Typed columns of a chunk: categories, elements of lists, numbers, labels, weights, groups, times."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ import numpy as np
 import polars as pl
 
 from dlf_jax.data.hashing import stable_hash
-from dlf_jax.data.readers.tables import Chunk
+from dlf_jax.data.readers.chunk import Chunk
 from dlf_jax.data.schema import Field, Schema
 from dlf_jax.errors import UserError
 
 
 def categories(chunk: Chunk, field: Field) -> pl.Series:
-    """The column as categories, null where missing: String, or Int64 of a column of numbers."""
+    """Categories of a field's column, null where missing.
+
+    Returns:
+      String; Int64 for a column of numbers, floor(log(x)^2) above 2 and floor(x) below.
+
+    Raises:
+      UserError: lists in place of values, or an infinite number.
+    """
     if not field.number:
         values = chunk.frame[field.name]
         if values.dtype != pl.String:
@@ -25,15 +32,18 @@ def categories(chunk: Chunk, field: Field) -> pl.Series:
     found = np.floor(values)
     large = np.flatnonzero(values > 2)
     found[large] = np.floor(np.log(values[large]) ** 2)
-    # Where missing, NaN becomes null; nothing else is past the range of Int64.
+    # NaN, which is a missing value, becomes null; all else is within the range of Int64.
     return pl.Series(field.name, np.maximum(found, -(2.0**62))).cast(pl.Int64, strict=False)
 
 
 def elements(chunk: Chunk, field: Field) -> tuple[pl.Series, np.ndarray]:
-    """A multi-valued column, its empty values left out and each row cut to the field's length.
+    """Values of a multi-valued field, without empty ones and cut to the field's length in each row.
 
     Returns:
-      All values one after another, String, and how many of them each row has, int64 [rows].
+      The values of all rows one after another, String, and the number of values of each row, int64 [rows].
+
+    Raises:
+      UserError: text where the field has no separator.
     """
     values = chunk.frame[field.name]
     if values.dtype == pl.String:
@@ -51,8 +61,21 @@ def elements(chunk: Chunk, field: Field) -> tuple[pl.Series, np.ndarray]:
 
 
 def numbers(chunk: Chunk, name: str) -> np.ndarray:
-    """The column as float64, NaN where missing. Raises UserError on an infinite number."""
-    values = chunk.frame[name].to_numpy()
+    """Numbers of a column, float64 [rows], NaN where missing.
+
+    Raises:
+      UserError: an infinite number, or text that is no number.
+    """
+    column = chunk.frame[name]
+    if column.dtype == pl.String:
+        # Read as text, because it is the group or the time as well.
+        text, column = column, column.cast(pl.Float64, strict=False)
+        wrong = (column.is_null() & text.is_not_null()).arg_true()
+        if len(wrong):
+            raise UserError(
+                f'{chunk.where(wrong[0])}: column {name!r}: expected a number, found {text[wrong[0]]!r}'
+            )
+    values = column.to_numpy()
     infinite = np.flatnonzero(np.isinf(values))
     if infinite.size:
         raise UserError(
@@ -63,8 +86,7 @@ def numbers(chunk: Chunk, name: str) -> np.ndarray:
 
 
 def extras(chunk: Chunk, schema: Schema) -> dict[str, np.ndarray]:
-    """What a row has beside its features: `label`, and where the schema has them `weight` and
-    `group`."""
+    """Columns beside the features: `label`, and `weight` and `group` where the schema has them."""
     found = {'label': labels(chunk, schema.label)}
     if schema.weight:
         found['weight'] = weights(chunk, schema.weight)
@@ -74,7 +96,7 @@ def extras(chunk: Chunk, schema: Schema) -> dict[str, np.ndarray]:
 
 
 def labels(chunk: Chunk, name: str) -> np.ndarray:
-    """The label column as float32. Raises UserError, with the line, where one is not 0 or 1."""
+    """Labels, float32 [rows]. Raises UserError, with the line, where one is not 0 or 1."""
     values = chunk.frame[name].to_numpy()
     wrong = np.flatnonzero(~((values == 0) | (values == 1)))
     if wrong.size:
@@ -87,7 +109,7 @@ def labels(chunk: Chunk, name: str) -> np.ndarray:
 
 
 def weights(chunk: Chunk, name: str) -> np.ndarray:
-    """The weight column as float32. Raises UserError where one is missing or below 0."""
+    """Row weights, float32 [rows]. Raises UserError where one is missing or below 0."""
     values = numbers(chunk, name)
     wrong = np.flatnonzero(~((values >= 0) & (values <= np.finfo(np.float32).max)))
     if wrong.size:
@@ -100,12 +122,12 @@ def weights(chunk: Chunk, name: str) -> np.ndarray:
 
 
 def groups(chunk: Chunk, name: str) -> np.ndarray:
-    """The group column as a hash, int64 [rows]; the same value has the same one in every file."""
+    """Groups as stable hashes of their values, int64 [rows]."""
     return (stable_hash(chunk.frame[name]) >> np.uint64(1)).astype(np.int64)
 
 
 def times(chunk: Chunk, name: str) -> np.ndarray:
-    """The time column as float64: numbers as they are, dates and times in seconds since 1970.
+    """Times, float64 [rows]: numbers as they are, dates and times in seconds since 1970.
 
     Raises:
       UserError: neither a number nor a time like 2026-01-31 or 2026-01-31 23:59:59.

@@ -1,8 +1,8 @@
-"""Plain text as columns, by NumPy on whole blocks: for tables of short values and whole numbers.
+"""Fast parser of plain text tables: short values and whole numbers, by NumPy on whole blocks.
 
-Logs of clicks are mostly that, and Polars' general parser takes three times as long on them. What is not so
-plain (quotes, other than ASCII characters, long values, decimals, a row with a field too few) is declined,
-for the general parser to read or to complain about; a column comes out the same from both.
+Click logs are mostly such tables, and it is faster on them than Polars' general parser. Text that is not
+plain (quotes, characters outside ASCII, long values, decimals, a row with a field too few) is declined and
+left to the general parser; a column that both read is the same.
 """
 
 from __future__ import annotations
@@ -13,34 +13,34 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-LONGEST_TEXT = 12  # what Polars and Arrow keep inside the 16 bytes of a string view
+LONGEST_TEXT = 12  # bytes that fit into the 16 bytes of a string view of Polars and Arrow
 LONGEST_NUMBER = 8
 
-# Before the text, so that the word that ends at any of its bytes can be read; and after it.
+# Padding around the text, so that the 8 bytes before any of its bytes can be read.
 _MARGIN = 16
 _NEWLINE = ord('\n')
 _MINUS = ord('-')
 _WORD = np.uint64(64)
-# Of columns that are read together: enough that threads do not spend their time in handing over the
-# interpreter's lock between operations, few enough for a core's caches.
+# Number of fields that are read together: enough that threads do not mostly wait for the interpreter lock
+# between operations, few enough for a core's caches.
 _TOGETHER = 1 << 17
 
 
 def parse(
     data: bytes, separator: str, columns: Sequence[str], wanted: Sequence[str], numbers: Collection[str]
 ) -> pl.DataFrame | None:
-    """Reads rows without quotes.
+    """Parses rows without quotes.
 
     Args:
       data: whole lines.
-      separator: one character.
+      separator: character between fields.
       columns: names of all columns.
-      wanted: names of those to return, in this order.
-      numbers: those of `wanted` that are numbers.
+      wanted: names of the columns to return, in this order.
+      numbers: names of the wanted columns that hold numbers.
 
     Returns:
-      The columns, numbers as Float64 and others as String, empty fields null; None where the text is not
-      plain.
+      The wanted columns, numbers as Float64 and others as String, empty fields null; None where the text
+      is not plain.
     """
     if len(columns) < 2 or len(separator.encode()) != 1 or not data.isascii() or b'\r' in data:
         return None
@@ -74,7 +74,7 @@ def parse(
 
 
 def _runs(chosen: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
-    """Cuts rising numbers into runs without gaps, (first, after the last), of `most` numbers at most."""
+    """Yields runs (first, after the last) of consecutive numbers, each of at most `most` numbers."""
     first = 0
     for i in range(1, len(chosen) + 1):
         if i == len(chosen) or chosen[i] != chosen[i - 1] + 1 or i - first == most:
@@ -83,7 +83,7 @@ def _runs(chosen: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
 
 
 def _ends(text: np.ndarray, separator: str, width: int) -> np.ndarray | None:
-    """Where the fields end, int64 [width, rows]; None where not all rows have `width` fields."""
+    """Positions of the ends of the fields, int64 [width, rows]; None unless all rows have `width` fields."""
     newlines = text == _NEWLINE
     rows = np.count_nonzero(newlines)
     found = text == ord(separator)
@@ -96,7 +96,8 @@ def _ends(text: np.ndarray, separator: str, width: int) -> np.ndarray | None:
 
 
 def _load(words: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """The 8 bytes from any place on, the first one lowest, uint64 [n]: put together of two aligned words."""
+    """Unaligned little-endian loads: the 8 bytes from each position on, uint64 [n]."""
+    # Combined from two aligned words.
     place = at >> 3
     shift = ((at & 7) << 3).view(np.uint64)
     low = words.take(place)
@@ -113,12 +114,12 @@ def _load(words: np.ndarray, at: np.ndarray) -> np.ndarray:
 def _texts(
     text: np.ndarray, words: np.ndarray, starts: np.ndarray, stops: np.ndarray
 ) -> list[pa.Array] | None:
-    """Columns of text, from int64 [columns, rows]; None where a value is longer than `LONGEST_TEXT`."""
+    """Text columns of fields [columns, rows]; None where a value is longer than `LONGEST_TEXT`."""
     lengths = stops - starts
     longest = int(lengths.max())
     if longest > LONGEST_TEXT:
         return None
-    # A view: 4 bytes for the length, then the value and zeros.
+    # A string view: 4 bytes for the length, then the value and zeros.
     views = np.empty((*lengths.shape, 2), np.uint64)
     value = _load(words, stops - 8)
     if longest <= 8:
@@ -140,7 +141,7 @@ def _texts(
 def _numbers(
     text: np.ndarray, words: np.ndarray, starts: np.ndarray, stops: np.ndarray
 ) -> list[pa.Array] | None:
-    """Columns of whole numbers as float64; None where something else is there."""
+    """Float64 columns of fields [columns, rows]; None where a value is no whole number."""
     lengths = stops - starts
     if lengths.max() > LONGEST_NUMBER:
         return None
@@ -154,26 +155,33 @@ def _numbers(
         values = _decimal(digits, lengths - negative)
         if values is None:
             return None
-        # Also of 0: the general parser reads -0.0.
+        # 0 included: the general parser reads -0.0, too.
         np.negative(values, where=negative, out=values)
     return _arrays(pa.float64(), lengths, values)
 
 
 def _arrays(kind: pa.DataType, lengths: np.ndarray, values: np.ndarray) -> list[pa.Array]:
-    """Arrow's columns of [columns, rows, ...]; what has no length is null."""
+    """Arrow arrays of values [columns, rows, ...]; fields of length 0 are null."""
     there = lengths > 0
     found = []
     for present, column in zip(there, values, strict=True):
-        # A bit for each row.
+        # Validity: a bit for each row.
         bits = None if present.all() else pa.py_buffer(np.packbits(present, bitorder='little'))
         found.append(pa.Array.from_buffers(kind, len(column), [bits, pa.py_buffer(column)]))
     return found
 
 
 def _decimal(digits: np.ndarray, lengths: np.ndarray) -> np.ndarray | None:
-    """The number that the last `lengths` of 8 bytes are the digits of, float64; None where one is none.
+    """Numbers whose digits are the last `lengths` bytes of 8-byte words; None where a byte is no digit.
 
-    Neighbours are put together: bytes to pairs, to fours, to eights (Lemire 2018).
+    Neighbours are combined: bytes to pairs, to fours, to eights (Lemire 2018).
+
+    Args:
+      digits: uint64 [n], each byte less the character '0'.
+      lengths: int64 [n].
+
+    Returns:
+      float64 [n].
     """
     unused = _unused_bits(lengths)
     value = digits >> unused
@@ -195,7 +203,7 @@ def _decimal(digits: np.ndarray, lengths: np.ndarray) -> np.ndarray | None:
 
 
 def _unused_bits(lengths: np.ndarray) -> np.ndarray:
-    """Of a word that holds so many bytes, uint64 [n]."""
+    """Number of unused bits of an 8-byte word that holds `lengths` bytes, uint64 [n]."""
     unused = 8 - lengths
     unused <<= 3
     return unused.view(np.uint64)

@@ -1,4 +1,4 @@
-"""Files whose columns are not yet what a feature is made of: libFM lines, Avazu's hour."""
+"""Tables in formats of their own: libFM lines, and the columns of Avazu's hour."""
 
 from __future__ import annotations
 
@@ -8,58 +8,74 @@ from collections.abc import Iterator, Sequence
 
 import polars as pl
 
-from dlf_jax.data.readers.tables import Chunk, Table, TextTable, read_first_line
+from dlf_jax.data.readers.chunk import Chunk
+from dlf_jax.data.readers.tables import Table
+from dlf_jax.data.readers.text_blocks import first_line
+from dlf_jax.data.readers.text_table import TextTable
 from dlf_jax.errors import UserError
 
 _LIBFM_LINE = re.compile(r'[-+]?[0-9.]+( \d+:\S+)+\s*')
-HOUR_PARTS = ('hour_of_day', 'weekday', 'is_weekend')
+HOUR_COLUMNS = ('hour_of_day', 'weekday', 'is_weekend')
 
 
 def is_libfm(path: str) -> bool:
     """Whether a text file begins with a line such as `1 34:1 981:1`."""
     if path.lower().endswith(('.parquet', '.pq')):
         return False
-    return bool(_LIBFM_LINE.fullmatch(read_first_line(path)))
+    return bool(_LIBFM_LINE.fullmatch(first_line(path)))
 
 
 @dataclasses.dataclass(frozen=True)
 class LibfmTable:
-    """libFM lines `label index:1 index:1 ...` with one index for each field, in the fields' order.
+    """libFM files of lines `label index:1 index:1 ...`, with one index per field in the fields' order.
 
-    An index is taken as the category; a label of -1 is 0.
+    An index is a category; a label of -1 is read as 0.
     """
 
     text: TextTable
 
     @classmethod
     def open(cls, paths: tuple[str, ...], label: str, fields: Sequence[str]) -> LibfmTable:
-        """Files without a header line."""
+        """Opens files.
+
+        Args:
+          paths: the files.
+          label: name of the label's column.
+          fields: names of the fields' columns.
+        """
         return cls(TextTable(paths, ' ', (label, *fields), quote=False, strip=True))
 
     @property
     def paths(self) -> tuple[str, ...]:
+        """The files."""
         return self.text.paths
 
     @property
     def name(self) -> str:
+        """The files, for error messages."""
         return self.text.name
 
     @property
     def columns(self) -> tuple[str, ...]:
+        """Names of the columns."""
         return self.text.columns
 
     @property
     def size(self) -> int:
+        """See `Table.size`."""
         return self.text.size
 
     def chunks(self, text: Sequence[str], numbers: Sequence[str]) -> Iterator[Chunk]:
+        """See `Table.chunks`."""
         return map(self._categories, self.text.chunks(text, numbers))
 
-    def pieces(self, file: int) -> Iterator[tuple[tuple, int]]:
-        return self.text.pieces(file)
+    def places(self, file: int) -> Iterator[tuple[tuple, int]]:
+        """See `Table.places`."""
+        return self.text.places(file)
 
-    def piece(self, place: tuple, text: Sequence[str], numbers: Sequence[str]) -> Chunk:
-        return self._categories(self.text.piece(place, text, numbers))
+    def read(self, place: tuple, text: Sequence[str], numbers: Sequence[str]) -> Chunk:
+        """See `Table.read`."""
+        return self._categories(self.text.read(place, text, numbers))
 
     def _categories(self, chunk: Chunk) -> Chunk:
         frame, label = chunk.frame, self.columns[0]
@@ -79,45 +95,54 @@ class LibfmTable:
 
 @dataclasses.dataclass(frozen=True)
 class HourTable:
-    """A table whose column `hour`, YYMMDDHH, also gives `HOUR_PARTS`: the hour of the day (0 to 23),
-    the weekday (1 is Monday) and whether it is a Saturday or Sunday (0 or 1)."""
+    """Table whose column `hour` (YYMMDDHH) also gives the columns `HOUR_COLUMNS`.
+
+    These are the hour of the day (0 to 23), the weekday (1 is Monday) and 1 on Saturdays and Sundays, else 0.
+    """
 
     table: Table
 
     @property
     def paths(self) -> tuple[str, ...]:
+        """The files."""
         return self.table.paths
 
     @property
     def name(self) -> str:
+        """The files, for error messages."""
         return self.table.name
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return (*self.table.columns, *HOUR_PARTS)
+        """Names of the columns."""
+        return (*self.table.columns, *HOUR_COLUMNS)
 
     @property
     def size(self) -> int:
+        """See `Table.size`."""
         return self.table.size
 
     def chunks(self, text: Sequence[str], numbers: Sequence[str]) -> Iterator[Chunk]:
+        """See `Table.chunks`."""
         for chunk in self.table.chunks(self._needed(text), numbers):
-            yield self._with_parts(chunk, text, numbers)
+            yield self._with_columns(chunk, text, numbers)
 
-    def pieces(self, file: int) -> Iterator[tuple[tuple, int]]:
-        return self.table.pieces(file)
+    def places(self, file: int) -> Iterator[tuple[tuple, int]]:
+        """See `Table.places`."""
+        return self.table.places(file)
 
-    def piece(self, place: tuple, text: Sequence[str], numbers: Sequence[str]) -> Chunk:
-        return self._with_parts(self.table.piece(place, self._needed(text), numbers), text, numbers)
+    def read(self, place: tuple, text: Sequence[str], numbers: Sequence[str]) -> Chunk:
+        """See `Table.read`."""
+        return self._with_columns(self.table.read(place, self._needed(text), numbers), text, numbers)
 
     @staticmethod
     def _needed(text: Sequence[str]) -> list[str]:
-        """The columns to read for those asked for."""
-        return list(dict.fromkeys('hour' if name in HOUR_PARTS else name for name in text))
+        """Names of the columns to read for the wanted ones."""
+        return list(dict.fromkeys('hour' if name in HOUR_COLUMNS else name for name in text))
 
     @staticmethod
-    def _with_parts(chunk: Chunk, text: Sequence[str], numbers: Sequence[str]) -> Chunk:
-        if not set(text) & set(HOUR_PARTS):
+    def _with_columns(chunk: Chunk, text: Sequence[str], numbers: Sequence[str]) -> Chunk:
+        if not set(text) & set(HOUR_COLUMNS):
             return chunk
         hour = chunk.frame['hour']
         at = ('20' + hour + '00').str.to_datetime('%Y%m%d%H%M', strict=False)

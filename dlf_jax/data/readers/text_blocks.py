@@ -1,17 +1,18 @@
-"""Text files, plain or .gz, as blocks of whole lines, so that memory does not grow with a file."""
+"""Text files, plain or .gz, as blocks of whole lines, in memory that does not grow with the file."""
 
 from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 import numpy as np
 
 from dlf_jax.errors import UserError
 
-# Larger ones leave the caches; with smaller ones, threads spend their time in handing over to each other.
+# Larger blocks leave the processor's caches; with smaller ones, threads mostly wait for each other.
 CHUNK_BYTES = 8 << 20
 MAX_LINE_BYTES = 64 << 20
 
@@ -19,17 +20,21 @@ _QUOTED = re.compile(rb'"[^"]*"')
 
 
 def unquoted(data: bytes, quote: bool) -> bytes:
-    """The text without what stands in double quotes."""
+    """The text without what stands in double quotes, where quotes have a meaning."""
     return _QUOTED.sub(b'', data) if quote and b'"' in data else data
 
 
 def count_rows(data: bytes, quote: bool = False) -> int:
+    """Number of rows of a block; where quotes have a meaning, a line end inside them ends no row."""
     plain = unquoted(data, quote)
     return count(plain, '\n') + (not plain.endswith(b'\n'))
 
 
 def count(data: bytes, character: str) -> int:
-    """How often a character comes; bytes.count stops at every find, which is slow where there are many."""
+    """Number of occurrences of a character.
+
+    `bytes.count` stops at every find, which is slow where there are many.
+    """
     sign = character.encode()
     if len(sign) > 1:
         return data.count(sign)
@@ -37,26 +42,27 @@ def count(data: bytes, character: str) -> int:
 
 
 def open_binary(path: str) -> BinaryIO:
+    """Opens a file, decompressing `.gz`. Raises UserError where it cannot be opened."""
     try:
         return gzip.open(path) if path.lower().endswith('.gz') else open(path, 'rb')
     except OSError as error:
         raise UserError(f'{path}: cannot be opened: {error.strerror}') from error
 
 
-def guard(path: str, read, size: int) -> bytes:
+def guard(path: str, read: Callable[[int], bytes], size: int) -> bytes:
+    """Calls `read(size)` of an open file, with a UserError that names the path where that fails."""
     try:
         return read(size)
     except EOFError as error:
         raise UserError(f'{path}: the .gz file ends too early; fetch or copy it again') from error
     except (gzip.BadGzipFile, OSError) as error:
         raise UserError(f'{path}: cannot be read: {error}') from error
-    except Exception as error:
-        if type(error).__module__ == 'zlib':
-            raise UserError(f'{path}: damaged .gz file ({error}); fetch or copy it again') from error
-        raise
+    except zlib.error as error:
+        raise UserError(f'{path}: damaged .gz file ({error}); fetch or copy it again') from error
 
 
 def decode(data: bytes, path: str, line: int) -> str:
+    """Decodes UTF-8 text whose first line has number `line`. Raises UserError naming the line."""
     try:
         return data.decode('utf-8')
     except UnicodeDecodeError as error:
@@ -67,31 +73,49 @@ def decode(data: bytes, path: str, line: int) -> str:
         ) from error
 
 
+def first_line(path: str) -> str:
+    """The first line of a text file, without its line end."""
+    with open_binary(path) as file:
+        return decode(guard(path, file.readline, MAX_LINE_BYTES), path, 1).rstrip('\r\n')
+
+
 def line_blocks(path: str, header: bool, quote: bool) -> Iterator[tuple[bytes, int]]:
-    """Yields (whole lines, number of the first); blank lines at the end of the file are dropped."""
+    """Yields blocks of about `CHUNK_BYTES` of whole lines; blank lines at the end of the file are dropped.
+
+    Args:
+      path: the file.
+      header: whether the first line is a header, which is left out.
+      quote: whether a row goes on after a line end inside double quotes; blocks end at ends of rows.
+
+    Yields:
+      (lines, number of the first one).
+
+    Raises:
+      UserError: a file that cannot be read, or a line of more than `MAX_LINE_BYTES`.
+    """
     with open_binary(path) as file:
         line, blank = 1, b''
         if header:
             guard(path, file.readline, MAX_LINE_BYTES)
             line = 2
         while data := guard(path, file.read, CHUNK_BYTES):
-            parts = [data]
-            # To the end of the line, and of what is in quotes.
+            pieces = [data]
+            # To the end of the line, and of an open quote.
             odd = quote and data.count(b'"') % 2 == 1
-            while odd or not parts[-1].endswith(b'\n'):
+            while odd or not pieces[-1].endswith(b'\n'):
                 more = guard(path, file.readline, MAX_LINE_BYTES)
                 if not more:
                     break
-                parts.append(more)
+                pieces.append(more)
                 odd ^= quote and more.count(b'"') % 2 == 1
-                if sum(map(len, parts[1:])) > MAX_LINE_BYTES:
+                if sum(map(len, pieces[1:])) > MAX_LINE_BYTES:
                     last = line + count(data, '\n')
                     raise UserError(
                         f'{path}, line {last}: longer than {MAX_LINE_BYTES >> 20} MiB; '
                         'an unclosed quote, or not a text table'
                     )
-            block = blank + (parts[0] if len(parts) == 1 else b''.join(parts))
-            # Blank lines at its end: perhaps the end of the file, perhaps rows; what follows decides.
+            block = blank + (pieces[0] if len(pieces) == 1 else b''.join(pieces))
+            # Blank lines at the block's end wait: they are rows if more text follows.
             ended = len(block)
             while ended and block[ended - 1] in b'\r\n':
                 ended -= 1

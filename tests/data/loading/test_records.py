@@ -1,27 +1,17 @@
+"""Block records: they are read as written, damage is noticed, a killed preparation leaves nothing."""
+
 import dataclasses
 
 import numpy as np
 import pytest
 from array_record.python import array_record_module
-from hypothesis import given
-from hypothesis import strategies as st
 
 from dlf_jax.config import get_config
 from dlf_jax.data import builders
-from dlf_jax.data.builders.base import read_truth
 from dlf_jax.data.loading import records
 from dlf_jax.data.preprocess import encoder as encoders
 from dlf_jax.errors import UserError
 from tests.conftest import write_table
-
-
-@given(st.lists(st.integers(1, 50), max_size=20), st.integers(1, 30))
-def test_reblock_keeps_rows_and_order(lengths, rows):
-    numbers = np.arange(sum(lengths))
-    parts = [{'label': p} for p in np.split(numbers, np.cumsum(lengths)[:-1])] if lengths else []
-    blocks = [b['label'] for b in records.reblock(parts, rows)]
-    assert all(len(b) == rows for b in blocks[:-1])
-    assert np.array_equal(np.concatenate([np.array([], int), *blocks]), numbers)
 
 
 @pytest.fixture
@@ -36,6 +26,11 @@ def builder(tmp_path):
     return made
 
 
+def reopened(builder):
+    """Another builder of the same data, which has opened no shards."""
+    return builders.build(builder.dataset, str(builder.data_path.parents[2]))
+
+
 def test_records_hold_the_encoded_rows(builder):
     assert builder.parts() == ('train', 'valid', 'test')
     assert builder.info.metadata['rows'] == {'train': 700, 'valid': 200, 'test': 100}
@@ -46,7 +41,7 @@ def test_records_hold_the_encoded_rows(builder):
         rows = {'train': slice(0, 700), 'valid': slice(700, 900), 'test': slice(900, 1000)}[part]
         (whole,) = builder.task.tables['all'].chunks(['user', 'ad'], ['price', 'click'])
         chunk = dataclasses.replace(whole, frame=whole.frame[rows])
-        # Served one by one, the rows are what was prepared in one pass with all others.
+        # Encoded on their own, the rows are those that were prepared in one pass with all others.
         expected, _ = encoder.transform(chunk)
         for name in ('categorical', 'numeric'):
             joined = np.concatenate([b[name] for b in found])
@@ -79,8 +74,20 @@ def test_flipped_byte_in_a_record_is_noticed(builder):
     position = bytes(data).index(blocks.read(0)['categorical'].tobytes()) + 17
     data[position] ^= 1
     shard.write_bytes(data)
-    with pytest.raises(UserError, match='block 0 cannot be read'):
-        builder.blocks('test').read(0)
+    for blocks in (builder.blocks('test'), reopened(builder).blocks('test')):
+        with pytest.raises(UserError, match='block 0 cannot be read'):
+            blocks.read(0)
+
+
+def test_shards_are_opened_once(builder):
+    assert builder.blocks('train') is builder.blocks('train')
+    assert builder.blocks('train') is not builder.blocks('valid')
+
+
+def test_the_schema_is_read_without_the_vocabularies(builder):
+    expected = builder.encoder().schema
+    (builder.data_path / 'encoder' / 'vocabulary.parquet').unlink()
+    assert builder.schema() == expected
 
 
 @pytest.mark.parametrize('cut', [0, 1, 40])
@@ -90,8 +97,7 @@ def test_bytes_that_are_no_block_are_refused(cut):
 
 
 def test_prepared_once_and_anew_when_the_file_changes(builder, tmp_path):
-    again = builders.build(builder.dataset, str(tmp_path / 'data'))
-    assert again.data_dir == builder.data_dir
+    assert reopened(builder).data_dir == builder.data_dir
     write_table(tmp_path / 'train.csv', 1000, seed=1)
     assert builders.build(builder.dataset, str(tmp_path / 'data')).data_dir != builder.data_dir
 
@@ -116,7 +122,9 @@ def test_killed_preparation_leaves_nothing_that_looks_finished(tmp_path, monkeyp
     with pytest.raises(ZeroDivisionError):
         made.prepare()
     monkeypatch.undo()
-    assert not list(tmp_path.glob('synthetic/*/1.0.0'))
+    assert [path.name for path in tmp_path.glob('synthetic/*/*')] == ['.lock']
+    # A process that is killed leaves its unfinished folders to the next one.
+    (made.data_path.parent / 'incomplete.staging').mkdir()
     again = builders.build(config, str(tmp_path))
     again.prepare()
     assert again.info.metadata['rows']['train'] == 350
@@ -135,7 +143,7 @@ def test_random_split_is_disjoint_and_whole(tmp_path):
     assert sum(rows.values()) == 3000
     assert rows['train'] == pytest.approx(2100, abs=100)
     assert rows['test'] == pytest.approx(300, abs=60)
-    # All values differ, so those of the training part are its rows; no other part has any of them.
+    # All values differ, so the vocabulary is that of the training rows, and other parts have none of it.
     assert made.encoder().schema.vocabulary == rows['train'] + 2
     for part in ('valid', 'test'):
         assert not made.blocks(part).read(0)['categorical'].any()
@@ -146,12 +154,13 @@ def test_synthetic_truth_is_of_the_same_rows(tmp_path):
     config.rows = 100_000
     made = builders.build(config, str(tmp_path))
     made.prepare()
+    assert made.true_probabilities('train') is None
     for part in ('valid', 'test'):
         blocks = made.blocks(part)
         label = np.concatenate([blocks.read(i)['label'] for i in range(len(blocks))])
-        truth = read_truth(made.data_dir, part)
+        truth = made.true_probabilities(part)
         assert len(truth) == len(label)
-        # Clicks are draws of these probabilities: bin by bin, the rate is the mean probability.
+        # Clicks are drawn from these probabilities: in each bin, the rate is the mean probability.
         order = np.argsort(truth).reshape(10, -1)
         rate, mean = label[order].mean(1), truth[order].mean(1)
         error = np.sqrt(mean * (1 - mean) / order.shape[1])
@@ -173,10 +182,10 @@ def test_damaged_shard_is_named(builder, damage):
 
 @pytest.mark.parametrize('begun', [False, True])
 def test_shard_that_vanishes_under_a_run(builder, begun):
-    """One that is open goes on being read; one that is not is named."""
+    """A shard whose reading has begun stays readable; another one is named in the error."""
     blocks = builder.blocks('train')
     expected = [blocks.read(i) for i in range(len(blocks))]
-    blocks = builder.blocks('train')
+    blocks = reopened(builder).blocks('train')
     if begun:
         blocks.read(0)
     (shard,) = builder.info.splits['train'].filepaths

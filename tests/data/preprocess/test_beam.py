@@ -7,8 +7,8 @@ import pytest
 
 from dlf_jax.config import get_config
 from dlf_jax.data import builders
-from dlf_jax.data.preprocess import local
-from dlf_jax.data.readers import tables, text_blocks
+from dlf_jax.data.preprocess import task
+from dlf_jax.data.readers import parquet_table, text_blocks
 from dlf_jax.errors import UserError
 from tests.conftest import shared_file
 from tests.data.preprocess.test_local import SCHEMA, own_frame
@@ -44,9 +44,9 @@ def same_by_beam(tmp_path, **keys):
 )
 def test_every_kind_of_field(tmp_path, monkeypatch, kind, split):
     pytest.importorskip('apache_beam', reason='needs the extra beam')
-    monkeypatch.setattr(local, 'SHARD_BYTES', 40_000)
+    monkeypatch.setattr(task, 'SHARD_BYTES', 40_000)
     monkeypatch.setattr(text_blocks, 'CHUNK_BYTES', 20_000)
-    monkeypatch.setattr(tables, 'PARQUET_ROWS', 300)
+    monkeypatch.setattr(parquet_table, 'CHUNK_ROWS', 300)
     frame = own_frame()
     paths = []
     for i in range(2):

@@ -10,7 +10,7 @@ import pytest
 from dlf_jax.data.preprocess import encoder as encoders
 from dlf_jax.data.preprocess import statistics
 from dlf_jax.data.readers import columns
-from dlf_jax.data.readers.tables import Chunk
+from dlf_jax.data.readers.chunk import Chunk
 from dlf_jax.data.schema import Field, Schema, number_field, text_field
 from dlf_jax.errors import UserError
 
@@ -35,7 +35,7 @@ def fitted(schema, chunks):
     first, found = 0, []
     for number, data in enumerate(chunks):
         rows = np.arange(data.frame.height)
-        found.append(encoders.measure(schema, number, data, rows, first))
+        found.append(statistics.measure_chunk(schema, number, data, rows, first))
         first += data.frame.height
     nothing = statistics.Statistics(0, {}, (), {})
     return encoders.fit(schema, functools.reduce(statistics.Statistics.merge, found) if found else nothing)

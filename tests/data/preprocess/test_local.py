@@ -10,11 +10,13 @@ import pytest
 from dlf_jax.config import get_config
 from dlf_jax.data import builders
 from dlf_jax.data.preprocess import encoder as encoders
-from dlf_jax.data.preprocess import local
+from dlf_jax.data.preprocess import task as tasks
 from dlf_jax.data.preprocess.splits import Split
 from dlf_jax.data.preprocess.statistics import Sample
-from dlf_jax.data.readers import columns, tables, text_blocks
+from dlf_jax.data.readers import columns, parquet_table, text_blocks
+from dlf_jax.data.readers.chunk import Chunk
 from dlf_jax.data.schema import Field, Schema
+from dlf_jax.errors import UserError
 from tests.data.test_builders import rows_of
 
 SCHEMA = """
@@ -83,7 +85,7 @@ def own_frame(rows=3000):
 def own_file(request, tmp_path, monkeypatch):
     """A file of several chunks."""
     monkeypatch.setattr(text_blocks, 'CHUNK_BYTES', 20_000)
-    monkeypatch.setattr(tables, 'PARQUET_ROWS', 300)
+    monkeypatch.setattr(parquet_table, 'CHUNK_ROWS', 300)
     path = tmp_path / f'own.{request.param}'
     frame = own_frame()
     if request.param == 'csv':
@@ -109,7 +111,7 @@ def prepared(path, **keys):
 @pytest.mark.parametrize('split', ['chronological', 'random', 'time'])
 def test_records_are_what_serving_makes_of_the_rows(own_file, split, monkeypatch):
     # Several shards, so that one begins in the midst of a chunk.
-    monkeypatch.setattr(local, 'SHARD_BYTES', 40_000)
+    monkeypatch.setattr(tasks, 'SHARD_BYTES', 40_000)
     builder = prepared(own_file, split=split, time='at' if split == 'time' else '')
     assert len(builder.info.splits['train'].filepaths) > 1
     encoder, task = builder.encoder(), builder.task
@@ -206,7 +208,7 @@ def test_an_encoder_of_version_1_is_read(tmp_path):
     vocabulary = pl.DataFrame({'field': ['a', 'a'], 'value': ['p', 'q'], 'count': [5, 3]})
     vocabulary.write_parquet(tmp_path / 'vocabulary.parquet')
     encoder = encoders.Encoder.load(tmp_path)
-    chunk = tables.Chunk(pl.DataFrame({'a': ['q', None, 'z', 'p'], 'x': [1.0, 5.0, None, 3.0]}), 't', 1)
+    chunk = Chunk(pl.DataFrame({'a': ['q', None, 'z', 'p'], 'x': [1.0, 5.0, None, 3.0]}), 't', 1)
     rows, _ = encoder.transform(chunk)
     assert rows['categorical'][:, 0].tolist() == [3, 1, 0, 2]
     assert rows['numeric'][:, 0].tolist() == [0, 2, 0, 1]
@@ -219,3 +221,31 @@ def test_vocabularies_cannot_be_shared_anyhow():
         Schema((item, dataclasses.replace(bag, embedding_size=2)), 'y')
     with pytest.raises(ValueError, match="shares the vocabulary of 'nobody'"):
         Schema((item, dataclasses.replace(bag, shares='nobody')), 'y')
+
+
+@pytest.mark.parametrize('numeric', [{}, {'treatment': 'log2'}])
+def test_the_time_of_the_split_can_be_a_number_among_the_features(tmp_path, numeric):
+    own_frame().write_csv(tmp_path / 't.csv')
+    config = get_config('mlp').dataset
+    config.name, config.train, config.label = 'table', str(tmp_path / 't.csv'), 'click'
+    config.numeric, config.split, config.time = ('at',), 'time', 'at'
+    config.update(numeric)
+    builder = builders.build(config, str(tmp_path / 'data'))
+    builder.prepare()
+    encoder, rows = builder.encoder(), rows_of(builder, 'train')
+    # The same column, read as numbers, as for serving.
+    (chunk,) = builder.task.tables['all'].chunks([], ['at', 'click'])
+    earliest = chunk.frame.filter(chunk.frame['at'].rank() <= 2100)
+    expected, _ = encoder.transform(dataclasses.replace(chunk, frame=earliest))
+    for name, values in expected.items():
+        assert np.array_equal(rows[name], values)
+
+
+def test_a_time_among_the_features_must_be_a_number_there(tmp_path):
+    (tmp_path / 't.csv').write_text('y,at\n' + ''.join(f'1,2026-01-{i:02}\n' for i in range(1, 20)))
+    config = get_config('mlp').dataset
+    config.name, config.train, config.label = 'table', str(tmp_path / 't.csv'), 'y'
+    config.numeric, config.split, config.time = ('at',), 'time', 'at'
+    builder = builders.build(config, str(tmp_path / 'data'))
+    with pytest.raises(UserError, match=r"line 2: column 'at': expected a number, found '2026-01-01'"):
+        builder.prepare()

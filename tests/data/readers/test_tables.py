@@ -1,3 +1,7 @@
+"""Tables of text and Parquet files: what is read, and errors that name file and line."""
+
+import contextlib
+import csv
 import gzip
 
 import polars as pl
@@ -144,3 +148,15 @@ def test_paths(tmp_path):
         tables.expand(f'{tmp_path}/*.csv', '--input')
     with pytest.raises(UserError, match='is a folder'):
         tables.expand(str(tmp_path), '--input')
+
+
+def test_the_limit_of_the_csv_module_is_left_alone(tmp_path):
+    """It belongs to the whole process, and is raised only while the line of an error is looked for."""
+    before = csv.field_size_limit()
+    long = 'x' * (before + 1)
+    for text in (f'a,b\n"{long}",1\n2\n', f'a,b\n"{long}",1\n2,3\n', f'"{long}",b\n1,2\n'):
+        with contextlib.suppress(UserError):
+            read(write(tmp_path, text), ['b'])
+        assert csv.field_size_limit() == before
+    with pytest.raises(UserError, match='line 3: expected 2 fields'):
+        read(write(tmp_path, f'a,b\n"{long}",1\n2\n'), ['b'])

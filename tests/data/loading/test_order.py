@@ -18,7 +18,8 @@ orders are held against the same numbers, which shows that they tell good from b
 import numpy as np
 import pytest
 
-from dlf_jax.data.loading.batches import Order, TrainingBatches
+from dlf_jax.data.loading.batches import TrainingBatches
+from dlf_jax.data.loading.order import Order
 
 ROWS, BLOCK_ROWS, BATCH = 600_000, 500, 1000
 POSITIVES = 0.25
@@ -56,7 +57,7 @@ def blocks_only():
 def rows_in_order():
     """The right blocks in every batch, without the permutation of the rows inside them."""
     blocks = np.random.default_rng(0).permutation(np.arange(ROWS).reshape(-1, BLOCK_ROWS))
-    turns = blocks.reshape(-1, ORDER.lanes, WINDOW, ORDER.take)
+    turns = blocks.reshape(-1, ORDER.lanes, WINDOW, ORDER.lane_rows)
     return turns.transpose(0, 2, 1, 3).reshape(-1, BATCH)
 
 

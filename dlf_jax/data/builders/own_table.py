@@ -1,4 +1,4 @@
-"""Your own CSV, TSV or Parquet files."""
+"""Tables of one's own: CSV, TSV or Parquet files with a schema file or named columns."""
 
 from __future__ import annotations
 
@@ -7,12 +7,18 @@ from dlf_jax.data.builders.base import Builder
 from dlf_jax.data.schema import Schema
 from dlf_jax.errors import UserError
 
+_COLUMN_KEYS = {'label': '', 'weight': '', 'group': '', 'categorical': (), 'numeric': ()}
 
-class Table(Builder):
-    """Rows of your own: `dataset.schema` is a file that describes the columns, or `dataset.label` names
-    the label column, `dataset.categorical` and `dataset.numeric` the features, and other columns are
-    left alone."""
 
+class OwnTable(Builder):
+    """Table of one's own.
+
+    `dataset.schema` is a file that describes the columns; or `dataset.label` names the column of the label,
+    `dataset.categorical` and `dataset.numeric` the features, and other columns are ignored.
+    """
+
+    name = 'table'
+    KEYS = {**Builder.KEYS, **_COLUMN_KEYS, 'schema': '', 'infer': False}
     INSTRUCTIONS = (
         'Give CSV, TSV or Parquet files: --config.dataset.train=day1.parquet (a glob or several by '
         'commas, split 7:2:1 unless --config.dataset.valid is given too), and '
@@ -23,9 +29,8 @@ class Table(Builder):
 
     def make_schema(self, table):
         config = self.dataset
-        treatment = 'standard' if config.treatment == 'auto' else config.treatment
         if config.schema:
-            for key in ('label', 'weight', 'group', 'categorical', 'numeric'):
+            for key in _COLUMN_KEYS:
                 if config[key]:
                     raise UserError(f'config.dataset.{key}: not beside config.dataset.schema, which says it')
             defaults = {
@@ -33,7 +38,7 @@ class Table(Builder):
                 'max_size': config.max_vocabulary,
                 'hash_buckets': config.hash_buckets,
                 'buckets': config.buckets,
-                'treatment': treatment,
+                'treatment': 'standard' if config.treatment == 'auto' else config.treatment,
             }
             return schema_files.load(config.schema, defaults)
         if not config.categorical and not config.numeric:
@@ -42,7 +47,7 @@ class Table(Builder):
                 f'the columns of {table.name}: {", ".join(table.columns)}'
             )
         categorical = (self.categorical(name) for name in config.categorical)
-        numeric = (self.number(name, treatment) for name in config.numeric)
+        numeric = (self.number(name, 'standard') for name in config.numeric)
         schema = Schema((*categorical, *numeric), config.label or 'label', config.weight, config.group)
         names = [*(f.name for f in schema.fields), schema.label, *filter(None, [schema.weight])]
         for name in names:

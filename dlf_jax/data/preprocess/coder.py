@@ -1,0 +1,96 @@
+"""Coding of chunks: columns to codes and float64 numbers, before a vocabulary is known or with one."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import polars as pl
+
+from dlf_jax.data.hashing import stable_hash
+from dlf_jax.data.prefetch import column_pool
+from dlf_jax.data.preprocess.dictionary import NULL, PAD, Dictionary
+from dlf_jax.data.readers.chunk import Chunk
+from dlf_jax.data.readers.columns import categories, elements, numbers
+from dlf_jax.data.schema import Field, Schema
+
+
+@dataclasses.dataclass(frozen=True)
+class CodedRows:
+    """Rows as codes and numbers, between the file and the features.
+
+    Attributes:
+      codes: int32 [rows, columns]; the categorical fields that are not ranges, then the multi-valued
+        ones, `length` columns each. Codes of a dictionary, or hash buckets; `NULL`, `UNKNOWN`, `PAD`.
+      numbers: float64 [rows, columns]; the numeric fields, then those that become ranges; NaN where
+        missing.
+    """
+
+    codes: np.ndarray
+    numbers: np.ndarray
+
+
+class Coder:
+    """Columns to `CodedRows`, with one dictionary for each field that owns a vocabulary."""
+
+    def __init__(self, schema: Schema, dictionaries: dict[str, Dictionary] | None = None):
+        """Takes finished dictionaries, or starts with empty ones that grow.
+
+        Args:
+          schema: the features, perhaps without sizes.
+          dictionaries: dictionaries of finished vocabularies, by owning field. None: new values get
+            codes as they come.
+        """
+        self.schema = schema
+        self.growing = dictionaries is None
+        self.dictionaries = dictionaries if dictionaries is not None else self._empty()
+
+    def _empty(self) -> dict[str, Dictionary]:
+        return {
+            f.name: Dictionary(pl.Series([], dtype=pl.Int64 if f.number else pl.String))
+            for f in self.schema.owners
+            if f.counted
+        }
+
+    def code(self, chunk: Chunk) -> CodedRows:
+        """Codes the rows of a chunk that holds the features' columns.
+
+        Raises:
+          UserError: an infinite number, or a column of another kind than its field.
+        """
+        rows = chunk.frame.height
+        # Columns are contiguous: they are written and read one at a time.
+        codes = np.empty((rows, len(self.schema.coded) + self.schema.bag_columns), np.int32, order='F')
+
+        def code_owner(owner: str) -> None:
+            for i, field in enumerate(self.schema.coded):
+                if field.owner == owner:
+                    codes[:, i] = self._codes(field, categories(chunk, field))
+
+        # Only one thread may use a dictionary; NumPy and Polars release the interpreter lock.
+        list(column_pool().map(code_owner, dict.fromkeys(field.owner for field in self.schema.coded)))
+        at = len(self.schema.coded)
+        for field in self.schema.bags:
+            codes[:, at : at + field.length] = self._bag(field, chunk)
+            at += field.length
+        measured = (*self.schema.numeric, *self.schema.ranged)
+        values = np.empty((rows, len(measured)), order='F')
+        for i, field in enumerate(measured):
+            values[:, i] = numbers(chunk, field.name)
+        return CodedRows(codes, values)
+
+    def _codes(self, field: Field, values: pl.Series) -> np.ndarray:
+        if field.hash_buckets:
+            codes = (stable_hash(values) % np.uint64(field.hash_buckets)).astype(np.int32)
+            if values.null_count():
+                codes[values.is_null().to_numpy()] = NULL
+            return codes
+        dictionary = self.dictionaries[field.owner]
+        return dictionary.add(values) if self.growing else dictionary.find(values)
+
+    def _bag(self, field: Field, chunk: Chunk) -> np.ndarray:
+        values, lengths = elements(chunk, field)
+        padded = np.full((len(lengths), field.length), PAD, np.int32)
+        padded[np.arange(field.length) < lengths[:, None]] = self._codes(field, values)
+        padded[lengths == 0, 0] = NULL
+        return padded

@@ -1,0 +1,258 @@
+"""Separated text files (CSV, TSV) as a table, with errors that name the line.
+
+Blocks of whole lines are parsed one by one: plain ones by `fast_csv`, others by Polars.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import os
+import re
+import threading
+from collections.abc import Iterator, Sequence
+
+import polars as pl
+
+from dlf_jax.data.prefetch import parallel_map
+from dlf_jax.data.readers import fast_csv, text_blocks
+from dlf_jax.data.readers.chunk import Chunk
+from dlf_jax.errors import UserError
+
+SEPARATORS = {',': 'a comma', '\t': 'a tab', ';': 'a semicolon', '|': 'a bar', ' ': 'a space'}
+
+_csv_limit = threading.Lock()
+
+
+@contextlib.contextmanager
+def _long_fields() -> Iterator[None]:
+    """Lets the module `csv` read fields as long as a line may be.
+
+    Polars decides about long fields; `csv` only finds the line of an error. Its limit belongs to the whole
+    process, so it is restored.
+    """
+    with _csv_limit:
+        before = csv.field_size_limit(text_blocks.MAX_LINE_BYTES)
+        try:
+            yield
+        finally:
+            csv.field_size_limit(before)
+
+
+class TextTable:
+    """Text files of separated fields, with a header line or with given column names; a `Table`."""
+
+    def __init__(
+        self,
+        paths: tuple[str, ...],
+        separator: str,
+        columns: tuple[str, ...] = (),
+        quote: bool = True,
+        strip: bool = False,
+    ):
+        """Reads the header lines.
+
+        Args:
+          paths: the files, read one after the other.
+          separator: the character between fields.
+          columns: names of the columns, for files without a header line.
+          quote: whether a field may stand in double quotes.
+          strip: whether separators at the ends of lines are ignored.
+
+        Raises:
+          UserError: a header line that is missing, damaged, or not the same in all files.
+        """
+        self.paths = paths
+        self.strip = strip
+        self.separator = separator
+        self.header = not columns
+        # False after the first chunk that `fast_csv` declines: the others are not tried.
+        self._plain = True
+        self.quote = quote
+        self.columns = columns or self._read_header(paths[0])
+        if self.header:
+            for path in paths[1:]:
+                if (other := self._read_header(path)) != self.columns:
+                    raise UserError(f'{path}: header {other} differs from {paths[0]}: {self.columns}')
+
+    @property
+    def name(self) -> str:
+        """The files, for error messages."""
+        return self.paths[0] if len(self.paths) == 1 else f'{self.paths[0]} and others'
+
+    def _read_header(self, path: str) -> tuple[str, ...]:
+        with text_blocks.open_binary(path) as file:
+            line = text_blocks.guard(path, file.readline, text_blocks.MAX_LINE_BYTES)
+        if not line.strip():
+            raise UserError(f'{path}: the file is empty; expected a header line with column names')
+        text = text_blocks.decode(line, path, 1).lstrip('\ufeff').rstrip('\r\n')
+        try:
+            columns = tuple(self._fields(text))
+        except csv.Error as error:
+            raise UserError(f'{path}, line 1: not a header line: {error}') from error
+        twice = {c for c in columns if columns.count(c) > 1}
+        if twice:
+            raise UserError(f'{path}, line 1: column {min(twice)!r} is there twice; rename one')
+        return columns
+
+    def _fields(self, line: str) -> list[str]:
+        if not self.quote:
+            return line.split(self.separator)
+        with _long_fields():
+            return next(csv.reader([line], delimiter=self.separator), [''])
+
+    def chunks(self, text: Sequence[str], numbers: Sequence[str]) -> Iterator[Chunk]:
+        """See `Table.chunks`."""
+
+        def blocks() -> Iterator[tuple[bytes, str, int]]:
+            for path in self.paths:
+                for data, line in text_blocks.line_blocks(path, self.header, self.quote):
+                    yield data, path, line
+
+        empty = True
+        for chunk in parallel_map(lambda block: self._chunk(*block, text, numbers), blocks()):
+            empty = False
+            yield chunk
+        if empty:
+            raise UserError(f'{self.name}: no rows')
+
+    def _chunk(self, data: bytes, path: str, line: int, text: Sequence[str], numbers: Sequence[str]) -> Chunk:
+        if self.strip:
+            data = re.sub(rb'[' + re.escape(self.separator.encode()) + rb']+(?=\r?\n|$)', b'', data)
+        wanted, frame = [*text, *numbers], None
+        if self._plain and not (self.quote and b'"' in data):
+            frame = fast_csv.parse(data, self.separator, self.columns, wanted, set(numbers))
+        if frame is None:
+            self._plain = False
+            self._check_fields(data, path, line)
+            frame = self._parse(data, path, line, wanted, set(numbers))
+        return Chunk(frame, path, line, data)
+
+    def places(self, file: int) -> Iterator[tuple[tuple, int]]:
+        """See `Table.places`. Raises UserError for a .gz file, which has no place to begin in."""
+        path = self.paths[file]
+        if path.lower().endswith('.gz'):
+            raise UserError(f'{path}: workers cannot begin in the midst of a .gz file; unpack it first')
+        with text_blocks.open_binary(path) as opened:
+            offset = (
+                len(text_blocks.guard(path, opened.readline, text_blocks.MAX_LINE_BYTES))
+                if self.header
+                else 0
+            )
+        for data, line in text_blocks.line_blocks(path, self.header, self.quote):
+            yield (path, offset, len(data), line), text_blocks.count_rows(data, self.quote)
+            offset += len(data)
+
+    def read(self, place: tuple, text: Sequence[str], numbers: Sequence[str]) -> Chunk:
+        """See `Table.read`."""
+        path, offset, size, line = place
+        with text_blocks.open_binary(path) as opened:
+            opened.seek(offset)
+            data = text_blocks.guard(path, opened.read, size)
+        return self._chunk(data, path, line, text, numbers)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files; 0 where one is compressed."""
+        packed = any(path.lower().endswith('.gz') for path in self.paths)
+        return 0 if packed else sum(os.path.getsize(path) for path in self.paths)
+
+    def _check_fields(self, data: bytes, path: str, line: int) -> None:
+        """Raises UserError where the separators, quotes and line ends do not make rows of equal width.
+
+        Polars fills short rows with nulls silently, so the separators are counted beforehand.
+        """
+        plain = self._without_quoted(data, path, line) if self.quote and b'"' in data else data
+        if b'\r' in plain and text_blocks.count(plain, '\r') != plain.count(b'\r\n'):
+            stray = re.search(rb'\r(?!\n)', data)
+            at = line + data.count(b'\n', 0, stray.start())
+            raise UserError(f'{path}, from line {at}: a carriage return that ends no line; remove it')
+        if text_blocks.count(plain, self.separator) != text_blocks.count_rows(plain) * (
+            len(self.columns) - 1
+        ):
+            self._raise_ragged(data, path, line)
+            raise UserError(f'{path}, from line {line}: double quotes that do not pair; mend the line')
+
+    def _without_quoted(self, data: bytes, path: str, line: int) -> bytes:
+        """The text without its quoted fields.
+
+        Raises:
+          UserError: a quote inside an unquoted field, which parsers do not agree about.
+        """
+        sign = re.escape(self.separator.encode())
+        quoted = re.compile(rb'(^|[\n' + sign + rb'])"[^"]*(?:""[^"]*)*"(?=[\r\n' + sign + rb']|\Z)')
+        plain = quoted.sub(rb'\1', data)
+        if b'"' in plain:
+            at = 0
+            for found in quoted.finditer(data):
+                if b'"' in data[at : found.start()]:
+                    break
+                at = found.end()
+            stray = line + data.count(b'\n', 0, data.find(b'"', at))
+            raise UserError(
+                f'{path}, line {stray}: a double quote '
+                'that does not begin or end a field; put the field in quotes and double those inside it'
+            )
+        return plain
+
+    def _raise_ragged(self, data: bytes, path: str, line: int) -> None:
+        """Raises UserError naming the first row with too few or too many fields, if there is one."""
+        text = text_blocks.decode(data, path, line)
+        if self.quote:
+            counted = self._count_fields(text, path, line)
+        else:
+            split = text.removesuffix('\n').split('\n')
+            counted = ((r.count(self.separator) + 1, i) for i, r in enumerate(split, 1))
+        # Closed before the error is raised: a generator in its traceback would hold the limit of `csv`.
+        with contextlib.closing(counted):
+            ragged = next((pair for pair in counted if pair[0] != len(self.columns)), None)
+        if ragged:
+            found, number = ragged
+            separator = SEPARATORS.get(self.separator, repr(self.separator))
+            raise UserError(
+                f'{path}, line {line + number - 1}: expected {len(self.columns)} fields '
+                f'separated by {separator}, found {max(found, 1)}; mend or remove the line'
+            )
+
+    def _count_fields(self, text: str, path: str, line: int) -> Iterator[tuple[int, int]]:
+        """Yields (number of fields, lines read so far) for every row."""
+        reader = csv.reader(io.StringIO(text, newline=''), delimiter=self.separator)
+        try:
+            with _long_fields():
+                for row in reader:
+                    yield len(row), reader.line_num
+        except csv.Error as error:
+            raise UserError(f'{path}, line {line + reader.line_num - 1}: not a row: {error}') from error
+
+    def _parse(self, data: bytes, path: str, line: int, wanted: list[str], numbers: set[str]) -> pl.DataFrame:
+        def read(types: dict[str, pl.DataType]) -> pl.DataFrame:
+            # All columns, wanted or not: only then is a row with a field too many an error, and since
+            # the number of separators is right in total, no row has a field too few either.
+            table = pl.scan_csv(
+                data,
+                has_header=False,
+                schema=types,
+                separator=self.separator,
+                quote_char='"' if self.quote else None,
+            )
+            return table.collect().select(wanted)
+
+        try:
+            return read({c: pl.Float64() if c in numbers else pl.String() for c in self.columns})
+        except pl.exceptions.PolarsError as error:
+            self._raise_ragged(data, path, line)
+            try:
+                frame = read({c: pl.String() for c in self.columns})
+            except pl.exceptions.PolarsError:
+                reason = str(error).splitlines()[0]
+                raise UserError(f'{path}, from line {line}: not a table: {reason}') from error
+            chunk = Chunk(frame, path, line, data)
+            for name in sorted(numbers):
+                text = frame[name]
+                bad = (text.cast(pl.Float64, strict=False).is_null() & text.is_not_null()).arg_true()
+                if len(bad):
+                    raise UserError(
+                        f'{chunk.where(bad[0])}: column {name!r}: expected a number, found {text[bad[0]]!r}'
+                    ) from error
+            raise
