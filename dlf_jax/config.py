@@ -14,7 +14,7 @@ from typing import Any
 import flax.linen as nn
 from ml_collections import ConfigDict
 
-from dlf_jax import models
+from dlf_jax import models, plugins
 from dlf_jax.data.builders import BUILDERS
 from dlf_jax.data.preprocess import splits
 from dlf_jax.data.schema import TREATMENTS
@@ -225,6 +225,15 @@ def build_model(config: ConfigDict) -> nn.Module:
         raise UsageError(f'config.{error}') from error
 
 
+def model_variants(model: str) -> Mapping[str, Mapping[str, Any]]:
+    """Fields that each variant of a model sets, by the variant's name.
+
+    Args:
+      model: a name in `dlf_jax.models.MODELS`, or `module:Name` or `file.py:Name`.
+    """
+    return plugins.lookup(model, models.MODELS, 'config.model.name').variants
+
+
 def apply_variant(config: ConfigDict, overridden: Collection[str]) -> None:
     """Sets the model fields that `config.variant` stands for.
 
@@ -240,7 +249,7 @@ def apply_variant(config: ConfigDict, overridden: Collection[str]) -> None:
       UsageError: there is no such variant, or it conflicts with a field that the command line sets.
     """
     name, fields = config.model.name, config.model.to_dict()
-    variants = models.MODELS[name].variants
+    variants = model_variants(name)
     if config.variant not in variants:
         raise UsageError(
             f'--variant={config.variant}: {name} has no such variant{suggest(config.variant, variants)}'
