@@ -1,10 +1,11 @@
-"""Avazu (mobile ads; 22 categories): Avazu_x1's files, or Kaggle's train.csv.
+"""Avazu (mobile ads; 22 categorical fields): the files of Avazu_x1, or Kaggle's train.csv.
 
     python -m dlf_jax.main --config=configs/avazu.py --config.dataset.train=FOLDER/train.csv \
         --config.dataset.valid=FOLDER/valid.csv --config.dataset.test=FOLDER/test.csv \
         --workdir=/tmp/dlf-avazu
 
-Not trained on the full data yet: that takes files which are not part of the project.
+Time and scores are unknown: nobody has trained it on the full data yet, whose files are not part of the
+project.
 """
 
 from ml_collections import ConfigDict
@@ -13,6 +14,7 @@ from dlf_jax import config as defaults
 
 
 def get_config(model: str = 'dlf') -> ConfigDict:
+    """The config of Avazu for a model; see `dlf_jax.config.get_config`."""
     config = defaults.get_config(model)
     config.dataset.name = 'avazu'
     config.dataset.min_count = 2

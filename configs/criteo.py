@@ -1,14 +1,17 @@
-"""Criteo (display ads; 13 numbers, 26 categories): Criteo_x1's files, or Kaggle's train.txt.
+"""Criteo (display ads; 13 numeric, 26 categorical fields): the files of Criteo_x1, or Kaggle's train.txt.
 
     python -m dlf_jax.main --config=configs/criteo.py --config.dataset.train=FOLDER/train.csv \
         --config.dataset.valid=FOLDER/valid.csv --config.dataset.test=FOLDER/test.csv \
         --workdir=/tmp/dlf-criteo
 
-Without the files, `--dataset=synthetic` trains on embedded data of the same shape. The paper's
-own setting, too large for a laptop, is `--config=configs/criteo.py:dlf` with
-`--config.model.embedding_size=64 --config.model.layers=8 --config.model.attention_layers=2
---config.model.tokens=16 --config.training.batch_size=10000`. Not trained on the full data yet: that
-takes files which are not part of the project.
+Without the files, `--dataset=synthetic` trains on generated data of the same shape. The paper's own setting,
+too large for a laptop, is
+
+    --config.model.embedding_size=64 --config.model.layers=8 --config.model.attention_layers=2 \
+        --config.model.tokens=16 --config.training.batch_size=10000
+
+Time and scores are unknown: nobody has trained it on the full data yet, whose files are not part of the
+project.
 """
 
 from ml_collections import ConfigDict
@@ -17,6 +20,7 @@ from dlf_jax import config as defaults
 
 
 def get_config(model: str = 'dlf') -> ConfigDict:
+    """The config of Criteo for a model; see `dlf_jax.config.get_config`."""
     config = defaults.get_config(model)
     config.dataset.name = 'criteo'
     config.dataset.min_count = 10

@@ -1,22 +1,24 @@
-"""Frappe_x1 (which app in which context), with the leaderboards' recipe.
+"""Frappe_x1 (which app a user takes in which context; 10 categorical fields), with the leaderboards' recipe.
 
     python -m dlf_jax.main --config=configs/frappe.py --config.dataset.train=FOLDER/train.csv \
         --config.dataset.valid=FOLDER/valid.csv --config.dataset.test=FOLDER/test.csv \
         --workdir=/tmp/dlf-frappe
 
-`--config=configs/frappe.py:mlp` takes another model. Times and scores: the table in README.md.
+`--config=configs/frappe.py:mlp` takes another model. Expected of DLF on the validation part: AUC 0.988,
+Logloss 0.122, in a few minutes on two CPU cores. Scores and times of all models: benchmarks/FRAPPE.md.
 """
 
 from ml_collections import ConfigDict
 
 from dlf_jax import config as defaults
 
-# The leaderboards' settings, except where said; DLF's and Wukong's are our own.
+# Fields of each model: the leaderboards' settings except where a comment says otherwise; those of DLF and
+# Wukong are this project's. AUCs are of the validation part.
 MODELS = {
-    # More dropout of pairs than the leaderboard's 0.1, with which seeds end up to 0.005 AUC apart.
+    # More dropout of pairs than the leaderboard's 0.1, with which seeds differ by up to 0.005 AUC.
     'afm': {'attention_size': 128, 'attention_dropout': 0.3, 'dropout': 0.1},
-    # A fifth of the leaderboard's 1000 logarithmic neurons, and of the work: AUC 0.981 all the same.
-    # `deep_dropout` is AFN+'s.
+    # A fifth of the leaderboard's 1000 logarithmic neurons, and of the work, with the same AUC of 0.981.
+    # `deep_dropout` is read by AFN+ alone.
     'afn': {
         'neurons': 200,
         'hidden': (400,),
@@ -24,8 +26,8 @@ MODELS = {
         'deep_dropout': 0.2,
         'batch_norm': False,
     },
-    # Half the leaderboard's width (128) and depth (6), a tenth of the work, with the LayerNorm, the scale
-    # and the dropout of its AutoInt+: AUC 0.982 (published: 0.983).
+    # Half of the leaderboard's width (128) and depth (6), a tenth of the work, with the LayerNorm, scale and
+    # dropout of its AutoInt+: AUC 0.982 (published: 0.983).
     'autoint': {
         'attention_size': 64,
         'layers': 3,
@@ -37,8 +39,8 @@ MODELS = {
     'dcn': {'dropout': 0.2},
     'dcnv2': {'cross_layers': 4, 'dropout': 0.4},
     'deepfm': {'dropout': 0.2},
-    # Tuned here, on the valid part (benchmarks/FRAPPE.md: the search, what each choice is worth). One layer,
-    # a head without hidden layers and wide embeddings (at 10: AUC 0.986) under a strong penalty.
+    # Tuned on the validation part (benchmarks/FRAPPE.md has the search, and the effect of each choice): one
+    # layer, a head without hidden layers, and wide embeddings (at 10: AUC 0.986) under a strong penalty.
     'dlf': {
         'embedding_size': 40,
         'layers': 1,
@@ -48,8 +50,8 @@ MODELS = {
         'norm': 'none',
         'dropout': 0.6,
     },
-    # BatchNorm on the gated streams and nowhere else, and cross layers that do not add their input:
-    # the leaderboard's form. With the papers' (BatchNorm in the deep layers alone) AUC ends at 0.980.
+    # The leaderboard's form: BatchNorm on the gated streams and nowhere else, and cross layers that do not
+    # add their input. The paper's form, BatchNorm in the deep layers alone, reaches AUC 0.980.
     'edcn': {
         'layers': 3,
         'tau': 5.0,
@@ -66,7 +68,7 @@ MODELS = {
         'heads': 5,
         'gate_hidden': (400,),
     },
-    # Without a ReLU two blocks of one layer stay near AUC 0.94.
+    # Without a ReLU, two blocks of one layer stay near AUC 0.94.
     'finalnet': {
         'hidden_1': (400,),
         'hidden_2': (400,),
@@ -76,16 +78,16 @@ MODELS = {
     },
     'mlp': {'dropout': 0.2},
     'pnn': {'dropout': 0.3, 'batch_norm': False},
-    # At the penalty of the leaderboard's best run, 0.05, the third order wakes so slowly that the
-    # learning rate may drop first: AUC 0.944 here, and seven of the leaderboard's nine such runs stay
-    # below 0.953. At 0.01 one of its nine does; 0.981 here.
+    # With the penalty of the leaderboard's best run, 0.05, the third-order term grows so slowly that the
+    # learning rate may drop first: AUC 0.944, and seven of the leaderboard's nine such runs stay below 0.953.
+    # With 0.01 (see PENALTIES) it is 0.981, and one of the leaderboard's nine stays below.
     'sam': {'block': '3a', 'layers': 4, 'dropout': 0.2},
-    # The library's form, three times as fast as the paper's on a CPU. Two layers instead of three took
-    # AUC from 0.9831 to 0.9835, a dropout of 0.4 (with three) to 0.9801.
+    # The form of FuxiCTR, which takes less time than the paper's. Three layers: AUC 0.9831 instead of 0.9835;
+    # with a dropout of 0.4 besides: 0.9801.
     'wukong': {'form': 'flat', 'layers': 2, 'dropout': 0.2},
     'xdeepfm': {'cin': (64,), 'dropout': 0.2},
 }
-# lambda of the embedding penalty, where it is not 0.05.
+# Embedding penalty (lambda) of each model, where it is not 0.05.
 PENALTIES = {
     'afm': 1e-4, 'afn': 1e-3, 'dlf': 0.2, 'finalnet': 0.1, 'fm': 5e-6, 'lr': 5e-6, 'sam': 0.01,
     'xdeepfm': 0.1,
@@ -93,14 +95,15 @@ PENALTIES = {
 
 
 def get_config(model: str = 'dlf') -> ConfigDict:
+    """The config of Frappe for a model; see `dlf_jax.config.get_config`."""
     config = defaults.get_config(model)
     config.dataset.name = 'frappe'
     config.embedding.penalty = PENALTIES.get(model, 0.05)
     if model == 'afm':
-        # The leaderboard's step of 0.001 with a penalty of 1e-5 gains so little in an epoch that one of them,
-        # lost in noise, drops the learning rate for good; evaluated more rarely, or with 0.003, it
-        # overfits: AUC levels off at 0.966 while Logloss rises. Ten times both, evaluated every five epochs
-        # (of 50 steps), climbs for 60 and more (benchmarks/FRAPPE.md).
+        # With the leaderboard's learning rate of 0.001 and penalty of 1e-5, an epoch gains so little that one
+        # evaluation lost in noise drops the learning rate for good. Evaluated more rarely, or with 0.003, AFM
+        # overfits: AUC levels off at 0.966 while Logloss rises. With ten times both, evaluated every five
+        # epochs (of 50 steps), AUC rises for 60 epochs and more (benchmarks/FRAPPE.md).
         config.optimizer.learning_rate = 1e-2
         config.training.evaluate_every = 250
     defaults.set_model(config, MODELS, embedding_size=10)

@@ -1,8 +1,9 @@
-"""Embedded data of Criteo's shape, made from a seed, whose best possible AUC is known.
+"""Generated data of Criteo's shape (13 numeric, 26 categorical fields), whose best possible AUC is known.
 
-    launch/quickstart.sh
+    python -m dlf_jax.main --config=configs/synthetic.py --workdir=/tmp/dlf-synthetic
 
-trains DLF on it; times and scores: README.md.
+Expected of DLF on the validation part: AUC 0.811, where 0.822 is the best possible, in a few minutes on two
+CPU cores. `launch/quickstart.sh` does the same from a bare checkout.
 """
 
 from ml_collections import ConfigDict
@@ -16,6 +17,7 @@ MODELS = {
 
 
 def get_config(model: str = 'dlf') -> ConfigDict:
+    """The config of the synthetic data for a model; see `dlf_jax.config.get_config`."""
     config = defaults.get_config(model)
     config.dataset.name = 'synthetic'
     config.embedding.penalty = 2e-3

@@ -1,4 +1,4 @@
-"""Your own CSV, TSV or Parquet files; name the label and the features.
+"""Your own CSV, TSV or Parquet files, with a label column and features that you name.
 
     python -m dlf_jax.main --config=configs/table.py --config.dataset.train='logs/*.parquet' \
         --config.dataset.label=click --config.dataset.categorical="('user','ad','country')" \
@@ -13,6 +13,7 @@ from dlf_jax import config as defaults
 
 
 def get_config(model: str = 'dlf') -> ConfigDict:
+    """The config of your own files for a model; see `dlf_jax.config.get_config`."""
     config = defaults.get_config(model)
     config.dataset.name = 'table'
     config.dataset.min_count = 2

@@ -7,11 +7,11 @@ import hashlib
 import importlib.util
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from dlf_jax import models, plugins
+from dlf_jax.config import model_variants
 from dlf_jax.errors import UsageError, suggest
 
 # The model that the others are tested against, and the baselines in the order of the paper's Table 2.
@@ -140,7 +140,7 @@ def parse_models(text: str, sweeps: Sequence[str] = (), flag: str = '--models') 
             chosen += [Setting(model) for model in models.MODELS]
             continue
         model, variant = _split_model(name, f'{flag}={name}')
-        variants = _variants(model, flag)
+        variants = model_variants(model)
         if variant == 'all':
             chosen += [Setting(model, known) for known in variants]
         elif variant and variant not in variants:
@@ -177,11 +177,6 @@ def _is_module(name: str) -> bool:
     except Exception:
         # There is one, and its package fails; looking the object up says how.
         return True
-
-
-def _variants(model: str, flag: str) -> Mapping[str, Mapping[str, Any]]:
-    """Fields that each variant of a model sets, by the variant's name."""
-    return getattr(plugins.lookup(model, models.MODELS, flag), 'variants', {'full': {}})
 
 
 def parse_sweep(text: str) -> tuple[str, tuple[str, ...]]:

@@ -89,13 +89,17 @@ def of_runs(
 def _over_runs(
     evaluations: list[dict[str, Any] | None], names: Iterable[str], reduce: Callable[[list[float]], Any]
 ) -> dict[str, float | None] | None:
-    """Each metric reduced over runs: None where a run has none, or all of them where a run has no such part.
+    """Each metric that any of the runs has, reduced over runs; None where one of them lacks it.
 
-    Metrics of groups are left out where the data has none.
+    Args:
+      evaluations: metrics of each run; None where there is no such part, which makes the result None.
+      names: metrics in order. A run that goes on from before one was named may lack it.
+      reduce: from values to a number.
     """
     if any(evaluation is None for evaluation in evaluations):
         return None
-    columns = {name: [e[name] for e in evaluations] for name in names if name in evaluations[0]}
+    known = [name for name in names if any(name in evaluation for evaluation in evaluations)]
+    columns = {name: [evaluation.get(name) for evaluation in evaluations] for name in known}
     return {name: None if None in values else float(reduce(values)) for name, values in columns.items()}
 
 
