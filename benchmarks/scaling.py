@@ -38,6 +38,8 @@ from benchmarks import processes
 from benchmarks.vocabulary import FIELDS, Contestant, mlp
 
 MOST_DEVICES = 8
+# Seconds for a training by several processes.
+_DEADLINE = 3600
 TOTAL_DEVICES = 4  # of all processes together
 WIDTH, BATCH_SIZE = 16, 4096
 _ITEM_BYTES = {'pred': 1, 's32': 4, 'u32': 4, 'f32': 4, 'bf16': 2, 's64': 8, 'u64': 8, 'f64': 8}
@@ -138,7 +140,12 @@ def training(count: int, data_dir: str) -> float:
             )
             for i in range(count)
         ]  # fmt: skip
-        said = [process.communicate()[0] for process in started]
+        try:
+            said = [process.communicate(timeout=_DEADLINE)[0] for process in started]
+        except subprocess.TimeoutExpired:
+            for process in started:
+                process.kill()
+            sys.exit(f'{count} processes: not finished after {_DEADLINE} seconds')
     if any(process.returncode for process in started):
         sys.exit(f'{count} processes: exit codes {[process.returncode for process in started]}')
     return json.loads(said[0].splitlines()[-1])['samples_per_second']

@@ -2,8 +2,8 @@
 
     python -m benchmarks.step --preset=dcnv2-frappe
     python -m benchmarks.step --preset=dlf-criteo
-    python -m benchmarks.step --model=mlp --peer=none --fields=39 --embedding_size=16 --vocabulary=100000 \
-        --shape='{"hidden": [400, 400]}'
+    python -m benchmarks.step --model=mlp --peer=none --fields=39 --vocabulary=100000 --batch_size=4096 \
+        --penalty=0.1 --shape='{"embedding_size": 16, "hidden": [400, 400]}'
 
 Both train on the same made-up batches with one recipe: cross-entropy, the embedding penalty over the
 whole table, the gradients clipped at norm 10, dense Adam. Each has a process and an environment of its
@@ -25,6 +25,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,6 +35,8 @@ import numpy as np
 from benchmarks.processes import ROOT, machine
 from dlf_jax import models
 
+# Seconds for one answer of a side: a round, or its start with compiling.
+_DEADLINE = 1800
 PEER = Path(os.environ.get('PEER', Path.home() / '.cache' / 'dlf_jax' / 'peer')) / 'bin' / 'python'
 PRESETS: dict[str, dict[str, Any]] = {
     # The leaderboards' DCN-V2 on Frappe_x1.
@@ -169,13 +172,17 @@ class Side:
 
     def end(self) -> dict[str, Any]:
         answer = self.ask('end')
-        self.process.wait()
+        self.process.wait(timeout=60)
         return answer
 
     def _answer(self) -> dict[str, Any]:
+        # A side that hangs is ended, so that reading its line ends too.
+        deadline = threading.Timer(_DEADLINE, self.process.kill)
+        deadline.start()
         line = self.process.stdout.readline()
+        deadline.cancel()
         if not line:
-            sys.exit(f'{self.process.args}: ended with exit code {self.process.wait()}')
+            sys.exit(f'{self.process.args}: ended with exit code {self.process.wait(timeout=60)}')
         return json.loads(line)
 
 

@@ -59,7 +59,9 @@ def test_peer_computes_the_same_function(model, tmp_path):
         tmp_path / 'spec.json',
         tmp_path / 'weights.npz',
     ]
-    done = subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
+    )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     rows = embedding.lookup(state.params['tables'], batch, trainer.schema)

@@ -37,7 +37,9 @@ ENVIRONMENT = {**os.environ, 'VENV': os.environ.get('VIRTUAL_ENV', str(ROOT / '.
 
 def test_processes_on_this_machine(tmp_path, data_dir):
     line = ['launch/processes.sh', '2', *TINY, f'--workdir={tmp_path}', f'--data_dir={data_dir}']
-    done = subprocess.run(line, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        line, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert 'does not provide the extra' not in done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
@@ -61,10 +63,12 @@ def test_a_signal_to_the_script_lets_all_processes_save(count, tmp_path, data_di
             cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=file,
         )  # fmt: skip
     checkpoints = tmp_path / 'run' / 'checkpoints'
+    deadline = time.monotonic() + 200
     while not any(checkpoints.glob('[0-9]*')):
         assert script.poll() is None, told.read_text()
+        assert time.monotonic() < deadline, told.read_text()
         time.sleep(0.05)
     script.send_signal(signal.SIGTERM)
-    assert script.wait() == 143, told.read_text()
+    assert script.wait(timeout=60) == 143, told.read_text()
     # All have ended when it does.
     assert told.read_text().count('error: stopped by SIGTERM') == count
