@@ -42,7 +42,7 @@ _PACKAGES = (
 class Workdir:
     """Paths of a run's folder, and reading and writing of the small files in it."""
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | os.PathLike):
         self.path = Path(path).expanduser()
 
     @property

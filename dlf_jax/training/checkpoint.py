@@ -47,7 +47,9 @@ class _Steps(policies.PreservationPolicy):
     def __init__(self) -> None:
         self.kept: frozenset[int] = frozenset()
 
-    def should_preserve(self, checkpoints, *, context):
+    def should_preserve(
+        self, checkpoints: Sequence[Any], *, context: policies.PreservationContext
+    ) -> Sequence[bool]:
         del context
         return [checkpoint.step in self.kept for checkpoint in checkpoints]
 
@@ -147,7 +149,7 @@ class Checkpoints:
 
     def runs(self, step: int | None = None) -> Runs:
         """The progress of each run in a checkpoint; None: the latest."""
-        step = self.latest if step is None else step
+        step = self._given_or_latest(step)
         args = ocp.args.Composite(progress=ocp.args.JsonRestore())
         with self._readable(step):
             saved = self._manager.restore(step, args=args).progress
@@ -156,6 +158,12 @@ class Checkpoints:
             # Before there could be several runs, the one was not in a list and left out its steps.
             found = [RunProgress.from_json({'steps': step, **run}) for run in saved.get('runs', [saved])]
             return dict(zip(self._seeds, found, strict=True))
+
+    def _given_or_latest(self, step: int | None) -> int:
+        step = self.latest if step is None else step
+        if step is None:
+            raise UserError(f'{self._folder}: no whole checkpoint; train first')
+        return step
 
     def _evaluated(self) -> dict[str, Any]:
         try:
@@ -177,7 +185,7 @@ class Checkpoints:
           Unreadable: it cannot be read, or holds another model's state.
           UserError: it was written before version 0.2, and more than the weights is wanted.
         """
-        step = self.latest if step is None else step
+        step = self._given_or_latest(step)
         runs = self.runs(step)
         target = self._abstract(len(run_progress.in_stack(runs)))
         target = target.weights() if weights else target
@@ -235,7 +243,7 @@ class Checkpoints:
           States of single runs, by seed.
         """
         steps = {seed: run.plateau.best_step or run.steps for seed, run in runs.items()}
-        found = {}
+        found: dict[int, TrainState] = {}
         for step in sorted(set(steps.values())):
             stack, there = self.restore(step, weights=True)
             places = {seed: place for place, seed in enumerate(run_progress.in_stack(there))}

@@ -60,5 +60,6 @@ def in_stack(runs: Runs) -> Runs:
 
 def best_seed(runs: Runs) -> int:
     """The seed whose best monitored value is the highest; the lowest such seed."""
-    values = {seed: run.plateau.best for seed, run in runs.items()}
-    return max(values, key=lambda seed: -np.inf if values[seed] is None else values[seed])
+    best = {seed: run.plateau.best for seed, run in runs.items()}
+    values = {seed: -np.inf if value is None else value for seed, value in best.items()}
+    return max(values, key=lambda seed: values[seed])

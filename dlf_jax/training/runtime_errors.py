@@ -100,8 +100,8 @@ def _memory_message(error: Exception, config: ConfigDict | None) -> str:
 
     def key(name: str) -> str:
         section, _, field = name.partition('.')
-        known = config is not None and field in config.get(section, {})
-        return f'--config.{name}' + (f' (now {config[section][field]})' if known else '')
+        values = {} if config is None else config.get(section, {})
+        return f'--config.{name}' + (f' (now {values[field]})' if field in values else '')
 
     return (
         f'the device has no memory{asked} ({_first_line(error)}). For smaller activations take a smaller '

@@ -6,6 +6,7 @@ import collections
 import contextlib
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -207,7 +208,7 @@ class Trainer:
             self.orders[self.config.seed],
         )
         parts = [self.batches[seed] for seed in stack]
-        source = StackedBatches(parts) if count > 1 else parts[0]
+        source: StackedBatches | TrainingBatches = StackedBatches(parts) if count > 1 else parts[0]
         with iterate(source, step) as batches, jax.transfer_guard('disallow'):
             for batch in _prefetched(batches, lambda batch: self.partitioner.put(batch, count > 1)):
                 with self._compiling(train_step):
@@ -276,6 +277,11 @@ class Trainer:
                     'split at random (--config.dataset.split=random)'
                 )
             value = metrics.monitored(self.config.training.monitor, found)
+            if math.isnan(value):
+                raise UserError(
+                    f'config.training.monitor={self.config.training.monitor!r}: undefined on the validation '
+                    'part; give it more rows, or monitor another metric'
+                )
             plateau = run.plateau.observe(value, step, self.config)
             gained = plateau.best_step == step
             log.write('valid', step, seed, epoch=step / self.steps_per_epoch, **found)

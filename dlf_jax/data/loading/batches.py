@@ -15,6 +15,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
+from typing import Protocol
 
 import grain
 import numpy as np
@@ -120,6 +121,16 @@ class _ReadAhead:
         """Result of the function, valid until `keep` others have begun. Raises what the function raised."""
         self.begin(*key)
         return self._kept[key][1].result()
+
+
+class Batches(Protocol):
+    """Batches by number, a data source of Grain."""
+
+    def __len__(self) -> int:
+        """Number of batches."""
+
+    def __getitem__(self, step: int) -> Batch:
+        """The batch of a step."""
 
 
 class TrainingBatches:
@@ -289,7 +300,7 @@ def pad(batch: Batch, rows: int) -> Batch:
 
 
 @contextlib.contextmanager
-def iterate(batches: TrainingBatches | EvaluationBatches, start: int = 0) -> Iterator[Iterator[Batch]]:
+def iterate(batches: Batches, start: int = 0) -> Iterator[Iterator[Batch]]:
     """Iterates over batches from step `start` on with Grain, which reads ahead in a thread.
 
     A context manager, because a reading thread that is alive at the interpreter's exit aborts the process.
