@@ -18,7 +18,7 @@ from dlf_jax.data.builders.base import Builder, read_truth
 from dlf_jax.data.loading.batches import EvaluationBatches, Order, TrainingBatches, iterate
 from dlf_jax.data.progress import Progress as Bar
 from dlf_jax.errors import UserError
-from dlf_jax.training import metrics, results, run_progress
+from dlf_jax.training import metrics, results, run_progress, runtime_errors
 from dlf_jax.training import train_state as states
 from dlf_jax.training.checkpoint import Checkpoints, Unreadable
 from dlf_jax.training.evaluation import score, summary
@@ -88,7 +88,7 @@ class _Training:
 
     def run(self) -> dict[str, Any]:
         checkpoints = Checkpoints(self.workdir.checkpoints, list(self.batches))
-        try:
+        with runtime_errors.closing(checkpoints.close):
             counts = self.learner.parameter_counts()
             _log.info(
                 '%s: %s parameters in tables, %s dense; %d steps an epoch%s',
@@ -105,8 +105,6 @@ class _Training:
                 with self.preemption.interruptible(checkpoints.wait):
                     tests = self._test(runs, checkpoints)
                 return results.of_runs(self.config, runs, counts, tests)
-        finally:
-            checkpoints.close()
 
     def _begin(self, checkpoints: Checkpoints) -> tuple[states.TrainState, Runs]:
         """The latest state that can be read, or the one before the first step."""
