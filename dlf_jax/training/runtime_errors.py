@@ -67,7 +67,7 @@ def explained(config: ConfigDict | None = None) -> Iterator[None]:
     All other errors pass unchanged, with their traceback.
 
     Args:
-      config: of the run, whose values the message shows.
+      config: config of the run, whose values the message shows.
 
     Raises:
       OutOfMemory: a device's memory ran out inside the block.
