@@ -19,7 +19,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from dlf_jax.errors import UserError, write_atomically, writing
-from dlf_jax.training import legacy_layout, multihost, run_progress, train_state
+from dlf_jax.training import legacy_layout, multihost, run_progress, runtime_errors, train_state
 from dlf_jax.training.optimizers import Optimizer
 from dlf_jax.training.run_progress import RunProgress, Runs
 from dlf_jax.training.seeds import one_run
@@ -255,6 +255,8 @@ class Checkpoints:
         try:
             yield
         except (ValueError, KeyError, OSError, TypeError, AttributeError) as error:
+            if runtime_errors.is_lost_process(error):
+                raise
             reason = (str(error).strip() or repr(error)).splitlines()[0][:300]
             raise Unreadable(
                 f'{self._folder / str(step)}: this checkpoint cannot be restored ({reason})', step

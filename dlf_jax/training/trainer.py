@@ -20,7 +20,7 @@ from dlf_jax.data.loading.batches import EvaluationBatches, TrainingBatches, ite
 from dlf_jax.data.loading.order import Order, even_batch
 from dlf_jax.data.progress import Progress as Bar
 from dlf_jax.errors import UserError
-from dlf_jax.training import metrics, results, run_progress
+from dlf_jax.training import metrics, results, run_progress, runtime_errors
 from dlf_jax.training.checkpoint import Checkpoints, Unreadable
 from dlf_jax.training.compilation import Compiled
 from dlf_jax.training.evaluation import score, summary
@@ -106,7 +106,7 @@ class Trainer:
 
     def run(self) -> dict[str, Any]:
         """Trains, evaluates and tests; see `train`."""
-        try:
+        with runtime_errors.closing(self.checkpoints.close):
             counts = self.setup.parameter_counts()
             _log.info(
                 '%s: %s parameters in tables, %s dense; %d steps an epoch%s',
@@ -126,8 +126,6 @@ class Trainer:
                 with self.preemption.interruptible(self.checkpoints.wait):
                     tests = self._test()
             return results.of_runs(self.config, self.runs, counts, tests)
-        finally:
-            self.checkpoints.close()
 
     @property
     def step(self) -> int:
