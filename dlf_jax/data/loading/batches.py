@@ -1,6 +1,6 @@
 """Batches: block records to shuffled, sharded, resumable batches, in the order that `order` defines.
 
-A host owns whole lanes, which are a contiguous part of each batch. So the global batch is the same for every
+A host owns whole lanes, which are a contiguous slice of each batch. So the global batch is the same for every
 number of hosts that divides `W`, and a host reads only the blocks of its own lanes and those of the tail (at
 most `2 W`). Lanes are read turn by turn, a turn being one block of each lane, while the turn before is dealt
 into batches: memory is about `2 W` blocks whatever the size of the data, and `W` more at the end of an epoch.
@@ -142,7 +142,7 @@ class TrainingBatches:
     """
 
     def __init__(self, blocks: Blocks, order: Order, epochs: int, host: int = 0, hosts: int = 1):
-        """Reads nothing yet.
+        """Defines the batches; reads nothing.
 
         Args:
           blocks: blocks of the training part.
@@ -233,7 +233,7 @@ class EvaluationBatches:
     """
 
     def __init__(self, blocks: Blocks, batch_size: int, host: int = 0, hosts: int = 1):
-        """Reads nothing yet.
+        """Defines the batches; reads nothing.
 
         Args:
           blocks: blocks of a part.
