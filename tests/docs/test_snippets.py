@@ -11,7 +11,7 @@ import tomllib
 
 import pytest
 
-from tests.conftest import ROOT, compiled
+from tests.conftest import ROOT, compiled, write_table
 from tests.docs.pages import name_of, pages, snippets
 
 # Where a page's numbers would take too long: what stands there, and what is run instead.
@@ -64,6 +64,8 @@ def environment(tmp_path):
     """A folder like a clone, whose `.venv` is this Python's environment with nothing to install."""
     for name in ('launch', 'configs', 'dlf_jax', 'tests', 'pyproject.toml', 'setup.cfg'):
         (tmp_path / name).symlink_to(ROOT / name)
+    # The tutorial's table, for the pages that go on from it.
+    write_table(tmp_path / 'clicks.csv', 2000)
     venv = tmp_path / 'venv'
     (venv / 'bin').mkdir(parents=True)
     (venv / 'bin' / 'activate').write_text(f'export PATH="{os.path.dirname(sys.executable)}:$PATH"\n')

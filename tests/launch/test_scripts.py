@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -30,6 +31,13 @@ def test_the_jobset_is_one_and_its_command_is_ours():
     flags = [word for word in line.split() if word.startswith('--')]
     keys = {flag.split('=')[0] for flag in flags}
     assert keys >= {'--config', '--workdir', '--data_dir', '--config.distributed.process'}
+
+
+def test_tpu_vms_get_what_an_installation_needs():
+    script = (ROOT / 'launch' / 'tpu.sh').read_text().replace('\\\n', ' ')
+    (copied,) = re.findall(r'scp --recurse "\$\{on_all\[@\]\}" (.*) "\$TPU:dlf_jax"', script)
+    assert all((ROOT / name).exists() for name in copied.split()), copied
+    assert set(copied.split()) >= {'dlf_jax', 'configs', 'launch', 'pyproject.toml', 'setup.py', 'README.md'}
 
 
 ENVIRONMENT = {**os.environ, 'VENV': os.environ.get('VIRTUAL_ENV', str(ROOT / '.venv'))}
