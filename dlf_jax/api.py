@@ -12,7 +12,7 @@ import logging
 import os
 import runpy
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +56,13 @@ def load_config(
     Raises:
       UsageError: there is no such file, model, variant or key, or a value cannot be.
     """
-    get_config = configs.get_config
+    get_config: Callable[..., ConfigDict] = configs.get_config
     if file:
         path = find_config_file(str(file))
-        get_config = runpy.run_path(str(path)).get('get_config')
-        if get_config is None:
+        defined = runpy.run_path(str(path))
+        if 'get_config' not in defined:
             raise UsageError(f'{path}: defines no get_config(model)')
+        get_config = defined['get_config']
     config = get_config(model) if model else get_config()
     values = dict(overrides or {})
     known = dict(configs.flatten(config))
@@ -69,13 +70,12 @@ def load_config(
         if key not in known:
             raise UsageError(f'config.{key}: there is no such key{suggest(key, known)}')
     config.variant = variant
-    configs.apply_variant(config, values)
     try:
         config.update_from_flattened_dict(values)
     except TypeError as error:
-        raise UsageError(
-            f'a value of another type than the default: {" ".join(str(error).split())}'
-        ) from error
+        what = ' '.join(str(error).split())
+        raise UsageError(f'overrides: a value of another type than the default: {what}') from error
+    configs.apply_variant(config, values)
     config_checks.validate(config)
     return config
 
@@ -174,7 +174,7 @@ def load(workdir: str | os.PathLike, options: Mapping[str, Any] | None = None) -
         if key not in config.predict:
             raise UsageError(f'config.predict.{key}: there is no such key{suggest(key, config.predict)}')
         config.predict[key] = value
-    config_checks.validate(config)
+    config_checks.validate_prediction(config)
     return Predictor(folder, config)
 
 

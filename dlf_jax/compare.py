@@ -8,6 +8,7 @@ Exit codes: 0 done, 1 an error that its one line explains, or runs that failed; 
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from absl import flags
 
@@ -41,7 +42,7 @@ def parse(argv: list[str]) -> report.Options:
 def main(argv: list[str]) -> int:
     """Carries the runs out and prints the result; returns the exit code."""
 
-    def act(options: report.Options):
+    def act(options: report.Options) -> dict[str, Any]:
         return report.listing(options) if options.list else report.compare(options)
 
     return command.execute(lambda: parse(argv), act)

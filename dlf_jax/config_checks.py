@@ -23,8 +23,6 @@ PRECISIONS = ('float32', 'bfloat16')
 PARALLEL = ('jit', 'pmap')
 TABLE_SHARDINGS = ('auto', 'replicated', 'rows')
 MATMUL_PRECISIONS = ('default', 'high', 'highest')
-# Keys of earlier versions, and what they are called now.
-RENAMED = {'optimizer.tables': 'optimizer.embedding_rows'}
 # Key of `config.dataset` that only permits something, and so does no harm where nobody asks.
 _PERMISSION = 'allow_modified'
 # Keys that only some of the package's optimizers read, on top of those that Adam reads.
@@ -77,6 +75,22 @@ def validate(config: ConfigDict) -> None:
     configs.build_model(config)
 
 
+def validate_prediction(config: ConfigDict) -> None:
+    """Checks the keys that may be set for a trained model, `config.predict.*`; the others were when it was
+    trained.
+
+    Raises:
+      UsageError: names the first key whose value cannot be.
+    """
+    options = config.predict
+    if options.batch_size < 0:
+        raise UsageError(f'config.predict.batch_size={options.batch_size}: expected 0 or more')
+    if options.seed < -1:
+        raise UsageError(
+            f'config.predict.seed={options.seed}: expected a seed of the workdir, or -1 for the best'
+        )
+
+
 # Accepts a key, whether its value is good, and what is expected of it.
 _Check = Callable[[str, bool, str], None]
 _CHOICES = {
@@ -98,7 +112,7 @@ _NOT_NEGATIVE = (
     'dataset.max_vocabulary', 'dataset.hash_buckets', 'embedding.std', 'embedding.penalty', 'optimizer.eps',
     'optimizer.clip_norm', 'optimizer.warmup_steps', 'optimizer.weight_decay',
     'optimizer.initial_accumulator_value', 'plateau.patience', 'plateau.min_learning_rate',
-    'plateau.min_gain', 'training.evaluate_every', 'predict.batch_size', 'seed', 'sharding.device_memory',
+    'plateau.min_gain', 'training.evaluate_every', 'seed', 'sharding.device_memory',
     'distributed.processes',
 )  # fmt: skip
 _DECAYS = ('optimizer.b1', 'optimizer.b2', 'optimizer.momentum')
@@ -147,7 +161,7 @@ def _validate_runs(config: ConfigDict, check: _Check) -> None:
     )
     check('seed', config.seed < 2**31, 'less than 2^31')
     check('seeds', config.seed + config.seeds <= 2**31, 'seeds less than 2^31, counted up from config.seed')
-    check('predict.seed', config.predict.seed >= -1, 'a seed of the workdir, or -1 for the best')
+    validate_prediction(config)
     for key in ('processes', 'process'):
         default = {'processes': 0, 'process': -1}[key]
         given = config.distributed[key] != default
@@ -160,7 +174,7 @@ def _validate_runs(config: ConfigDict, check: _Check) -> None:
 
 def _rename(config: ConfigDict) -> None:
     """Moves values of keys of earlier versions to the keys of today, with a warning."""
-    for old, new in RENAMED.items():
+    for old, new in configs.RENAMED.items():
         section, _, name = old.rpartition('.')
         if section in config and name in config[section]:
             target, _, key = new.rpartition('.')

@@ -77,7 +77,7 @@ def _keep_compiled() -> None:
     By machine, because programs for CPUs are made for the one that compiles them; JAX's own setting
     (`JAX_COMPILATION_CACHE_DIR`) goes first.
     """
-    if not jax.config.jax_compilation_cache_dir:
+    if not jax.config.values['jax_compilation_cache_dir']:
         folder = Path(_DATA_DIR.value).expanduser() / 'compiled' / platform.node()
         jax.config.update('jax_compilation_cache_dir', str(folder))
 
@@ -180,10 +180,10 @@ def parse(argv: list[str]) -> list[str]:
     `--config.model.name=NAME` selects the model as `--config=FILE.py:NAME` does, since the model
     decides which other keys there are.
     """
-    argv = _select_model(argv)
-    # ml_collections reads the overrides from there.
-    sys.argv = argv
     try:
+        argv = _select_model(argv)
+        # ml_collections reads the overrides from there.
+        sys.argv = argv
         rest = flags.FLAGS(argv)
         if len(rest) > 1:
             raise UsageError(f'unexpected argument {rest[1]!r}; flags begin with --')
@@ -226,7 +226,7 @@ def _select_model(argv: list[str]) -> list[str]:
 def _renamed(argument: str) -> str:
     """The argument with a config key of an earlier version as the key of today, with a warning."""
     key, equals, value = argument.removeprefix('--config.').partition('=')
-    new = config_checks.RENAMED.get(key) if argument.startswith('--config.') else None
+    new = configs.RENAMED.get(key) if argument.startswith('--config.') else None
     if new is None:
         return argument
     print(f'--config.{key} is called --config.{new} now', file=sys.stderr)

@@ -146,9 +146,18 @@ def test_usage_errors_have_exit_code_2(case, trained):
 
 
 def test_the_model_decides_the_keys():
-    rewritten = main._select_model(['main', '--config=f.py', '--config.model.name', 'mlp', '--x=1'])
-    assert rewritten == ['main', '--config=f.py:mlp', '--x=1']
-    assert main._select_model(['main', '--config=f.py:mlp'])[1] == '--config=f.py:mlp'
+    file = ROOT / 'configs' / 'frappe.py'
+    rewritten = main._select_model(['main', f'--config={file}', '--config.model.name', 'mlp', '--x=1'])
+    assert rewritten == ['main', f'--config={file}:mlp', '--x=1']
+    assert main._select_model(['main', f'--config={file}:mlp'])[1] == f'--config={file}:mlp'
+
+
+def test_keys_of_earlier_versions_are_read_and_told(capsys):
+    rewritten = main._select_model(['main', '--config.optimizer.tables=sgd'])
+    assert rewritten[-1] == '--config.optimizer.embedding_rows=sgd'
+    assert (
+        '--config.optimizer.tables is called --config.optimizer.embedding_rows now' in capsys.readouterr().err
+    )
 
 
 def test_variant_sets_fields_but_those_given():

@@ -19,7 +19,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from dlf_jax.errors import UserError, write_atomically, writing
-from dlf_jax.training import legacy_layout, multihost, run_progress, train_state
+from dlf_jax.training import legacy_layout, multihost, run_progress, runtime_errors, train_state
 from dlf_jax.training.optimizers import Optimizer
 from dlf_jax.training.run_progress import RunProgress, Runs
 from dlf_jax.training.seeds import one_run
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 # From the number of runs in a stack to the shapes and shardings of their state.
 AbstractState = Callable[[int], TrainState]
-# What came of the evaluation at the latest checkpoint, which is saved before it is evaluated.
+# File with the evaluation of the latest checkpoint, which is saved before it is evaluated.
 _EVALUATED = 'evaluated.json'
 
 
@@ -47,17 +47,19 @@ class _Steps(policies.PreservationPolicy):
     def __init__(self) -> None:
         self.kept: frozenset[int] = frozenset()
 
-    def should_preserve(self, checkpoints, *, context):
+    def should_preserve(
+        self, checkpoints: Sequence[Any], *, context: policies.PreservationContext
+    ) -> Sequence[bool]:
         del context
         return [checkpoint.step in self.kept for checkpoint in checkpoints]
 
 
 class Checkpoints:
-    """The checkpoints of a workdir.
+    """Checkpoints of a workdir.
 
-    A checkpoint holds the stack of the runs that took its step, and the progress of all. Kept are
-    the latest, the one before it, and those at the best steps of each run. Saving goes on in the
-    background, under a temporary name until it is whole; only then are others removed.
+    A checkpoint holds the state of the runs that took its step, and the progress of all runs. Kept are the
+    latest, the one before it, and those at the best steps of each run. Saving goes on in the background,
+    under a temporary name until it is whole; only then are others removed.
     """
 
     def __init__(
@@ -130,16 +132,14 @@ class Checkpoints:
             )
 
     def note(self, runs: Runs) -> None:
-        """Writes what came of the evaluation at the step that was saved last.
-
-        It stands beside the checkpoints, so that a state is safe before it is evaluated.
-        """
+        """Writes the progress after the evaluation of the latest checkpoint beside the checkpoints, so that
+        a state is safe before it is evaluated."""
         if multihost.is_first():
             found = {'step': run_progress.steps_taken(runs), **_to_json(runs)}
             write_atomically(self._folder / _EVALUATED, json.dumps(found) + '\n')
 
     def _check_room(self, saved: dict[str, Any]) -> None:
-        """Asks before a save whether it will fit, rather than after half of it."""
+        """Raises OSError before a save that will not fit, rather than after half of it."""
         shards = [leaf.addressable_shards for leaf in jax.tree.leaves(saved)]
         needed = sum(s.data.nbytes for found in shards for s in found if s.replica_id == 0)
         if shutil.disk_usage(self._folder).free < needed:
@@ -147,7 +147,7 @@ class Checkpoints:
 
     def runs(self, step: int | None = None) -> Runs:
         """The progress of each run in a checkpoint; None: the latest."""
-        step = self.latest if step is None else step
+        step = self._given_or_latest(step)
         args = ocp.args.Composite(progress=ocp.args.JsonRestore())
         with self._readable(step):
             saved = self._manager.restore(step, args=args).progress
@@ -156,6 +156,12 @@ class Checkpoints:
             # Before there could be several runs, the one was not in a list and left out its steps.
             found = [RunProgress.from_json({'steps': step, **run}) for run in saved.get('runs', [saved])]
             return dict(zip(self._seeds, found, strict=True))
+
+    def _given_or_latest(self, step: int | None) -> int:
+        step = self.latest if step is None else step
+        if step is None:
+            raise UserError(f'{self._folder}: no whole checkpoint; train first')
+        return step
 
     def _evaluated(self) -> dict[str, Any]:
         try:
@@ -177,7 +183,7 @@ class Checkpoints:
           Unreadable: it cannot be read, or holds another model's state.
           UserError: it was written before version 0.2, and more than the weights is wanted.
         """
-        step = self.latest if step is None else step
+        step = self._given_or_latest(step)
         runs = self.runs(step)
         target = self._abstract(len(run_progress.in_stack(runs)))
         target = target.weights() if weights else target
@@ -235,7 +241,7 @@ class Checkpoints:
           States of single runs, by seed.
         """
         steps = {seed: run.plateau.best_step or run.steps for seed, run in runs.items()}
-        found = {}
+        found: dict[int, TrainState] = {}
         for step in sorted(set(steps.values())):
             stack, there = self.restore(step, weights=True)
             places = {seed: place for place, seed in enumerate(run_progress.in_stack(there))}
@@ -247,6 +253,8 @@ class Checkpoints:
         try:
             yield
         except (ValueError, KeyError, OSError, TypeError, AttributeError) as error:
+            if runtime_errors.is_lost_process(error):
+                raise
             reason = (str(error).strip() or repr(error)).splitlines()[0][:300]
             raise Unreadable(
                 f'{self._folder / str(step)}: this checkpoint cannot be restored ({reason})', step

@@ -33,22 +33,24 @@ class Compiled:
         self.executable: jax.stages.Compiled | None = None
 
     def __call__(self, *args: Any) -> Any:
-        if self.executable is None:
-            self.compile(*args)
-        return self.executable(*args)
+        return (self.executable or self.compile(*args))(*args)
 
-    def compile(self, *args: Any) -> None:
+    def compile(self, *args: Any) -> jax.stages.Compiled:
         """Compiles for arguments like these, arrays or shapes with shardings."""
         start = time.perf_counter()
-        self.executable = self._jitted(*args).lower(*args).compile()
-        _log.info('%s compiled in %.1f s; %s', self._name, time.perf_counter() - start, self._memory())
+        self.executable = executable = self._jitted(*args).lower(*args).compile()
+        seconds = time.perf_counter() - start
+        _log.info('%s compiled in %.1f s; %s', self._name, seconds, _memory(executable))
+        return executable
 
-    def _memory(self) -> str:
-        found = self.executable.memory_analysis()
-        if found is None:
-            return 'memory not known'
-        held = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
-        return f'{(held + found.temp_size_in_bytes) / 1e6:,.0f} MB a device, {held / 1e6:,.0f} of them held'
+
+def _memory(executable: jax.stages.Compiled) -> str:
+    """Memory of a program on each device, in words."""
+    found = executable.memory_analysis()
+    if found is None:
+        return 'memory not known'
+    held = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+    return f'{(held + found.temp_size_in_bytes) / 1e6:,.0f} MB a device, {held / 1e6:,.0f} of them held'
 
 
 def step_options(platform: str, state: Any, deterministic: bool) -> dict[str, Any] | None:

@@ -37,6 +37,7 @@ class EveryRow:
 
     def init(self, tables: Tables) -> Any:
         """State before the first step."""
+        assert self.transformation is not None
         return self.transformation.init(tables)
 
     def scratch(self, tables: Tables) -> Scratch:
@@ -71,7 +72,9 @@ class EveryRow:
           The gradients, the sums of their squares by part and table, and the work space.
         """
 
-        def dense(ids: jax.Array, by_table: dict[str, jax.Array], rows: dict[str, jax.Array]):
+        def dense(
+            ids: jax.Array, by_table: dict[str, jax.Array], rows: dict[str, jax.Array]
+        ) -> dict[str, jax.Array]:
             return {t: sharding.dense_gradient(values, ids, rows[t]) for t, values in by_table.items()}
 
         found = {part: dense(ids[part], by_table, gradients[part]) for part, by_table in tables.items()}
@@ -114,6 +117,7 @@ class EveryRow:
         """
         del learning_rate, step, sharding
         gradients = jax.tree.map(lambda g: g * clip, collected)
+        assert self.transformation is not None
         updates, state = self.transformation.update(gradients, state, tables)
         return optax.apply_updates(tables, jax.tree.map(lambda u: u * scale, updates)), state
 
@@ -152,7 +156,9 @@ class TouchedRows:
         sharding: TableSharding,
     ) -> tuple[Any, Tables, Scratch]:
         """Positions and summed gradients of the touched rows; see `EveryRow.collect`."""
-        collected, squares, room = {}, {}, {}
+        collected: dict[str, dict[str, tuple[jax.Array, jax.Array]]] = {}
+        squares: Tables = {}
+        room: Scratch = {}
         for part, by_table in tables.items():
             flat = ids[part].reshape(-1)
             room[part], positions, represented = sharding.on_rows(
@@ -171,7 +177,14 @@ class TouchedRows:
         dense_norm = jnp.sqrt(_sum([dense['model'], _by_table(dense['embedding'])]))
         return jnp.sqrt(_sum([jnp.square(dense_norm), _by_table(rows)]))
 
-    def _summed(self, start, values, positions, representatives, gradient):
+    def _summed(
+        self,
+        start: jax.Array | int,
+        values: jax.Array,
+        positions: jax.Array,
+        representatives: jax.Array,
+        gradient: jax.Array,
+    ) -> tuple[jax.Array, jax.Array]:
         del start
         return row_optimizers.sum_gradients(values, positions, representatives, gradient, self.penalty)
 
@@ -192,7 +205,13 @@ class TouchedRows:
         def one(values: jax.Array, moments: row_optimizers.Moments, found: tuple) -> tuple:
             names = list(moments)
 
-            def apply(start, values, positions, gradient, *moments):
+            def apply(
+                start: jax.Array | int,
+                values: jax.Array,
+                positions: jax.Array,
+                gradient: jax.Array,
+                *moments: jax.Array,
+            ) -> tuple[jax.Array, ...]:
                 del start
                 named = dict(zip(names, moments, strict=True))
                 values, new = row_optimizers.apply(
@@ -218,7 +237,8 @@ def sums_of_squares(tree: Any) -> Any:
 
 def _sum(tree: Any) -> jax.Array:
     """Sum of all scalars of a tree, in its order."""
-    return sum(jax.tree.leaves(tree))
+    total: Any = sum(jax.tree.leaves(tree))
+    return total
 
 
 def _by_table(tables: Tables) -> dict[str, dict[str, jax.Array]]:

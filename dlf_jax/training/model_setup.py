@@ -15,7 +15,9 @@ from dlf_jax.config import build_model
 from dlf_jax.data.schema import Schema
 from dlf_jax.errors import UsageError, UserError
 from dlf_jax.training import optimizers, train_state
+from dlf_jax.training.compilation import Compiled
 from dlf_jax.training.device_memory import device_memory
+from dlf_jax.training.embedding_optimizer import EveryRow
 from dlf_jax.training.seeds import stacked_seeds, vmap_runs
 from dlf_jax.training.sharding import Partitioner
 from dlf_jax.training.train_state import TrainState
@@ -106,7 +108,7 @@ class ModelSetup:
         shapes = jax.eval_shape(functools.partial(self._create, multiple=1), np.int32(0))
         return train_state.parameter_counts(shapes.params)
 
-    def _predict_step(self, count: int) -> Callable:
+    def _predict_step(self, count: int) -> Compiled:
         """Compiles `(weights, batch) -> logits` for a stack of so many runs."""
         step = make_predict_step(self.forward, self.partitioner.table_sharding(training=False))
         shapes = self.abstract_state(count).weights()
@@ -189,19 +191,19 @@ class TrainingSetup(ModelSetup):
         Raises:
           UserError: the devices cannot share a batch, or cannot hold the state.
         """
-        self.optimizer = optimizers.make(config, total_steps)
+        self.optimizer = self._optimizer = optimizers.make(config, total_steps)
         super().__init__(config, schema, batch_size, devices)
         # Compiled for a number of runs in the stack.
         self.train_step = functools.cache(self._train_step)
 
     def _create(self, seed: jax.Array, multiple: int) -> TrainState:
-        return train_state.with_optimizer(super()._create(seed, multiple), self.optimizer)
+        return train_state.with_optimizer(super()._create(seed, multiple), self._optimizer)
 
     def body(self) -> Callable:
         """Training step of one run, not compiled."""
         partitioner = self.partitioner
         step = make_train_step(
-            self.forward, self.optimizer, partitioner.collectives, partitioner.table_sharding(),
+            self.forward, self._optimizer, partitioner.collectives, partitioner.table_sharding(),
             self.config.training.accumulate,
         )  # fmt: skip
         return self._with_precision(step)
@@ -221,7 +223,8 @@ class TrainingSetup(ModelSetup):
 
     def _bytes(self) -> tuple[int, int]:
         tables, others = super()._bytes()
-        if isinstance(self.optimizer.rows, optimizers.EveryRow):
-            # The gradient is as large as the table, but for optimizers that touch the batch's rows alone.
-            tables += tables // 3
+        if isinstance(self._optimizer.rows, EveryRow):
+            # The gradient is as large as the tables, but for optimizers that touch the batch's rows alone.
+            shapes = jax.eval_shape(functools.partial(self._create, multiple=1), np.int32(0))
+            tables += sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes.params['tables']))
         return tables, others

@@ -78,8 +78,9 @@ def start(config: ConfigDict, exit_on_loss: bool = False) -> None:
       config: `config.distributed` names the coordinator, the number of processes and this process.
       exit_on_loss: end this process, by `os._exit` and with one line on standard error, when another is lost:
         the only way out of a collective operation that waits for ever. Otherwise `LostProcess` is raised in
-        the next call of this module or of `Preemption.due`; a collective operation that never returns is then
-        ended by JAX, `2 * heartbeat_timeout + 10` seconds after the loss.
+        the next call of this module or of `Preemption.due`, and the caller should end the process soon: JAX
+        aborts it, at the latest, `2 * heartbeat_timeout + 10` seconds after the loss, also where it waits in
+        a collective operation that never returns.
 
     Raises:
       UsageError: `config.distributed` contradicts itself.
@@ -185,6 +186,11 @@ def lost(reason: str) -> LostProcess:
         f'process {jax.process_index()} of {jax.process_count()}: {reason}; start all of them again, as '
         'many as you like: they go on from the latest checkpoint'
     )
+
+
+def exits_on_loss() -> bool:
+    """Whether this process ends itself when another one is lost, instead of raising LostProcess."""
+    return _group is not None and _group.exit_on_loss
 
 
 def raise_if_lost() -> None:

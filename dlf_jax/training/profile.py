@@ -20,6 +20,7 @@ from dlf_jax.errors import writing
 from dlf_jax.models import embedding
 from dlf_jax.training.model_setup import TrainingSetup
 from dlf_jax.training.train_state import TrainState
+from dlf_jax.training.train_step import Batch
 
 _log = logging.getLogger(__name__)
 
@@ -49,22 +50,24 @@ def profile(config: ConfigDict, builder: Builder, folder: Path, steps: int) -> d
     epochs = -(-4 * (steps + 2) // order.steps)
     found: dict[str, float] = {}
     with iterate(TrainingBatches(blocks, order, epochs)) as batches:
-        waiting, moving = [], []
+        waiting: list[float] = []
+        moving: list[float] = []
         for _ in range(steps + 1):
-            batch = _timed(waiting, lambda: next(batches))
-            placed = _timed(moving, lambda batch=batch: jax.block_until_ready(put(batch)))
+            batch = _timed(waiting, next, batches)
+            placed = _timed(moving, _run, put, batch)
         # The first of each fills the pipeline and the allocator.
         found |= {'input': _median(waiting[1:]), 'transfer': _median(moving[1:])}
         before = 0.0
         for name, program in _programs(setup, state).items():
-            compiled, spent = jax.jit(program), []
+            compiled = jax.jit(program)
+            spent: list[float] = []
             jax.block_until_ready(compiled(state.params, placed))
             for _ in range(steps):
-                _timed(spent, lambda run=compiled: jax.block_until_ready(run(state.params, placed)))
+                _timed(spent, _run, compiled, state.params, placed)
             found[name], before = _median(spent) - before, _median(spent)
         state, spent = jax.block_until_ready(step(state, placed))[0], []
         for _ in range(steps):
-            state, _ = _timed(spent, lambda s=state: jax.block_until_ready(step(s, placed)))
+            state, _ = _timed(spent, _run, step, state, placed)
         found |= {'update': _median(spent) - before, 'step': _median(spent)}
         start = time.perf_counter()
         with writing(f'the trace in {folder}'), jax.profiler.trace(str(folder)):
@@ -86,20 +89,20 @@ def _programs(setup: TrainingSetup, state: TrainState) -> dict[str, Callable[...
     schema, forward = setup.schema, setup.forward
     gather = setup.partitioner.table_sharding(training=False).gather
 
-    def gathered(params, batch):
+    def gathered(params: Any, batch: Batch) -> embedding.Tables:
         return embedding.gather_rows(params['tables'], embedding.ids_of(batch, schema), gather)
 
-    def lookup(params, batch):
+    def lookup(params: Any, batch: Batch) -> dict[str, jax.Array]:
         return embedding.assemble(gathered(params, batch), params['dense']['embedding'], batch, schema)
 
-    def loss(dense, rows, batch):
+    def loss(dense: Any, rows: embedding.Tables, batch: Batch) -> tuple[jax.Array, Any]:
         logits, changed = forward.logits(
             dense, state.batch_stats, rows, batch, train=True, mask=batch['weight'] > 0,
             rngs={'dropout': jax.random.key(0)}, mutable=['batch_stats', 'losses'],
         )  # fmt: skip
         return (logits * batch['label']).sum(), changed
 
-    def with_rows(function, params, batch):
+    def with_rows(function: Callable[..., Any], params: Any, batch: Batch) -> Any:
         return function(params['dense'], gathered(params, batch), batch)
 
     backward = jax.grad(loss, argnums=(0, 1), has_aux=True)
@@ -110,11 +113,17 @@ def _programs(setup: TrainingSetup, state: TrainState) -> dict[str, Callable[...
     }
 
 
-def _timed(spent: list[float], run: Callable[[], Any]) -> Any:
+def _timed(spent: list[float], run: Callable[..., Any], *args: Any) -> Any:
+    """The result of a call, whose seconds are added to a list."""
     start = time.perf_counter()
-    result = run()
+    result = run(*args)
     spent.append(time.perf_counter() - start)
     return result
+
+
+def _run(function: Callable[..., Any], *args: Any) -> Any:
+    """The result of a function, once it is ready on the devices."""
+    return jax.block_until_ready(function(*args))
 
 
 def _median(values: list[float]) -> float:

@@ -96,15 +96,16 @@ def _over_runs(
       names: metrics in order. A run that goes on from before one was named may lack it.
       reduce: from values to a number.
     """
-    if any(evaluation is None for evaluation in evaluations):
+    found = [evaluation for evaluation in evaluations if evaluation is not None]
+    if len(found) < len(evaluations):
         return None
-    known = [name for name in names if any(name in evaluation for evaluation in evaluations)]
-    columns = {name: [evaluation.get(name) for evaluation in evaluations] for name in known}
+    known = [name for name in names if any(name in evaluation for evaluation in found)]
+    columns: dict[str, list[Any]] = {name: [evaluation.get(name) for evaluation in found] for name in known}
     return {name: None if None in values else float(reduce(values)) for name, values in columns.items()}
 
 
 def _deviation(values: list[float]) -> float:
-    return np.std(values, ddof=1)
+    return float(np.std(values, ddof=1))
 
 
 def _rate(samples: int, seconds: float) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 from ml_collections import ConfigDict
@@ -40,7 +40,7 @@ class OutOfMemory(UserError):
     """A device has too little memory for what it was asked to hold."""
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error of JAX says that the memory of a device, or of the host for it, ran out."""
     status, text = _status(error), str(error)
     if not isinstance(error, jax.errors.JaxRuntimeError) or status is None:
@@ -48,8 +48,10 @@ def is_out_of_memory(error: Exception) -> bool:
     return _CUDA_MEMORY in text or (status == 'RESOURCE_EXHAUSTED' and bool(_MEMORY.search(text)))
 
 
-def is_lost_process(error: Exception) -> bool:
-    """Whether an error of JAX says that another process of this run is gone or cannot be reached."""
+def is_lost_process(error: BaseException) -> bool:
+    """Whether an error says that another process of this run is gone or cannot be reached."""
+    if isinstance(error, multihost.LostProcess):
+        return True
     status, text = _status(error), str(error)
     if jax.process_count() == 1 or status is None or is_out_of_memory(error):
         return False
@@ -65,7 +67,7 @@ def explained(config: ConfigDict | None = None) -> Iterator[None]:
     All other errors pass unchanged, with their traceback.
 
     Args:
-      config: of the run, whose values the message shows.
+      config: config of the run, whose values the message shows.
 
     Raises:
       OutOfMemory: a device's memory ran out inside the block.
@@ -84,7 +86,27 @@ def explained(config: ConfigDict | None = None) -> Iterator[None]:
         raise
 
 
-def _status(error: Exception) -> str | None:
+@contextlib.contextmanager
+def closing(close: Callable[[], None]) -> Iterator[None]:
+    """Closes something that waits for all processes at the end of the block, unless one of them is lost.
+
+    Checkpoints on their way would wait for the lost process, and the exception would reach nobody. Where the
+    loss ends this process anyway (`multihost.start(exit_on_loss=True)`), they do wait: the watch then says
+    which process was lost.
+
+    Args:
+      close: called at the end.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if multihost.exits_on_loss() or not is_lost_process(error):
+            close()
+        raise
+    close()
+
+
+def _status(error: BaseException) -> str | None:
     """The status code that the text of an error of XLA begins with; None for errors of other origin."""
     match = _STATUS.match(str(error).lstrip())
     return match[1] if match else None
@@ -100,8 +122,9 @@ def _memory_message(error: Exception, config: ConfigDict | None) -> str:
 
     def key(name: str) -> str:
         section, _, field = name.partition('.')
-        known = config is not None and field in config.get(section, {})
-        return f'--config.{name}' + (f' (now {config[section][field]})' if known else '')
+        if config is None or field not in config[section]:
+            return f'--config.{name}'
+        return f'--config.{name} (now {config[section][field]})'
 
     return (
         f'the device has no memory{asked} ({_first_line(error)}). For smaller activations take a smaller '

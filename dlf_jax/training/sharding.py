@@ -149,7 +149,7 @@ class Partitioner:
 
         return Compiled('training', jitted)
 
-    def predict(self, step: Callable, state_shardings: Any, stacked: bool = False) -> Callable:
+    def predict(self, step: Callable, state_shardings: Any, stacked: bool = False) -> Compiled:
         """Compiles `(state, batch) -> logits`, cut over the devices like the batch.
 
         Args:

@@ -65,7 +65,7 @@ def create(
     key = jax.random.key(seed)
     tables, dense = embedding.init(jax.random.fold_in(key, _TABLES), model.tables, schema, std, multiple)
     embeddings, inputs = embedding.example(model.tables, schema)
-    options = {'inputs': inputs} if model.wants_inputs else {}
+    options: dict[str, Any] = {'inputs': inputs} if model.wants_inputs else {}
     variables = model.init(jax.random.fold_in(key, _MODEL), embeddings, **options)
     return TrainState(
         step=jnp.zeros((), jnp.int32),

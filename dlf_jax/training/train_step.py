@@ -57,7 +57,8 @@ class Forward:
         if self.model.wants_inputs:
             inputs = embedding.make_inputs(rows, dense['embedding'], batch, self.schema)
             options['inputs'] = self._cast(inputs)
-        found = self.model.apply({'params': params, 'batch_stats': batch_stats}, embeddings, **options)
+        variables = {'params': params, 'batch_stats': batch_stats}
+        found: Any = self.model.apply(variables, embeddings, **options)
         if 'mutable' not in options:
             return found.astype(jnp.float32)
         logits, changed = found
@@ -96,10 +97,17 @@ def make_train_step(
     collectives = collectives or Global()
     sharding = sharding or Replicated(collectives)
 
-    def gradients_of(dense, rows, batch_stats, batch, key, total_weight):
+    def gradients_of(
+        dense: Any,
+        rows: embedding.Tables,
+        batch_stats: Any,
+        batch: Batch,
+        key: jax.Array,
+        total_weight: jax.Array,
+    ) -> tuple[tuple[Any, embedding.Tables], tuple[jax.Array, Any]]:
         """Gradients of one part's terms of the loss, the loss, and the new running statistics."""
 
-        def loss_of(dense, rows):
+        def loss_of(dense: Any, rows: embedding.Tables) -> tuple[jax.Array, tuple[jax.Array, Any]]:
             logits, changed = forward.logits(
                 dense,
                 batch_stats,
@@ -118,16 +126,24 @@ def make_train_step(
             terms = loss + extra / (collectives.copies * accumulate)
             return terms, (loss, changed.get('batch_stats', {}))
 
-        return jax.grad(loss_of, argnums=(0, 1), has_aux=True)(dense, rows)
+        found: Any = jax.grad(loss_of, argnums=(0, 1), has_aux=True)(dense, rows)
+        return found
 
-    def accumulated(dense, rows, batch_stats, batch, key, total_weight):
+    def accumulated(
+        dense: Any,
+        rows: embedding.Tables,
+        batch_stats: Any,
+        batch: Batch,
+        key: jax.Array,
+        total_weight: jax.Array,
+    ) -> tuple[tuple[Any, embedding.Tables], tuple[jax.Array, Any]]:
         """The same of a batch taken in parts."""
 
         def cut(array: jax.Array) -> jax.Array:
             # Every so many rows: each device's rows stay on it.
             return jnp.swapaxes(array.reshape(-1, accumulate, *array.shape[1:]), 0, 1)
 
-        def add(carry, part):
+        def add(carry: Any, part: Any) -> tuple[Any, embedding.Tables]:
             gradients, loss, batch_stats = carry
             number, rows, batch = part
             part_key = jax.random.fold_in(key, number)

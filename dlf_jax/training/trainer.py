@@ -6,6 +6,7 @@ import collections
 import contextlib
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -19,7 +20,7 @@ from dlf_jax.data.loading.batches import EvaluationBatches, TrainingBatches, ite
 from dlf_jax.data.loading.order import Order, even_batch
 from dlf_jax.data.progress import Progress as Bar
 from dlf_jax.errors import UserError
-from dlf_jax.training import metrics, results, run_progress
+from dlf_jax.training import metrics, results, run_progress, runtime_errors
 from dlf_jax.training.checkpoint import Checkpoints, Unreadable
 from dlf_jax.training.compilation import Compiled
 from dlf_jax.training.evaluation import score, summary
@@ -105,7 +106,7 @@ class Trainer:
 
     def run(self) -> dict[str, Any]:
         """Trains, evaluates and tests; see `train`."""
-        try:
+        with runtime_errors.closing(self.checkpoints.close):
             counts = self.setup.parameter_counts()
             _log.info(
                 '%s: %s parameters in tables, %s dense; %d steps an epoch%s',
@@ -125,8 +126,6 @@ class Trainer:
                 with self.preemption.interruptible(self.checkpoints.wait):
                     tests = self._test()
             return results.of_runs(self.config, self.runs, counts, tests)
-        finally:
-            self.checkpoints.close()
 
     @property
     def step(self) -> int:
@@ -207,7 +206,7 @@ class Trainer:
             self.orders[self.config.seed],
         )
         parts = [self.batches[seed] for seed in stack]
-        source = StackedBatches(parts) if count > 1 else parts[0]
+        source: StackedBatches | TrainingBatches = StackedBatches(parts) if count > 1 else parts[0]
         with iterate(source, step) as batches, jax.transfer_guard('disallow'):
             for batch in _prefetched(batches, lambda batch: self.partitioner.put(batch, count > 1)):
                 with self._compiling(train_step):
@@ -276,6 +275,11 @@ class Trainer:
                     'split at random (--config.dataset.split=random)'
                 )
             value = metrics.monitored(self.config.training.monitor, found)
+            if math.isnan(value):
+                raise UserError(
+                    f'config.training.monitor={self.config.training.monitor!r}: undefined on the validation '
+                    'part; give it more rows, or monitor another metric'
+                )
             plateau = run.plateau.observe(value, step, self.config)
             gained = plateau.best_step == step
             log.write('valid', step, seed, epoch=step / self.steps_per_epoch, **found)

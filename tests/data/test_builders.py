@@ -1,4 +1,4 @@
-"""The datasets' own forms, on real rows where they are at hand."""
+"""Datasets of the package in their formats, on real rows where these are available."""
 
 import gzip
 import tempfile
@@ -53,7 +53,7 @@ def test_criteo_raw(tmp_path):
     assert builder.info.metadata['rows'] == {'train': 7000, 'valid': 2000, 'test': 1000}
     schema = builder.encoder().schema
     assert [f.name for f in schema.fields[:2]] == ['I1', 'I2']
-    # The raw form's numbers become categories, the competition winners' way.
+    # The numbers of the raw form become categories, as the competition's winners had it.
     assert all(f.kind == CATEGORICAL for f in schema.fields)
     assert len(schema.fields) == 39
     zipped = tmp_path / 'train.txt.gz'
@@ -68,7 +68,7 @@ def test_criteo_raw_as_numbers(tmp_path):
     numbers = rows_of(builder, 'train')['numeric']
     assert numbers.shape == (7000, 13)
     assert np.abs(numbers.mean(0)).max() < 1e-3
-    # I12 is empty in most rows: missing ones take the mean, so the spread is below 1.
+    # I12 is empty in most rows: missing values become the mean, so the deviation is below 1.
     assert (numbers.std(0) <= 1.001).all()
 
 

@@ -1,7 +1,7 @@
 """Damaged files end in a clear error, or in exactly the rows that an independent reader finds.
 
-The rows are made here in the forms of Criteo's raw file, Avazu's, libFM's and a quoted CSV; with the
-real samples at hand, those are damaged too. A fixed number of seeds; more with DLF_JAX_FUZZ=1000.
+The rows are generated in the formats of Criteo's raw file, Avazu's, libFM's and a quoted CSV; real samples
+are damaged, too, where they are available. The number of seeds is fixed; more with DLF_JAX_FUZZ=1000.
 """
 
 import csv
@@ -158,5 +158,5 @@ def test_damaged_files(form, monkeypatch):
             labels = expected_labels(form, gzip.decompress(path.read_bytes()) if packed else data)
             assert rows['label'].tolist() == labels, seed
             assert all(np.isfinite(v).all() for v in rows.values()), seed
-    # Both outcomes must come up, or nothing is tested.
+    # Both outcomes must occur, or nothing is tested.
     assert 0 < whole < SEEDS

@@ -214,20 +214,50 @@ os._exit(0)
 def library(tmp_path, timeout, exits, gathers):
     """Two processes of LIBRARY that have begun their loops."""
     address, break_file = free_address(), tmp_path / 'break'
-    started = [
-        subprocess.Popen(
-            [
-                sys.executable, '-c', LIBRARY, address, str(process), str(timeout),
-                'exit' if exits else 'raise', 'gathers' if gathers else 'asks', str(break_file),
-            ],
-            cwd=ROOT, env={**os.environ, 'JAX_PLATFORMS': 'cpu'}, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, text=True,
-        )
-        for process in range(2)
-    ]  # fmt: skip
+    how = 'exit' if exits else 'raise', 'gathers' if gathers else 'asks'
+    started = [python(LIBRARY, address, process, timeout, *how, break_file) for process in range(2)]
     for process in started:
         wait_for_line('looping', process)
     return started, break_file
+
+
+# A process that trains by the library.
+TRAINING = """
+import os, sys
+from pathlib import Path
+from dlf_jax import config as configs
+from dlf_jax.data import builders
+from dlf_jax.training import multihost, runtime_errors, trainer
+from dlf_jax.workdir import Workdir
+
+config = configs.get_config('mlp')
+config.update_from_flattened_dict({
+    'dataset.rows': 3000, 'dataset.block_rows': 32, 'model.hidden': (8,), 'model.embedding_size': 4,
+    'training.batch_size': 64, 'training.epochs': 1000, 'training.log_every': 1, 'plateau.patience': 0,
+    'training.checkpoint_every': 2, 'distributed.coordinator': sys.argv[1], 'distributed.processes': 2,
+    'distributed.process': int(sys.argv[2]), 'distributed.heartbeat_timeout': 60,
+})
+multihost.start(config)
+builder, workdir = builders.build(config.dataset, sys.argv[3]), Workdir(sys.argv[4])
+try:
+    with runtime_errors.explained(config):
+        builder.prepare()
+        multihost.run_on_first(workdir.create)
+        multihost.run_on_first(lambda: workdir.begin(config))
+        multihost.run_on_first(lambda: workdir.take_data(Path(builder.data_dir)))
+        trainer.train(config, builder, workdir)
+except multihost.LostProcess as error:
+    print('raised:', error, file=sys.stderr, flush=True)
+    os._exit(0)
+"""
+
+
+def python(script, *arguments):
+    return subprocess.Popen(
+        [sys.executable, '-c', script, *map(str, arguments)], cwd=ROOT,
+        env={**os.environ, 'JAX_PLATFORMS': 'cpu'}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
 
 
 def killed(*processes):
@@ -242,7 +272,7 @@ def test_a_frozen_first_process_is_left_after_the_timeout(tmp_path):
     first.send_signal(signal.SIGSTOP)
     moment = time.monotonic()
     done = finish(other)
-    assert 2 < time.monotonic() - moment < 12
+    assert 2 < time.monotonic() - moment < 14
     assert done.returncode == 1
     (error,) = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
     assert 'process 1 of 2: process 0 has not been reached for 3 seconds' in error
@@ -284,6 +314,19 @@ def test_a_library_gets_an_exception_for_a_collective_that_fails(tmp_path):
     assert done.returncode == 0
     assert 'raised: process 0 of 2: another process is gone or cannot be reached' in done.stderr
     assert 'peer' in done.stderr
+
+
+def test_training_by_the_library_raises_for_a_process_that_is_gone(tmp_path, data_dir):
+    """At once: it does not wait for the checkpoint that the lost process was to write its part of."""
+    address, workdir = free_address(), tmp_path / 'run'
+    first, other = [python(TRAINING, address, process, data_dir, workdir) for process in range(2)]
+    wait_until(has_taken_steps(workdir), first, other)
+    killed(other)
+    moment = time.monotonic()
+    done = finish(first)
+    assert time.monotonic() - moment < 30
+    assert done.returncode == 0, done.stderr
+    assert 'raised: process 0 of 2: another process is gone or cannot be reached' in done.stderr
 
 
 def test_a_library_gets_an_exception_for_a_process_that_failed(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from dlf_jax import config as configs
 from dlf_jax.errors import UserError
-from dlf_jax.training import runtime_errors
+from dlf_jax.training import multihost, runtime_errors
 from dlf_jax.training.multihost import LostProcess
 from dlf_jax.training.runtime_errors import OutOfMemory
 from tests.conftest import TINY, fail
@@ -113,6 +113,27 @@ def test_a_collective_that_fails_while_it_is_dispatched(two_processes):
     (gloo,) = [text for text in LOST if 'Connection closed by peer' in text]
     with pytest.raises(LostProcess), runtime_errors.explained():
         raise ValueError(gloo)
+
+
+@pytest.mark.parametrize('exits', [False, True])
+@pytest.mark.parametrize(
+    'error',
+    [jax.errors.JaxRuntimeError(LOST[0]), LostProcess('gone'), ValueError('ours'), KeyboardInterrupt()],
+)
+def test_closing_waits_for_no_lost_process(error, exits, two_processes, monkeypatch):
+    monkeypatch.setattr(multihost, 'exits_on_loss', lambda: exits)
+    closed = []
+    with pytest.raises(type(error)), runtime_errors.closing(lambda: closed.append(True)):
+        raise error
+    lost = isinstance(error, jax.errors.JaxRuntimeError | LostProcess)
+    assert closed == ([] if lost and not exits else [True])
+
+
+def test_closing_closes_at_the_end():
+    closed = []
+    with runtime_errors.closing(lambda: closed.append(True)):
+        assert closed == []
+    assert closed == [True]
 
 
 @pytest.mark.parametrize('text', OTHERS)

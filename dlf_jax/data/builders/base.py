@@ -177,7 +177,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         """
 
     def true_probabilities(self, part: str) -> np.ndarray | None:
-        """True click probabilities of a prepared part, float64 [rows]; None where nobody knows them."""
+        """True click probabilities of a prepared part, float64 [rows]; None where they are unknown."""
         del part
         return None
 

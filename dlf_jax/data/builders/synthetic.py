@@ -45,7 +45,7 @@ class SyntheticTable:
     paths = ()
 
     def __init__(self, rows: int, seed: int):
-        """Generates nothing yet.
+        """Defines the rows; generates nothing.
 
         Args:
           rows: number of rows.

@@ -1,6 +1,6 @@
 """Batches: block records to shuffled, sharded, resumable batches, in the order that `order` defines.
 
-A host owns whole lanes, which are a contiguous part of each batch. So the global batch is the same for every
+A host owns whole lanes, which are a contiguous slice of each batch. So the global batch is the same for every
 number of hosts that divides `W`, and a host reads only the blocks of its own lanes and those of the tail (at
 most `2 W`). Lanes are read turn by turn, a turn being one block of each lane, while the turn before is dealt
 into batches: memory is about `2 W` blocks whatever the size of the data, and `W` more at the end of an epoch.
@@ -15,6 +15,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
+from typing import Protocol
 
 import grain
 import numpy as np
@@ -122,6 +123,16 @@ class _ReadAhead:
         return self._kept[key][1].result()
 
 
+class Batches(Protocol):
+    """Batches by number, a data source of Grain."""
+
+    def __len__(self) -> int:
+        """Number of batches."""
+
+    def __getitem__(self, step: int) -> Batch:
+        """The batch of a step."""
+
+
 class TrainingBatches:
     """One host's share of every global training batch, by step; a data source of Grain.
 
@@ -131,7 +142,7 @@ class TrainingBatches:
     """
 
     def __init__(self, blocks: Blocks, order: Order, epochs: int, host: int = 0, hosts: int = 1):
-        """Reads nothing yet.
+        """Defines the batches; reads nothing.
 
         Args:
           blocks: blocks of the training part.
@@ -222,7 +233,7 @@ class EvaluationBatches:
     """
 
     def __init__(self, blocks: Blocks, batch_size: int, host: int = 0, hosts: int = 1):
-        """Reads nothing yet.
+        """Defines the batches; reads nothing.
 
         Args:
           blocks: blocks of a part.
@@ -289,7 +300,7 @@ def pad(batch: Batch, rows: int) -> Batch:
 
 
 @contextlib.contextmanager
-def iterate(batches: TrainingBatches | EvaluationBatches, start: int = 0) -> Iterator[Iterator[Batch]]:
+def iterate(batches: Batches, start: int = 0) -> Iterator[Iterator[Batch]]:
     """Iterates over batches from step `start` on with Grain, which reads ahead in a thread.
 
     A context manager, because a reading thread that is alive at the interpreter's exit aborts the process.

@@ -21,7 +21,7 @@ import numpy as np
 
 MAX_LANES = 64
 
-# Purposes of the random streams, each part of its stream's seed.
+# Purposes of the random streams, which go into their seeds.
 _BLOCKS, _ROWS, _TAIL = range(3)
 
 

@@ -1,18 +1,17 @@
-"""How good the shuffle is, on the worst input: rows sorted by label and by number.
+"""Quality of the shuffle on the worst input: rows sorted by label and by number.
 
-Scale. A batch takes the same number of rows from each of `W` blocks, and the turn of `W` blocks that it comes
-from (its window, `W * block_rows` rows) was drawn at random from all blocks. So two things can be asked:
+A batch takes the same number of rows from each of `W` blocks, and the turn of `W` blocks that it comes from
+(its window, `W * block_rows` rows) is drawn at random from all blocks. So two things can be tested:
 
-- Inside a window a batch should look like a uniform draw of the window's rows without replacement. The
-  spread of its label rate is then the hypergeometric one, the distance of its row numbers from the
-  window's that of Kolmogorov and Smirnov, and the places in their blocks that its rows come from are
-  multinomial. Taking rows of every block alike is a stratified draw: less spread than uniform is as it
-  should be, more is not.
-- Over an epoch the rate of a batch cannot spread less than that of `W` blocks drawn at random, which is
-  sqrt(B / W) times the spread of a uniform permutation, and should not spread more.
+- Within a window, a batch should look like a uniform draw of the window's rows without replacement. The
+  variance of its label rate is then hypergeometric, the distance of its row numbers from the window's is that
+  of Kolmogorov and Smirnov, and the positions of its rows in their blocks are multinomial. The same number of
+  rows from every block is a stratified draw: less variance than that of a uniform draw is right, more is not.
+- Over an epoch, the label rate of a batch cannot vary less than that of `W` blocks drawn at random, which is
+  sqrt(B / W) times the spread of a uniform permutation, and should not vary more.
 
-Every number below is measured / expected, so 1 is right. A uniform permutation of all rows and two bad
-orders are held against the same numbers, which shows that they tell good from bad.
+Every number below is measured / expected, so 1 is right. A uniform permutation of all rows and bad orders are
+measured, too, which shows that the numbers discriminate.
 """
 
 import numpy as np
@@ -55,7 +54,7 @@ def blocks_only():
 
 
 def rows_in_order():
-    """The right blocks in every batch, without the permutation of the rows inside them."""
+    """Batches of the right blocks, without the permutation of the rows inside them."""
     blocks = np.random.default_rng(0).permutation(np.arange(ROWS).reshape(-1, BLOCK_ROWS))
     turns = blocks.reshape(-1, ORDER.lanes, WINDOW, ORDER.lane_rows)
     return turns.transpose(0, 2, 1, 3).reshape(-1, BATCH)
@@ -65,8 +64,8 @@ def uniform():
     return np.random.default_rng(0).permutation(ROWS).reshape(-1, BATCH)
 
 
-def statistics(numbers):
-    """Measured / expected, for the row numbers of an epoch's batches, [steps, BATCH]."""
+def ratios(numbers):
+    """Measured / expected statistics of the row numbers of an epoch's batches, [steps, BATCH]."""
     windows = numbers.reshape(-1, WINDOW, BATCH)
     size = WINDOW * BATCH
     rest = (size - BATCH) / (size - 1)  # of the spread, since draws are without replacement
@@ -114,7 +113,7 @@ LIMITS = {'rate_in_window': 1.2, 'rate_in_epoch': 1.8, 'numbers_in_window': 1.05
 def test_batches_of_sorted_rows_look_like_uniform_draws(order):
     numbers = order()
     assert np.array_equal(np.sort(numbers.ravel()), np.arange(ROWS))
-    found = statistics(numbers)
+    found = ratios(numbers)
     for name, limit in LIMITS.items():
         assert found[name] < limit, found
     # Rows inside blocks are drawn, not dealt: their places spread as much as they should.
@@ -123,7 +122,7 @@ def test_batches_of_sorted_rows_look_like_uniform_draws(order):
 
 @pytest.mark.parametrize('order', [unshuffled, blocks_only])
 def test_a_bad_shuffle_fails_the_same_statistics(order):
-    found = statistics(order())
+    found = ratios(order())
     for name in ('rate_in_window', 'rate_in_epoch', 'numbers_in_window'):
         assert found[name] > 5 * LIMITS[name], found
     # A batch is two whole blocks: every tenth of a block comes exactly as often.
@@ -131,7 +130,7 @@ def test_a_bad_shuffle_fails_the_same_statistics(order):
 
 
 def test_rows_dealt_in_file_order_fail_the_places():
-    found = statistics(rows_in_order())
+    found = ratios(rows_in_order())
     assert found['places_in_block'] > 5 * LIMITS['places_in_block'], found
 
 

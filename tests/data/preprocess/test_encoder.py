@@ -1,3 +1,5 @@
+"""The encoder: ids, numbers, and what it refuses."""
+
 import dataclasses
 import functools
 import json
@@ -31,7 +33,7 @@ SCHEMA = Schema(
 
 
 def fitted(schema, chunks):
-    """The encoder of training chunks that follow each other."""
+    """Encoder fitted to consecutive training chunks."""
     first, found = 0, []
     for number, data in enumerate(chunks):
         rows = np.arange(data.frame.height)
@@ -53,7 +55,7 @@ def test_ids_are_by_frequency_offset_into_one_table():
     chex.assert_shape(rows['categorical'], (6, 2))
     assert rows['categorical'].dtype == np.int32
     assert rows['numeric'].dtype == np.float32
-    # a and b are both there twice: ties by value. None is 1, rare y is out of vocabulary.
+    # a and b occur twice each: ties are broken by value. None is 1, the rare y is out of vocabulary.
     assert rows['categorical'].tolist() == [[3, 7], [2, 7], [2, 5], [1, 7], [4, 7], [3, 7]]
     assert counts(unknown) == {'user': [0, 6], 'ad': [1, 6]}
 

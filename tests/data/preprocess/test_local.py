@@ -1,4 +1,4 @@
-"""One pass over the files gives what serving gives row by row, for every kind of field."""
+"""Prepared records are what serving makes of the same rows, for every kind of field."""
 
 import dataclasses
 import json
@@ -132,7 +132,7 @@ def test_records_are_what_serving_makes_of_the_rows(own_file, split, monkeypatch
 
 
 def test_ids_against_plain_python(own_file):
-    """Vocabulary, missing, rare, shared and hashed values, ranges and bags, one row at a time."""
+    """Vocabulary, missing, rare, shared and hashed values, ranges and bags, row by row."""
     builder = prepared(own_file)
     schema, found = builder.encoder().schema, rows_of(builder, 'train')
     train = own_frame()[:2100]
@@ -196,7 +196,7 @@ def test_overlap_is_counted(tmp_path):
 
 
 def test_an_encoder_of_version_1_is_read(tmp_path):
-    """As version 1 wrote it: fields without the later options, no ranges."""
+    """Version 1 wrote fields without the later options, and no ranges."""
     old = {'treatment': '', 'min_count': 1, 'max_size': 0}
     fields = [
         {'name': 'a', 'kind': 'categorical', 'size': 4, **old},

@@ -1,4 +1,4 @@
-"""Cuts of one table: by rank of time exactly, by file order, at random."""
+"""Splits of one table: at exact ranks of time, by file order, at random."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The reader of plain text against Polars' parser: the same columns, or none."""
+"""The fast parser against Polars' parser: the same columns, or none."""
 
 import polars as pl
 from hypothesis import example, given

@@ -1,4 +1,4 @@
-"""libFM lines and Avazu's hour, as files and as what builders make of them."""
+"""libFM lines and Avazu's hour, from files to the fields of builders."""
 
 import pytest
 
