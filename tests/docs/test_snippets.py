@@ -18,8 +18,7 @@ from tests.launch.environment import virtual_environment
 SMALLER = (
     (
         r'^launch/quickstart\.sh',
-        'launch/quickstart.sh --config.dataset.rows=3000 --config.dataset.block_rows=256 '
-        '--config.training.epochs=1 --config.training.evaluate_every=0',
+        'launch/quickstart.sh --config.dataset.rows=3000 --config.model.name=lr --config.training.epochs=1',
     ),
     (r'^launch/test\.sh', 'launch/test.sh --collect-only tests/models/test_fm.py'),
     (r'--dataset=synthetic', '--dataset=synthetic --config.dataset.rows=3000 --config.training.epochs=1'),
