@@ -1,8 +1,9 @@
-"""The C library's memory: kept for the next array when an array is freed.
+"""Settings of glibc's allocator with which the memory of a freed array is kept for the next one.
 
-By default glibc gives the memory of large arrays back to the system, which hands it out again page by
-page, each one filled with zeros first: work that repeats the same arrays for every chunk or step spends a
-tenth of its time on that, without huge pages a quarter. Elsewhere nothing here does anything.
+By default glibc gives the memory of large arrays back to the system, which hands it out again page by page,
+each
+one filled with zeros first: work that repeats the same arrays for every chunk or step spends much of its
+time on that (benchmarks/RESULTS.md). With another C library the functions do nothing.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ def take_over() -> None:
 
 
 def one_arena() -> None:
-    """Has all threads take their memory from one place, since what one frees another one takes, and other
-    arenas keep nothing large. To be called before anything starts threads, imports included: what has an
-    arena keeps it.
+    """Makes all threads allocate from one arena, since one thread frees what another one needs, and other
+    arenas keep nothing large. To be called before anything starts threads, imports included: a thread keeps
+    its arena.
 
-    The arena's lock is held for nanoseconds, and what is allocated often is small and comes from the
-    threads' own caches. Measured on two cores.
+    The arena's lock is held for nanoseconds, and what is allocated often is small and comes from the threads'
+    own caches.
     """
     _set(_ARENA_MAX, 1)
 

@@ -20,7 +20,9 @@ from dlf_jax.errors import UsageError, suggest
 
 _log = logging.getLogger(__name__)
 
-# Models in a size that trains on a laptop: where the config files start from.
+# Keys of earlier versions, and their names today.
+RENAMED = {'optimizer.tables': 'optimizer.embedding_rows'}
+# Models in a size that trains on a laptop, from which the config files start.
 SMALL = {
     'dlf': {
         'layers': 2,

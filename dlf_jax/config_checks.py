@@ -23,8 +23,6 @@ PRECISIONS = ('float32', 'bfloat16')
 PARALLEL = ('jit', 'pmap')
 TABLE_SHARDINGS = ('auto', 'replicated', 'rows')
 MATMUL_PRECISIONS = ('default', 'high', 'highest')
-# Keys of earlier versions, and what they are called now.
-RENAMED = {'optimizer.tables': 'optimizer.embedding_rows'}
 # Keys that name an entry of an open list, beside those of models and metrics.
 _ENTRIES = (('dataset', 'name'), ('optimizer', 'name'), ('optimizer', 'embedding_rows'))
 # Key of `config.dataset` that only permits something, and so does no harm where nobody asks.
@@ -180,7 +178,7 @@ def _validate_runs(config: ConfigDict, check: _Check) -> None:
 
 def _rename(config: ConfigDict) -> None:
     """Moves values of keys of earlier versions to the keys of today, with a warning."""
-    for old, new in RENAMED.items():
+    for old, new in configs.RENAMED.items():
         section, _, name = old.rpartition('.')
         if section in config and name in config[section]:
             target, _, key = new.rpartition('.')

@@ -1,4 +1,4 @@
-"""The errors that a user can cause and mend. Everything else is a bug and keeps its traceback."""
+"""Errors that a user can cause and mend; everything else is a bug and keeps its traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One process at a time in a folder."""
+"""File lock that lets one process at a time work in a folder."""
 
 from __future__ import annotations
 

@@ -226,7 +226,7 @@ def _select_model(argv: list[str]) -> list[str]:
 def _renamed(argument: str) -> str:
     """The argument with a config key of an earlier version as the key of today, with a warning."""
     key, equals, value = argument.removeprefix('--config.').partition('=')
-    new = config_checks.RENAMED.get(key) if argument.startswith('--config.') else None
+    new = configs.RENAMED.get(key) if argument.startswith('--config.') else None
     if new is None:
         return argument
     print(f'--config.{key} is called --config.{new} now', file=sys.stderr)

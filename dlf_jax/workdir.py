@@ -40,28 +40,33 @@ _PACKAGES = (
 
 
 class Workdir:
-    """Paths of a run's folder, and reading and writing of the small files in it."""
+    """Folder of a run: its paths, and its small files."""
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path).expanduser()
 
     @property
     def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
         return self.path / 'checkpoints'
 
     @property
     def metrics(self) -> Path:
+        """File of the metrics, a JSON object a line."""
         return self.path / 'metrics.jsonl'
 
     @property
     def tensorboard(self) -> Path:
+        """Folder of TensorBoard's event files."""
         return self.path / 'tensorboard'
 
     @property
     def lock(self) -> Path:
+        """Lock file of the process that trains here."""
         return self.path / '.lock'
 
     def create(self) -> None:
+        """Makes the folder and its lock file where they are missing."""
         with writing(f'the workdir {self.path}'):
             self.path.mkdir(parents=True, exist_ok=True)
             self.lock.touch()
@@ -72,9 +77,12 @@ class Workdir:
         return any(path.name.isdigit() for path in self.checkpoints.glob('*'))
 
     def begin(self, config: ConfigDict) -> dict[str, Any] | None:
-        """Takes the folder for a run of this config, or checks that it holds one.
+        """Starts a run in the folder, or checks that the folder holds a run of this config.
 
-        Until the first checkpoint nothing is lost by another config, which then simply takes over.
+        Until the first checkpoint nothing is lost by another config, which then takes over.
+
+        Args:
+          config: the whole config, validated.
 
         Returns:
           The result, if the run is finished and this config asks for nothing more.
@@ -100,8 +108,11 @@ class Workdir:
 
         Changes nothing.
 
+        Args:
+          config: the whole config, validated.
+
         Raises:
-          UserError: as `begin` does.
+          UserError: the folder holds a run of another config; the message shows the difference.
         """
         if not self._trained:
             return None
@@ -125,10 +136,10 @@ class Workdir:
         }
 
     def take_data(self, folder: Path) -> None:
-        """Copies the encoder of the prepared data, so that the workdir stands alone.
+        """Copies the encoder of the prepared data into the workdir, which then needs nothing else.
 
         Args:
-          folder: of the prepared data.
+          folder: folder of the prepared data.
 
         Raises:
           UserError: the workdir was trained on other data.
@@ -137,8 +148,8 @@ class Workdir:
         if self._trained:
             if self._read_json(mark)['fingerprint'] != fingerprint:
                 raise UserError(
-                    f'{self.path}: the input files have changed since this run began; '
-                    'take another --workdir, or put the files back'
+                    f'{self.path}: the input files have changed since this run began, or a version before '
+                    '0.2 began it; take another --workdir, or put the files back'
                 )
             return
         target, temporary = self.path / 'encoder', self.path / '.encoder.tmp'
@@ -159,6 +170,10 @@ class Workdir:
     def _saved_config(self) -> dict[str, Any]:
         """The saved config as JSON; keys that came with a later version have their defaults."""
         saved = self._read_json(self.path / 'config.json')
+        for old, new in configs.RENAMED.items():
+            section, _, key = old.partition('.')
+            if key in saved.get(section, {}):
+                saved[section][new.partition('.')[2]] = saved[section].pop(key)
         defaults = json.loads(configs.get_config(saved['model']['name']).to_json())
         return {
             key: {**value, **saved.get(key, {})} if isinstance(value, dict) else saved.get(key, value)
@@ -172,14 +187,16 @@ class Workdir:
             raise UserError(f'{path}: cannot be read: {error}') from error
 
     def encoder(self) -> Encoder:
+        """The encoder of the training data."""
         return Encoder.load(self.path / 'encoder')
 
     def result(self) -> dict[str, Any] | None:
-        """What a finished run came to; None before."""
+        """The result of a finished run; None before."""
         path = self.path / 'result.json'
         return self._read_json(path) if path.exists() else None
 
     def finish(self, result: dict[str, Any]) -> None:
+        """Writes the result, which marks the run as finished."""
         write_atomically(self.path / 'result.json', json.dumps(result) + '\n')
 
 

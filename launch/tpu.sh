@@ -7,8 +7,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 : "${TPU:?name of the TPU}" "${ZONE:?its zone}"
 on_all=(--zone="$ZONE" --worker=all)
-gcloud compute tpus tpu-vm scp --recurse "${on_all[@]}" dlf_jax configs launch pyproject.toml setup.cfg README.md \
-  LICENSE "$TPU:dlf_jax"
+gcloud compute tpus tpu-vm scp --recurse "${on_all[@]}" dlf_jax configs launch pyproject.toml setup.py \
+  setup.cfg README.md LICENSE "$TPU:dlf_jax"
 arguments="$(printf '%q ' "$@")"
 gcloud compute tpus tpu-vm ssh "$TPU" "${on_all[@]}" --command "
   cd dlf_jax && source launch/environment.sh tpu &&

@@ -87,7 +87,7 @@ def parse(argv: list[str], values: flags.FlagValues, options: type[Chosen], abou
     if len(rest) > 1:
         raise UsageError(f'unexpected argument {rest[1]!r}; flags begin with --')
     names = [field.name for field in dataclasses.fields(options) if field.name != 'overrides']
-    found = {name: values[name].value for name in names}
+    found: dict[str, Any] = {name: values[name].value for name in names}
     found = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
     return options(**found, overrides=tuple(overrides))
 

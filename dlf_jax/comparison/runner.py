@@ -57,7 +57,7 @@ def carry_out(
     runs: Sequence[Run],
     outcome: Outcome,
     slots: Sequence[Mapping[str, str]],
-    on_change: Callable[[], None] = lambda: None,
+    on_change: Callable[[], object] = lambda: None,
     should_stop: Callable[[Run], bool] = lambda run: False,
 ) -> None:
     """Trains the runs that have no result yet.
@@ -70,7 +70,8 @@ def carry_out(
       should_stop: asked again and again whether an active run is to be ended early.
     """
     waiting = collections.deque(run for run in runs if run not in outcome.results)
-    free, active, clock = list(slots), [], _Clock(runs, len(slots), outcome)
+    free, clock = list(slots), _Clock(runs, len(slots), outcome)
+    active: list[_Process] = []
     held: set[Run] = set()
     last_status = time.monotonic()
     try:
@@ -139,8 +140,9 @@ class _Process:
             )
 
     @property
-    def code(self) -> int | None:
-        return self._process.returncode
+    def code(self) -> int:
+        """Exit code; waits for the end."""
+        return self._process.wait()
 
     def poll(self) -> bool:
         """Whether the process has ended."""

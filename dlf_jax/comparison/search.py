@@ -69,6 +69,11 @@ class Trial:
         """All metrics by key."""
         return {'auc': self.auc, 'logloss': self.logloss, **self.others}
 
+    @property
+    def sort_key(self) -> float:
+        """The score, to sort trials by; -inf where there is none."""
+        return -math.inf if self.score is None else self.score
+
 
 @dataclasses.dataclass(frozen=True)
 class Search:
@@ -198,10 +203,10 @@ class Search:
                 trial.run = runs.setdefault(run.workdir.path, run)
                 by_run.setdefault(trial.run, trial)
         outcome = runner.Outcome(runner.finished_results(list(by_run)))
-        runner.carry_out(list(by_run), outcome, slots, should_stop=lambda run: by_run[run].is_hopeless())
-        for run, error in outcome.errors.items():
-            if not any(words in error for words in _DUE_TO_VALUES):
-                raise UserError(f'{run.name}: {error}; the same command goes on with this trial')
+        runner.carry_out(list(by_run), outcome, slots, should_stop=lambda run: by_run[run].is_hopeless(run))
+        for run, problem in outcome.errors.items():
+            if not any(words in problem for words in _DUE_TO_VALUES):
+                raise UserError(f'{run.name}: {problem}; the same command goes on with this trial')
         return [trial.end(outcome, by_run[trial.run] if trial.run else trial) for trial in batch]
 
 
@@ -215,15 +220,15 @@ class _ActiveTrial:
         self._size = 0
         self._seen: list[dict[str, Any]] = []
 
-    def is_hopeless(self) -> bool:
-        """Whether the run is to be stopped, by its evaluations so far."""
-        path = self.run.workdir.metrics
+    def is_hopeless(self, run: Run) -> bool:
+        """Whether the trial's run is to be stopped, by its evaluations so far."""
+        path = run.workdir.metrics
         size = path.stat().st_size if path.exists() else 0
         if size == self._size:
             return False
         self._size = size
         # One by one, so that it does not matter how many have come since the last look.
-        for evaluation in self._evaluations()[len(self._seen) :]:
+        for evaluation in _evaluations(run)[len(self._seen) :]:
             self.trial.report(self.search.score(evaluation), len(self._seen))
             self._seen.append(evaluation)
             if self.trial.should_prune():
@@ -244,7 +249,7 @@ class _ActiveTrial:
         if self.run in outcome.errors:
             return dataclasses.replace(trial, error=outcome.errors[self.run])
         result = outcome.results.get(self.run)
-        evaluations = self._evaluations() if result else watcher._seen
+        evaluations = _evaluations(self.run) if result else watcher._seen
         scores = tuple(map(self.search.score, evaluations))
         monitor = self.search.monitor
         best = result['valid'] if result else max(evaluations, key=lambda e: metrics.monitored(monitor, e))
@@ -260,17 +265,19 @@ class _ActiveTrial:
             seconds=result['seconds'] if result else None,
         )
 
-    def _evaluations(self) -> list[dict[str, Any]]:
-        path = self.run.workdir.metrics
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        found = [json.loads(line) for line in lines if line.endswith('\n')]
-        return [line for line in found if line['kind'] == 'valid']
+
+def _evaluations(run: Run) -> list[dict[str, Any]]:
+    """Evaluations of a run on the validation part, so far."""
+    path = run.workdir.metrics
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    found = [json.loads(line) for line in lines if line.endswith('\n')]
+    return [line for line in found if line['kind'] == 'valid']
 
 
 def best_of(trials: list[Trial]) -> Trial | None:
     """The finished trial with the highest score, the earlier of equals."""
     finished = [trial for trial in trials if trial.state == COMPLETE]
-    return max(finished, key=lambda trial: trial.score, default=None)
+    return max(finished, key=lambda trial: trial.sort_key, default=None)
 
 
 def importance(search: Search, trials: list[Trial]) -> dict[str, float]:

@@ -163,7 +163,7 @@ def _page(
     finished = [trial for trial in trials if trial.state == search.COMPLETE]
     stopped = sum(trial.state == search.PRUNED for trial in trials)
     # Trials of the same values share a run.
-    seconds = {trial.workdir: trial.seconds for trial in finished}
+    seconds = {trial.workdir: trial.seconds or 0.0 for trial in finished}
     text = [
         f'# {name}', '',
         f'{options.model} on {options.dataset}, seed {options.seed}: {len(trials)} trials, '
@@ -180,7 +180,7 @@ def _page(
         text += ['', 'Share: of what separates the better half of the finished trials (PED-ANOVA).']
     head = ['trial', *(metric.label for metric in shown.values()), 'seconds', 'flags']
     text += ['', '## Best trials', '', markdown_row(head), markdown_row([*['---:'] * (len(head) - 1), '---'])]
-    for trial in sorted(finished, key=lambda trial: -trial.score)[:_SHOWN]:
+    for trial in sorted(finished, key=lambda trial: -trial.sort_key)[:_SHOWN]:
         scores = (trial.metrics.get(key) for key in shown)
         cells = [str(trial.number), *('' if value is None else f'{value:.5f}' for value in scores)]
         flags = shlex.join(flags_of(trial.values))

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dlf_jax import models, plugins
-from dlf_jax.config import model_variants
 from dlf_jax.errors import UsageError, suggest
 
 # The model that the others are tested against, and the baselines in the order of the paper's Table 2.
@@ -140,7 +139,7 @@ def parse_models(text: str, sweeps: Sequence[str] = (), flag: str = '--models') 
             chosen += [Setting(model) for model in models.MODELS]
             continue
         model, variant = _split_model(name, f'{flag}={name}')
-        variants = model_variants(model)
+        variants = models.model_class(model).variants
         if variant == 'all':
             chosen += [Setting(model, known) for known in variants]
         elif variant and variant not in variants:

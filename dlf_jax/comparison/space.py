@@ -83,7 +83,7 @@ class Range:
         from optuna.distributions import FloatDistribution, IntDistribution
 
         if self.whole:
-            return IntDistribution(self.low, self.high, log=self.log, step=self.step or 1)
+            return IntDistribution(int(self.low), int(self.high), log=self.log, step=int(self.step or 1))
         return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
 
     def on_grid(self, value: float) -> bool:

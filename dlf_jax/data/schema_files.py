@@ -56,8 +56,8 @@ def load(path: str, defaults: Mapping[str, Any]) -> Schema:
     if not isinstance(columns, dict) or not columns:
         raise UserError(f'{path}: no columns; expected tables such as [columns.user]')
     try:
-        fields = [_field(path, name, options, defaults) for name, options in columns.items()]
-        fields = {field.name: field for field in fields if field}
+        found_fields = [_field(path, name, options, defaults) for name, options in columns.items()]
+        fields = {field.name: field for field in found_fields if field}
         for name, field in fields.items():
             if field.shares in fields:
                 # Options that the column leaves out are those of the field that it shares with.

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from dlf_jax.data.readers.tables import Table
@@ -90,17 +91,16 @@ class _Column:
         values = values.drop_nulls()
         if values.dtype == pl.List(pl.String):
             flat = values.list.explode(empty_as_null=False, keep_nulls=False).drop_nulls()
-            longest = int(values.list.len().max() or 0)
+            longest = int(values.list.len().to_numpy().max(initial=0))
             return cls(rows, missing, flat.n_unique(), _examples(flat), None, max(longest, 1), '')
-        numbers = values.cast(pl.Float64, strict=False)
-        if numbers.null_count() or not len(values):
-            numbers = None
+        cast = values.cast(pl.Float64, strict=False)
+        numbers = cast if len(values) and not cast.null_count() else None
         separator, longest = '', 0
         if numbers is None and len(values):
             for candidate in _BAG_SEPARATORS:
-                lengths = values.str.count_matches(candidate, literal=True)
-                if (lengths > 0).mean() > 0.2:
-                    separator, longest = candidate, int(lengths.max()) + 1
+                counts = values.str.count_matches(candidate, literal=True).to_numpy()
+                if np.mean(counts > 0) > 0.2:
+                    separator, longest = candidate, int(counts.max()) + 1
                     break
         return cls(rows, missing, values.n_unique(), _examples(values), numbers, longest, separator)
 
@@ -113,7 +113,8 @@ class _Column:
         found = [f'{self.distinct:,} values', f'{100 * self.missing / max(self.rows, 1):.1f} % missing']
         if self.numbers is not None and len(self.numbers):
             low, mean, high = self.numbers.min(), self.numbers.mean(), self.numbers.max()
-            found.append(f'{low:g} to {high:g}, mean {mean:.4g}')
+            span = f'{low:g} to {high:g}, mean {mean:.4g}'  # type: ignore[str-bytes-safe]  # Float64's are floats
+            found.append(span)
         return ', '.join(found) + (f'; such as {", ".join(self.examples)}' if self.examples else '')
 
     def proposal(self, name: str) -> tuple[str, list[str]]:

@@ -165,9 +165,9 @@ class DLF(CTRModel):
         for i in range(self.layers):
             layer = _Layer(self._blocks(i), self._fusion(), self._residual(), name=f'layer_{i}')
             states = layer(first, states, mode)
-        final = list(states.values())
+        ends = list(states.values())
         # After a fusion all blocks share one state.
-        final = jnp.concatenate(final, axis=1) if self.fusion == 'none' else final[0]
+        final = jnp.concatenate(ends, axis=1) if self.fusion == 'none' else ends[0]
         head = MLP(self.head, 1, self.batch_norm, self._rate(self.head_dropout), name='head')
         return head(final.reshape(final.shape[0], -1), mode)[:, 0]
 
@@ -210,8 +210,7 @@ class DLF(CTRModel):
                 self_attention=self.fusion == 'naf',
             )
         if self.fusion == 'mlp':
-            fields = (self.fusion_hidden, self.batch_norm, self.dropout)
-            return functools.partial(dlf_fusion.MLPFusion, *fields)
+            return functools.partial(dlf_fusion.MLPFusion, self.fusion_hidden, self.batch_norm, self.dropout)
         if self.fusion == 'gate':
             return dlf_fusion.GateFusion
         if self.input_attention:

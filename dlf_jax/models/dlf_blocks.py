@@ -26,16 +26,18 @@ def map_tokens(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return lax.platform_dependent(x, kernel, cpu=_map_each, default=_map_all)
 
 
-def _map_each(x, kernel):
+def _map_each(x: jax.Array, kernel: jax.Array) -> jax.Array:
     kernels = jnp.broadcast_to(kernel.T, (x.shape[0], *kernel.T.shape))
     return kernels @ x
 
 
-def _map_all(x, kernel):
+def _map_all(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jnp.einsum('bnd,nm->bmd', x, kernel)
 
 
-def _map_tokens_backward(residuals, dy):
+def _map_tokens_backward(
+    residuals: tuple[jax.Array, jax.Array], dy: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     x, kernel = residuals
     d_kernel = lax.platform_dependent(
         x,

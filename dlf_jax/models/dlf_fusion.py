@@ -72,12 +72,11 @@ class AttentionLayer(nn.Module):
         qkv = [jnp.split(block @ qkv_kernel[i] + qkv_bias[i], 3, axis=-1) for i, block in enumerate(blocks)]
         # One attention per key block X, with the queries of all blocks that attend to it: faster than a
         # product per pair of blocks, and than one product of all queries and keys.
-        attended = [{} for _ in blocks]  # attended[M][X] = A_MX V_X
+        attended: list[dict[int, jax.Array]] = [{} for _ in blocks]  # attended[M][X] = A_MX V_X
         for x, (_, key, value) in enumerate(qkv):
             attending = [m for m in range(count) if m != x or self.self_attention]
             queries = jnp.concatenate([qkv[m][0] for m in attending], axis=1)
-            outputs = attend(queries, key, value, self.heads)
-            outputs = jnp.split(outputs, len(attending), axis=1)
+            outputs = jnp.split(attend(queries, key, value, self.heads), len(attending), axis=1)
             for m, output in zip(attending, outputs, strict=True):
                 attended[m][x] = output
 
@@ -181,6 +180,7 @@ class InputAttention(Block):
     def __call__(self, blocks: Sequence[jax.Array], state: jax.Array, mode: Mode) -> jax.Array:
         width = state.shape[-1]
         qkv = Dense(3 * width, name='qkv')(state)
-        attended = attend(*jnp.split(qkv, 3, axis=-1), self.heads)
+        query, key, value = jnp.split(qkv, 3, axis=-1)
+        attended = attend(query, key, value, self.heads)
         flat = LayerNorm(name='norm')(attended.reshape(state.shape[0], -1))
         return jnp.concatenate([*blocks, self.to_tokens(flat, width, mode)], axis=1)

@@ -147,13 +147,21 @@ class FinalMLP(CTRModel):
         if not fields:
             return self.param(name, context_init, (self.embedding_size,))[None]
         table = embeddings[name if self.context_tables else 'embedding']
-        positions = [inputs.position(field, name) if isinstance(field, str) else field for field in fields]
+        positions = [_position(field, name, inputs) for field in fields]
         if max(positions) >= table.shape[1]:
             raise UsageError(
                 f'config.model.{name}={fields}: expected positions from 0 to {table.shape[1] - 1}, there are '
                 f'{table.shape[1]} fields'
             )
         return table[:, jnp.array(positions)].reshape(table.shape[0], -1)
+
+
+def _position(field: int | str, key: str, inputs: Inputs | None) -> int:
+    """Position of a field that has a name or a position; with a name the model `wants_inputs`."""
+    if not isinstance(field, str):
+        return field
+    assert inputs is not None
+    return inputs.position(field, key)
 
 
 def _names_field(value: Any) -> bool:

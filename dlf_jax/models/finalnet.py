@@ -127,7 +127,7 @@ class FinalNet(CTRModel):
             fields = (self.residual, self.relu, self.batch_norm, self.dropout)
             block = FactorizedBlock(hidden, *fields, name=f'block_{i}')
             outputs.append(block(features.reshape(features.shape[0], -1), mode))
-        logits = sum(outputs) / self.blocks
+        logits: jax.Array = sum(outputs) / self.blocks  # type: ignore[assignment]  # not the int of an empty sum
         if mode.train and self.blocks == 2:
             outputs = [at_least_float32(output) for output in outputs]
             target = lax.stop_gradient(nn.sigmoid(at_least_float32(logits)))

@@ -51,7 +51,7 @@ def masked_moments(x: jax.Array, mode: Mode) -> tuple[jax.Array, jax.Array]:
     count = _row_count(x.shape, mode.mask)
     total = mode.collectives.total
 
-    def select(values):
+    def select(values: jax.Array) -> jax.Array:
         # Not a product with the mask: 0 * inf in a padded row is NaN.
         return values if keep is None else jnp.where(keep, values, 0)
 
@@ -60,6 +60,10 @@ def masked_moments(x: jax.Array, mode: Mode) -> tuple[jax.Array, jax.Array]:
     # Two passes: E[x^2] - E[x]^2 cancels when the mean is large.
     variance = total(jnp.sum(jnp.square(select(x - mean)), axes)) / count
     return mean, variance
+
+
+# Input, scale, mask, mean and inverse deviation, for the gradient.
+_BatchResiduals = tuple[jax.Array, jax.Array, jax.Array | None, jax.Array, jax.Array]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
@@ -80,12 +84,24 @@ def _normalise_batch(
     return (x - mean) * (scale * lax.rsqrt(variance + epsilon)) + bias, mean, variance
 
 
-def _normalise_batch_forward(x, scale, bias, mask, collectives, epsilon):
+def _normalise_batch_forward(
+    x: jax.Array,
+    scale: jax.Array,
+    bias: jax.Array,
+    mask: jax.Array | None,
+    collectives: Collectives,
+    epsilon: float,
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], _BatchResiduals]:
     y, mean, variance = _normalise_batch(x, scale, bias, mask, collectives, epsilon)
     return (y, mean, variance), (x, scale, mask, mean, lax.rsqrt(variance + epsilon))
 
 
-def _normalise_batch_backward(collectives, epsilon, residuals, cotangents):
+def _normalise_batch_backward(
+    collectives: Collectives,
+    epsilon: float,
+    residuals: _BatchResiduals,
+    cotangents: tuple[jax.Array, jax.Array, jax.Array],
+) -> tuple[jax.Array, jax.Array, jax.Array, None]:
     del epsilon
     x, scale, mask, mean, inverse = residuals
     dy, _, _ = cotangents
@@ -171,14 +187,18 @@ def _normalise_last(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: fl
     return _normalise_last_forward(x, scale, bias, epsilon)[0]
 
 
-def _normalise_last_forward(x, scale, bias, epsilon):
+def _normalise_last_forward(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     mean = jnp.mean(x, -1, keepdims=True)
     # Two passes: E[x^2] - E[x]^2 cancels when the mean is large.
     inverse = lax.rsqrt(jnp.mean(jnp.square(x - mean), -1, keepdims=True) + epsilon)
     return (x - mean) * inverse * scale + bias, (x, scale, mean, inverse)
 
 
-def _normalise_last_backward(epsilon, residuals, dy):
+def _normalise_last_backward(
+    epsilon: float, residuals: tuple[jax.Array, ...], dy: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     del epsilon
     x, scale, mean, inverse = residuals
     axes = tuple(range(x.ndim - 1))

@@ -50,7 +50,7 @@ class WukongLayer(nn.Module):
         products = (x @ (jnp.swapaxes(x, 1, 2) @ fm_kernel)).reshape(batch, -1)
         products = LayerNorm(name='fm_norm')(products)
 
-        def fm(outputs):
+        def fm(outputs: int) -> jax.Array:
             mlp = MLP(self.fm_hidden, outputs, batch_norm=False, dropout=self.dropout, name='fm')
             return mlp(products, mode)
 

@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 # From the number of runs in a stack to the shapes and shardings of their state.
 AbstractState = Callable[[int], TrainState]
-# What came of the evaluation at the latest checkpoint, which is saved before it is evaluated.
+# File with the evaluation of the latest checkpoint, which is saved before it is evaluated.
 _EVALUATED = 'evaluated.json'
 
 
@@ -55,11 +55,11 @@ class _Steps(policies.PreservationPolicy):
 
 
 class Checkpoints:
-    """The checkpoints of a workdir.
+    """Checkpoints of a workdir.
 
-    A checkpoint holds the stack of the runs that took its step, and the progress of all. Kept are
-    the latest, the one before it, and those at the best steps of each run. Saving goes on in the
-    background, under a temporary name until it is whole; only then are others removed.
+    A checkpoint holds the state of the runs that took its step, and the progress of all runs. Kept are the
+    latest, the one before it, and those at the best steps of each run. Saving goes on in the background,
+    under a temporary name until it is whole; only then are others removed.
     """
 
     def __init__(
@@ -132,16 +132,14 @@ class Checkpoints:
             )
 
     def note(self, runs: Runs) -> None:
-        """Writes what came of the evaluation at the step that was saved last.
-
-        It stands beside the checkpoints, so that a state is safe before it is evaluated.
-        """
+        """Writes the progress after the evaluation of the latest checkpoint beside the checkpoints, so that
+        a state is safe before it is evaluated."""
         if multihost.is_first():
             found = {'step': run_progress.steps_taken(runs), **_to_json(runs)}
             write_atomically(self._folder / _EVALUATED, json.dumps(found) + '\n')
 
     def _check_room(self, saved: dict[str, Any]) -> None:
-        """Asks before a save whether it will fit, rather than after half of it."""
+        """Raises OSError before a save that will not fit, rather than after half of it."""
         shards = [leaf.addressable_shards for leaf in jax.tree.leaves(saved)]
         needed = sum(s.data.nbytes for found in shards for s in found if s.replica_id == 0)
         if shutil.disk_usage(self._folder).free < needed:

@@ -1,4 +1,4 @@
-"""Scores of a whole part, in file order, and what they come to."""
+"""Scores of all rows of a part in file order, and their metrics."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dlf_jax.training.metrics import Metric
 from dlf_jax.training.sharding import Partitioner
 from dlf_jax.training.train_state import TrainState
 
-# What a score comes with, of its batch.
+# Arrays of a batch that come with its scores.
 COLUMNS = ('label', 'weight', 'group')
 
 
@@ -27,18 +27,20 @@ def score(
     total: int | None = None,
     between: Callable[[], None] = lambda: None,
 ) -> dict[str, np.ndarray]:
-    """`logit`, [rows] or [S, rows], and `label`, `weight` and where there is one `group`, [rows], of the
-    rows of weight above 0.
+    """Scores batches in their order. Each host scores its own part of every batch; all get all scores.
 
     Args:
-      predict: the compiled forward pass, of the weights of one state or of a stack of S.
+      predict: compiled forward pass, of the weights of one run or of a stack of S runs.
       partitioner: puts batches onto devices.
-      state: of the model, or the stack.
-      batches: padded.
-      total: rows, for the progress bar.
+      state: of the run, or the stack.
+      batches: padded batches.
+      total: number of rows, for the progress bar.
       between: called after every batch.
 
-    Of several hosts each scores its own part of every batch; all get the scores of all rows.
+    Returns:
+      Arrays of the rows whose weight is above 0: `logit`, [rows] or [S, rows], and `label`, `weight` and
+        where
+      there is one `group`, [rows].
     """
     weights = state.weights()
     found: dict[str, list[np.ndarray]] = collections.defaultdict(list)
@@ -66,8 +68,8 @@ def score(
 
 
 def _in_file_order(parts: list[np.ndarray]) -> np.ndarray:
-    """Of this host's [..., b] of every batch, all hosts' [..., rows]: within a batch they follow each
-    other."""
+    """Arrays [..., rows] of all hosts, from this host's arrays [..., b] of every batch; within a batch the
+    hosts' parts follow each other."""
     gathered = multihost.gather(np.stack(parts, axis=-2))  # [hosts, ..., batches, b]
     return np.moveaxis(gathered, 0, -2).reshape(*parts[0].shape[:-1], -1)
 

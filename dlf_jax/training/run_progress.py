@@ -1,4 +1,4 @@
-"""What is known of each run beside its state: steps, evaluations, time spent."""
+"""Progress of each run beside its state: steps, evaluations, time spent."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from dlf_jax.training.schedules import Plateau
 
 @dataclasses.dataclass(frozen=True)
 class RunProgress:
-    """What is known of a run beside its state.
+    """Progress of one run.
 
     Attributes:
-      steps: taken; fewer than the other runs' once it has stopped.
-      evaluated: the step of the latest evaluation.
-      plateau: of the evaluations so far.
+      steps: number of steps taken; fewer than the other runs' once it has stopped.
+      evaluated: step of the latest evaluation.
+      plateau: early stopping and learning rate after the evaluations so far.
       best: validation metrics at the best step: auc, logloss, rows.
-      seconds: spent so far, all told.
-      training_seconds: of these, in steps after the first (which compiles).
-      training_samples: rows trained on in those.
+      seconds: time spent so far, in all.
+      training_seconds: time spent in steps after the first one, which compiles.
+      training_samples: number of rows trained on in those steps.
     """
 
     steps: int = 0

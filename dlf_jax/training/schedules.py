@@ -1,4 +1,4 @@
-"""The learning rate over steps, and what evaluations without gain do to it."""
+"""Learning rate over steps, and its drop after evaluations without gain."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ml_collections import ConfigDict
 
 
 def learning_rate(config: ConfigDict, total_steps: int) -> optax.Schedule:
-    """The schedule of `config.optimizer`: constant or cosine, after a linear warm-up.
+    """Learning rate schedule of `config.optimizer`: constant or cosine, after a linear warm-up.
 
     Args:
       config: the whole config.
-      total_steps: where the cosine reaches 0.
+      total_steps: number of the step at which the cosine reaches 0.
     """
     peak, warmup = config.optimizer.learning_rate, config.optimizer.warmup_steps
     if config.optimizer.schedule == 'cosine':
@@ -28,13 +28,13 @@ def learning_rate(config: ConfigDict, total_steps: int) -> optax.Schedule:
 
 @dataclasses.dataclass(frozen=True)
 class Plateau:
-    """What the evaluations so far came to; saved with every checkpoint.
+    """State of early stopping and of the learning rate's drops; saved with every checkpoint.
 
     Attributes:
-      best: the highest monitored value; None before the first evaluation.
-      best_step: its step.
-      without_gain: evaluations in a row since.
-      scale: what the learning rate is multiplied by.
+      best: highest monitored value; None before the first evaluation.
+      best_step: step of that evaluation.
+      without_gain: number of evaluations in a row without gain.
+      scale: factor of the learning rate.
       top: (value, step) of the best few evaluations, whose checkpoints are kept.
     """
 
@@ -50,8 +50,14 @@ class Plateau:
         return {self.best_step, *(step for _, step in self.top)}
 
     def observe(self, value: float, step: int, config: ConfigDict) -> Plateau:
-        """The plateau after an evaluation: gain resets the count, no gain drops the learning rate
-        (FuxiCTR's rule, behind the leaderboards' numbers)."""
+        """The plateau after an evaluation: gain resets the count, no gain drops the learning rate (FuxiCTR's
+        rule, behind the leaderboards' numbers).
+
+        Args:
+          value: the monitored value, higher being better.
+          step: number of the step.
+          config: the whole config.
+        """
         if math.isfinite(value):
             ranked = sorted([*self.top, (value, step)], key=lambda found: (-found[0], found[1]))
             self = dataclasses.replace(self, top=tuple(ranked[: config.training.keep_best]))

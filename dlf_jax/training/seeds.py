@@ -1,10 +1,8 @@
-"""Runs that differ in their seed alone, trained vmap_runs by one program.
+"""Runs that differ in their seed alone, trained together by one program.
 
-Their states are stacked on a leading axis, [S, ...], and so are their batches, [S, B, ...]: each run
-has its own order of rows. A stack of one run is that run's state itself, without the axis, so a
-single run is compiled as its own step and not as a batched one.
-
-A run that has stopped leaves the stack, and the others go on in a smaller one.
+Their states are stacked on a leading axis, [S, ...], and so are their batches, [S, B, ...]: each run has its
+own order of rows. The stack of a single run has no such axis, so that its step is compiled as it is and not
+as a batched one. A run that has stopped leaves the stack, and the others go on in a smaller one.
 """
 
 from __future__ import annotations
@@ -27,28 +25,29 @@ def seeds_of(config: ConfigDict) -> range:
 
 
 def vmap_runs(function: Callable, count: int, in_axes: Any = 0) -> Callable:
-    """A function of one run's arrays, made one of a stack's.
+    """Maps a function of one run over a stack of runs.
 
     Args:
-      function: pure.
-      count: runs in the stack.
-      in_axes: as in `jax.vmap`; None for an argument that the runs share.
+      function: pure function of one run's arrays.
+      count: number of runs in the stack.
+      in_axes: see `jax.vmap`; None for an argument that the runs share.
     """
     return function if count == 1 else jax.vmap(function, in_axes)
 
 
 def stack_runs(trees: Sequence[Any], join: Callable = jnp.stack) -> Any:
-    """Trees of the same shapes on a new leading axis, [S, ...]; one alone stays as it is.
+    """Stacks the trees of several runs on a new leading axis, [S, ...]; the tree of a single run stays as it
+    is.
 
     Args:
-      trees: of one run each.
-      join: `np.stack` keeps arrays on the host.
+      trees: trees of the same shapes, one per run.
+      join: function that stacks arrays; `np.stack` keeps them on the host.
     """
     return trees[0] if len(trees) == 1 else jax.tree.map(lambda *leaves: join(leaves), *trees)
 
 
 def unstack_runs(tree: Any, count: int) -> list[Any]:
-    """The inverse of `stack_runs`: the trees of `count` runs."""
+    """Trees of the single runs of a stack; the inverse of `stack_runs`."""
     return [one_run(tree, i, count) for i in range(count)]
 
 

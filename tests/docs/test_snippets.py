@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 import subprocess
 import sys
@@ -11,8 +10,9 @@ import tomllib
 
 import pytest
 
-from tests.conftest import ROOT, compiled
+from tests.conftest import ROOT, compiled, write_table
 from tests.docs.pages import name_of, pages, snippets
+from tests.launch.environment import virtual_environment
 
 # Where a page's numbers would take too long: what stands there, and what is run instead.
 SMALLER = (
@@ -61,22 +61,14 @@ def run_blocks(page, mark, folder, environment):
 
 @pytest.fixture
 def environment(tmp_path):
-    """A folder like a clone, whose `.venv` is this Python's environment with nothing to install."""
+    """A folder like a clone, and the variables of a process in it."""
     for name in ('launch', 'configs', 'dlf_jax', 'tests', 'pyproject.toml', 'setup.cfg'):
         (tmp_path / name).symlink_to(ROOT / name)
-    venv = tmp_path / 'venv'
-    (venv / 'bin').mkdir(parents=True)
-    (venv / 'bin' / 'activate').write_text(f'export PATH="{os.path.dirname(sys.executable)}:$PATH"\n')
-    (venv / 'bin' / 'python').write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    (venv / 'bin' / 'python').chmod(0o755)
-    for extra in ('plain', 'test'):
-        (venv / f'.installed-{extra}').write_text((ROOT / 'pyproject.toml').read_text())
+    # The tutorial's table, for the pages that go on from it.
+    write_table(tmp_path / 'clicks.csv', 2000)
     return {
-        **os.environ,
+        **virtual_environment(tmp_path / 'venv'),
         **compiled(),
-        'JAX_PLATFORMS': 'cpu',
-        'VENV': str(venv),
-        'PATH': f'{os.path.dirname(sys.executable)}:{os.environ["PATH"]}',
         'PYTHONPATH': str(ROOT),
         'HOME': str(tmp_path),
     }

@@ -1,7 +1,7 @@
 """The scripts and manifests of `launch/`, as far as they can be tried without what they are for."""
 
 import json
-import os
+import re
 import signal
 import subprocess
 import time
@@ -9,7 +9,8 @@ import time
 import pytest
 import yaml
 
-from tests.conftest import ROOT, TINY
+from tests.conftest import ROOT, TINY, compiled
+from tests.launch.environment import virtual_environment
 
 
 def test_the_jobset_is_one_and_its_command_is_ours():
@@ -32,13 +33,22 @@ def test_the_jobset_is_one_and_its_command_is_ours():
     assert keys >= {'--config', '--workdir', '--data_dir', '--config.distributed.process'}
 
 
-ENVIRONMENT = {**os.environ, 'VENV': os.environ.get('VIRTUAL_ENV', str(ROOT / '.venv'))}
+def test_tpu_vms_get_what_an_installation_needs():
+    script = (ROOT / 'launch' / 'tpu.sh').read_text().replace('\\\n', ' ')
+    (copied,) = re.findall(r'scp --recurse "\$\{on_all\[@\]\}" (.*) "\$TPU:dlf_jax"', script)
+    assert all((ROOT / name).exists() for name in copied.split()), copied
+    assert set(copied.split()) >= {'dlf_jax', 'configs', 'launch', 'pyproject.toml', 'setup.py', 'README.md'}
 
 
-def test_processes_on_this_machine(tmp_path, data_dir):
+@pytest.fixture
+def environment(tmp_path):
+    return {**virtual_environment(tmp_path / 'venv'), **compiled()}
+
+
+def test_processes_on_this_machine(tmp_path, data_dir, environment):
     line = ['launch/processes.sh', '2', *TINY, f'--workdir={tmp_path}', f'--data_dir={data_dir}']
     done = subprocess.run(
-        line, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=240, check=False
+        line, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stderr
     assert 'does not provide the extra' not in done.stderr
@@ -48,7 +58,7 @@ def test_processes_on_this_machine(tmp_path, data_dir):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('count', [1, 2])
-def test_a_signal_to_the_script_lets_all_processes_save(count, tmp_path, data_dir):
+def test_a_signal_to_the_script_lets_all_processes_save(count, tmp_path, data_dir, environment):
     line = [
         'launch/processes.sh',
         str(count),
@@ -60,7 +70,7 @@ def test_a_signal_to_the_script_lets_all_processes_save(count, tmp_path, data_di
     with open(told, 'w') as file:
         script = subprocess.Popen(
             [*line, f'--workdir={tmp_path / "run"}', f'--data_dir={data_dir}'],
-            cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=file,
+            cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=file,
         )  # fmt: skip
     checkpoints = tmp_path / 'run' / 'checkpoints'
     deadline = time.monotonic() + 200

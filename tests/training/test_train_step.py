@@ -1,3 +1,5 @@
+import re
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -229,3 +231,17 @@ def test_old_memory_is_reused():
     before = setup.initial_state([0])
     setup.train_step(1)(before, setup.partitioner.put(batch_of(16)))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before.params))
+
+
+@pytest.mark.parametrize(('name', 'expected'), [('default', None), ('high', 'HIGH'), ('highest', 'HIGHEST')])
+def test_products_have_the_precision_of_the_config(name, expected):
+    setup = TrainingSetup(config_of(matmul_precision=name), SCHEMA, 100, 16, jax.devices()[:1])
+    state = jax.eval_shape(setup.create, np.int32(0))
+    for function, arguments in (
+        (setup.body(), (state, batch_of())),
+        (setup._with_precision(lambda a, b: a @ b), (np.ones((2, 2), np.float32),) * 2),
+    ):
+        text = str(jax.make_jaxpr(function)(*arguments))
+        assert 'dot_general' in text
+        found = set(re.findall(r'precision=.*?Precision\.(\w+)', text))
+        assert found == ({expected} if expected else set())

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from ml_collections import ConfigDict
+
 from dlf_jax.data.builders.base import CATEGORY_KEYS, FILE_KEYS, SPLIT_KEYS, Builder
-from dlf_jax.data.download.published_files import AVAZU_RAW, AVAZU_X1
+from dlf_jax.data.download.published_files import AVAZU_RAW, AVAZU_X1, Published
 from dlf_jax.data.readers.formats import HOUR_COLUMNS, HourTable
+from dlf_jax.data.readers.tables import Table
 from dlf_jax.data.schema import Schema
 from dlf_jax.errors import UserError
 
@@ -34,14 +37,14 @@ class Avazu(Builder):
     )
 
     @classmethod
-    def open_files(cls, config, paths):
+    def open_files(cls, config: ConfigDict, paths: tuple[str, ...]) -> Table:
         table = super().open_files(config, paths)
         return HourTable(table) if 'hour' in table.columns and config.hour == 'parts' else table
 
-    def release_of(self, table):
+    def release_of(self, table: Table) -> Published | None:
         return AVAZU_RAW if 'click' in table.columns else AVAZU_X1
 
-    def make_schema(self, table):
+    def make_schema(self, table: Table) -> Schema:
         by_parts = self.dataset.hour == 'parts'
         if 'click' not in table.columns:
             if by_parts:

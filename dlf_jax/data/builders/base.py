@@ -8,7 +8,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,7 +24,7 @@ from dlf_jax.data.loading.overlap import shared_rows
 from dlf_jax.data.loading.records import BlockWriter, RecordBlocks, features
 from dlf_jax.data.preprocess import beam, encoder, local
 from dlf_jax.data.preprocess.splits import PARTS, Split
-from dlf_jax.data.preprocess.task import WHOLE, Task
+from dlf_jax.data.preprocess.task import WHOLE, ShardWriter, Task
 from dlf_jax.data.readers.tables import Table, check_columns, expand, open_table
 from dlf_jax.data.schema import MULTI_VALUED, Field, Schema, number_field, text_field
 from dlf_jax.errors import UserError, writing
@@ -86,7 +86,8 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         """
         if 'name' not in vars(cls):
             cls.name = re.sub(r'(?<=[a-z0-9])(?=[A-Z])', '_', cls.__name__).lower()
-        super().__init_subclass__(**{**options, 'skip_registration': True})
+        options['skip_registration'] = True
+        super().__init_subclass__(**options)  # type: ignore[call-arg]  # TFDS has no types
 
     def __init__(self, config: ConfigDict, data_dir: str):
         """Opens the files and checks their columns; reads no rows.
@@ -364,7 +365,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
     def _example_writer(self) -> BlockWriter:
         return BlockWriter()
 
-    def _shard_iterators_per_split(self, dl_manager: Any) -> dict[str, list[Callable[[], Iterator]]]:
+    def _shard_iterators_per_split(self, dl_manager: Any) -> dict[str, list[ShardWriter]]:
         del dl_manager
         # TFDS's data_dir is the unfinished folder here.
         folder = Path(self.data_dir)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from ml_collections import ConfigDict
+
 from dlf_jax.data.builders.base import Builder
-from dlf_jax.data.download.published_files import CRITEO_RAW, CRITEO_X1
+from dlf_jax.data.download.published_files import CRITEO_RAW, CRITEO_X1, Published
 from dlf_jax.data.readers.tables import Table, open_table
 from dlf_jax.data.readers.text_blocks import first_line
 from dlf_jax.data.schema import Schema
@@ -30,19 +32,19 @@ class Criteo(Builder):
     )
 
     @classmethod
-    def open_files(cls, config, paths):
+    def open_files(cls, config: ConfigDict, paths: tuple[str, ...]) -> Table:
         if not paths[0].lower().removesuffix('.gz').endswith('.txt'):
             return super().open_files(config, paths)
         # Kaggle's files have no header; its test.txt has no label either.
-        columns = ('label', *NUMBERS, *CATEGORIES)
+        columns: tuple[str, ...] = ('label', *NUMBERS, *CATEGORIES)
         if first_line(paths[0]).count('\t') == len(columns) - 2:
             columns = columns[1:]
         return open_table(paths, separator='\t', columns=columns, quote=False)
 
-    def release_of(self, table):
+    def release_of(self, table: Table) -> Published | None:
         return CRITEO_RAW if _is_raw(table) else CRITEO_X1
 
-    def make_schema(self, table):
+    def make_schema(self, table: Table) -> Schema:
         treatment = 'log2' if _is_raw(table) else 'none'
         numbers = (self.number(name, treatment) for name in NUMBERS)
         return Schema((*numbers, *(self.categorical(name) for name in CATEGORIES)), 'label')

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dlf_jax.data import schema_files
 from dlf_jax.data.builders.base import Builder
+from dlf_jax.data.readers.tables import Table
 from dlf_jax.data.schema import Schema
 from dlf_jax.errors import UserError
 
@@ -27,7 +28,7 @@ class OwnTable(Builder):
         '--config.dataset.numeric="(\'price\',)"'
     )
 
-    def make_schema(self, table):
+    def make_schema(self, table: Table) -> Schema:
         config = self.dataset
         if config.schema:
             for key in _COLUMN_KEYS:

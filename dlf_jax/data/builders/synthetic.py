@@ -20,6 +20,7 @@ from dlf_jax.data.builders.criteo import CATEGORIES, NUMBERS
 from dlf_jax.data.preprocess.splits import PARTS
 from dlf_jax.data.preprocess.task import WHOLE
 from dlf_jax.data.readers.chunk import Chunk
+from dlf_jax.data.readers.tables import Table
 from dlf_jax.data.schema import Schema
 from dlf_jax.errors import UserError
 
@@ -42,7 +43,7 @@ class SyntheticTable:
     """Table of generated rows, any number of them, always the same for a seed."""
 
     columns = ('label', *NUMBERS, *CATEGORIES)
-    paths = ()
+    paths: tuple[str, ...] = ()
 
     def __init__(self, rows: int, seed: int):
         """Defines the rows; generates nothing.
@@ -146,29 +147,34 @@ class Synthetic(Builder):
         'seed': 0,
     }
 
-    def open_tables(self):
+    @functools.cached_property
+    def _table(self) -> SyntheticTable:
+        return SyntheticTable(self.dataset.rows, self.dataset.seed)
+
+    def open_tables(self) -> dict[str, Table]:
         if self.dataset.split == 'time':
             raise UserError("config.dataset.split='time': the synthetic data has no column of times")
-        return {WHOLE: SyntheticTable(self.dataset.rows, self.dataset.seed)}
+        return {WHOLE: self._table}
 
-    def make_schema(self, table):
+    def make_schema(self, table: Table) -> Schema:
         del table
         numbers = (self.number(name, 'standard') for name in NUMBERS)
         return Schema((*numbers, *(self.categorical(name) for name in CATEGORIES)), 'label')
 
-    def write_extras(self, folder):
+    def write_extras(self, folder: Path) -> None:
         """Writes the true probabilities, from which the best possible AUC is computed."""
-        table, split = self.task.tables[WHOLE], self.task.split
+        table, split = self._table, self.task.split
+        assert split is not None
         found = []
         for start in range(0, table.rows, CHUNK_ROWS):
             truth = table.frame(start)['probability']
             part = pl.Series('part', split.assign(start, len(truth), table.rows))
             found.append(pl.DataFrame([truth, part]).filter(pl.col('part') > 0))
         by_part = pl.concat(found).partition_by('part', as_dict=True, include_key=False)
-        for (part,), truth in by_part.items():
-            truth.write_parquet(_truth_path(folder, PARTS[part]))
+        for (number,), rows in by_part.items():
+            rows.write_parquet(_truth_path(folder, PARTS[number]))
 
-    def true_probabilities(self, part):
+    def true_probabilities(self, part: str) -> np.ndarray | None:
         """True click probabilities of the validation or test part; None for the training part."""
         path = _truth_path(self.data_dir, part)
         return pl.read_parquet(path)['probability'].to_numpy() if path.is_file() else None

@@ -21,6 +21,7 @@ import hashlib
 import logging
 import socket
 import time
+from http import HTTPStatus
 from pathlib import Path
 
 from huggingface_hub import HfFileMetadata, constants, get_hf_file_metadata, hf_hub_url
@@ -169,14 +170,14 @@ def _receive(url: str, part: Path, size: int | None) -> None:
         retry_on_exceptions=(),
         retry_on_status_codes=_BUSY,
     ) as response:
-        if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE and held:
+        if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and held:
             # No byte is missing if the file has this size; otherwise the content is of another file.
             if response.headers.get('Content-Range') == f'bytes */{held}':
                 return
             part.unlink()
             raise httpx.RemoteProtocolError(f'the file has no byte {held:,}')
         hf_raise_for_status(response)
-        if response.status_code != httpx.codes.PARTIAL_CONTENT:
+        if response.status_code != HTTPStatus.PARTIAL_CONTENT:
             held = 0
         check_free_space(part.parent, (size or 0) - held, url)
         name = url.rsplit('/', 1)[-1]

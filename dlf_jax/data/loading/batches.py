@@ -263,7 +263,7 @@ class EvaluationBatches:
         share = self._batch_size // self._hosts
         start = step * self._batch_size + self._host * share
         stop = min(start + share, self._blocks.rows)
-        pieces = []
+        pieces: list[Rows] = []
         with self._lock:
             # A host past the end still needs the shapes: it takes an empty piece of the last block.
             position = min(start, self._blocks.rows)

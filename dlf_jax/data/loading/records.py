@@ -53,7 +53,7 @@ class BlockWriter(tfds.core.ExampleWriter):
     hardly shrink. Records still carry a checksum.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         """Fixes the file format."""
         super().__init__(tfds.core.FileFormat.ARRAY_RECORD)
 

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,15 @@ import polars as pl
 from dlf_jax.data.preprocess import encoder as encoders
 from dlf_jax.data.preprocess.splits import PARTS
 from dlf_jax.data.preprocess.statistics import Moments, Sample, Statistics, measure_chunk
-from dlf_jax.data.preprocess.task import Shards, Task, check_part, numbered_blocks, row_bytes, shard_bounds
+from dlf_jax.data.preprocess.task import (
+    Shards,
+    ShardWriter,
+    Task,
+    check_part,
+    numbered_blocks,
+    row_bytes,
+    shard_bounds,
+)
 from dlf_jax.data.readers.chunk import Chunk
 from dlf_jax.data.readers.columns import extras
 from dlf_jax.data.rows import Rows
@@ -40,7 +48,7 @@ def options(runner: str, flags: Sequence[str]) -> dict[str, Any]:
     """
     try:
         from apache_beam.options.pipeline_options import PipelineOptions
-        from apache_beam.runners import create_runner
+        from apache_beam.runners.runner import create_runner
     except ImportError as error:
         raise UserError(
             f"config.dataset.beam_runner={runner!r}: needs Apache Beam: pip install 'dlf_jax[beam]'"
@@ -105,7 +113,7 @@ def prepare(
     train = [p for p in pieces if p.table == task.table_of('train')]
     encoder = encoders.fit(task.schema, _measure(task, totals, train, staging, beam_options))
     encoder.save(encoder_folder)
-    writers = {}
+    writers: dict[str, list[ShardWriter]] = {}
     for part, count in rows.items():
         own = [p for p in pieces if p.table == task.table_of(part)]
         ends = np.cumsum([_count(task, totals, part, p) for p in own])
@@ -147,12 +155,14 @@ def explained() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        # Beam appends the name of the step in brackets.
-        own = str(error) if isinstance(error, UserError) else ''
-        found = re.search(r'UserError: ([^\n]*)', str(error))
-        if not own and not found:
+        if isinstance(error, UserError):
+            text = str(error)
+        elif found := re.search(r'UserError: ([^\n]*)', str(error)):
+            text = found[1]
+        else:
             raise
-        raise UserError((own or found[1]).split(' [while running')[0]) from error
+        # Beam appends the name of the step in brackets.
+        raise UserError(text.split(' [while running')[0]) from error
 
 
 def _find_pieces(task: Task, staging: Path, beam_options: dict[str, Any]) -> list[Piece]:
@@ -191,16 +201,16 @@ def _measure(
     class Merge(beam.CombineFn):
         """Merges the statistics of all pieces; associative and commutative."""
 
-        def create_accumulator(self):
+        def create_accumulator(self) -> None:
             return None
 
-        def add_input(self, merged, item):
+        def add_input(self, merged: Statistics | None, item: Statistics | None) -> Statistics | None:
             return item if merged is None else merged if item is None else merged.merge(item)
 
-        def merge_accumulators(self, items):
+        def merge_accumulators(self, items: Iterable[Statistics | None]) -> Statistics | None:
             return functools.reduce(self.add_input, items, None)
 
-        def extract_output(self, merged):
+        def extract_output(self, merged: Statistics | None) -> Statistics | None:
             return merged
 
     def measure(piece: Piece) -> Statistics:

@@ -60,8 +60,6 @@ class Encoder:
         self.vocabularies = vocabularies
         self.moments = moments
         self.boundaries = boundaries
-        self._coder: Coder | None = None
-        self._tables: IdTables | None = None
 
     def transform(self, chunk: Chunk) -> tuple[Rows, dict[str, np.ndarray]]:
         """Encodes the rows of a chunk that holds the features' columns.
@@ -73,13 +71,16 @@ class Encoder:
         Raises:
           UserError: an infinite number, or a column of another kind than its field.
         """
-        if self._coder is None:
-            dictionaries = {name: Dictionary(self.typed_values(name)) for name in self.vocabularies}
-            self._coder = Coder(self.schema, dictionaries)
-            known = {name: np.arange(len(d), dtype=np.int32) + RESERVED for name, d in dictionaries.items()}
-            self._tables = IdTables.of(self.schema, known)
-        coded = self._coder.code(chunk)
-        return self.encode(coded, self._tables), self._unknown(coded)
+        coder, tables = self._coding
+        coded = coder.code(chunk)
+        return self.encode(coded, tables), self._unknown(coded)
+
+    @functools.cached_property
+    def _coding(self) -> tuple[Coder, IdTables]:
+        """Coder of the vocabularies' values, and the id tables of its codes."""
+        dictionaries = {name: Dictionary(self.typed_values(name)) for name in self.vocabularies}
+        known = {name: np.arange(len(d), dtype=np.int32) + RESERVED for name, d in dictionaries.items()}
+        return Coder(self.schema, dictionaries), IdTables.of(self.schema, known)
 
     def id_tables(self, dictionaries: Mapping[str, Dictionary]) -> IdTables:
         """Id tables for the codes of dictionaries that hold the vocabularies among other values.
@@ -133,10 +134,10 @@ class Encoder:
         if schema.categorical:
             codes = coded.codes[:, : len(schema.coded)].T
             if schema.ranged:
-                columns, values = iter(codes), iter(coded.numbers.T[len(schema.numeric) :])
+                columns, ranged = iter(codes), iter(coded.numbers.T[len(schema.numeric) :])
                 codes = np.stack(
                     [
-                        self._ranges(next(values), field) if field.treatment == 'bucket' else next(columns)
+                        self._ranges(next(ranged), field) if field.treatment == 'bucket' else next(columns)
                         for field in schema.categorical
                     ]
                 )

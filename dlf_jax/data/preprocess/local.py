@@ -22,6 +22,7 @@ from dlf_jax.data.preprocess.staging import Staging
 from dlf_jax.data.preprocess.task import (
     WHOLE,
     Shards,
+    ShardWriter,
     Task,
     check_part,
     numbered_blocks,
@@ -56,7 +57,7 @@ def prepare(task: Task, folder: Path, staging: Path, check_rows: Callable[[dict[
     encoder = encoders.fit(task.schema, _measure(coder, parts['train']))
     encoder.save(folder / 'encoder')
     tables = encoder.id_tables(coder.dictionaries)
-    writers = {
+    writers: dict[str, list[ShardWriter]] = {
         name: [
             functools.partial(part.blocks, encoder, tables, first, last)
             for first, last in shard_bounds(part.rows, task.block_rows, row_bytes(encoder.schema))
@@ -180,7 +181,8 @@ def _measure(coder: Coder, part: _StagedPart) -> statistics.Statistics:
     """Statistics of the training part."""
     schema = coder.schema
     counts = statistics.no_counts(coder.dictionaries)
-    moments, samples = [], {}
+    moments: list[tuple[int, dict[str, statistics.Moments]]] = []
+    samples: dict[str, statistics.Sample] = {}
     with prefetch(part.chunks(('codes', 'numbers'))) as chunks:
         for chunk, rows, columns in chunks:
             measured = column_pool().submit(statistics.moments_and_samples, schema, columns['numbers'], rows)

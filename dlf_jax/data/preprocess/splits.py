@@ -56,6 +56,7 @@ class Split:
           The part of each row as an index into `PARTS`, int64 [count].
         """
         if self.kind == 'time':
+            assert times is not None
             return np.searchsorted(np.asarray(cuts), times, side='right')
         at = np.arange(first, first + count)
         place = at / rows if self.kind == 'chronological' else _uniform(at, self.seed)

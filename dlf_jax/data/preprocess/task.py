@@ -56,17 +56,21 @@ class Task:
         return list(dict.fromkeys(text)), numbers
 
 
+# Yields the numbered blocks of one shard.
+ShardWriter = Callable[[], Iterator[tuple[int, Rows]]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Shards:
     """Record shards that TFDS is to write.
 
     Attributes:
       rows: number of rows by part.
-      writers: by part, one function per shard that yields its numbered blocks.
+      writers: one writer per shard, by part.
     """
 
     rows: dict[str, int]
-    writers: dict[str, list[Callable[[], Iterator[tuple[int, Rows]]]]]
+    writers: dict[str, list[ShardWriter]]
 
 
 def check_part(task: Task, part: str, rows: int) -> None:

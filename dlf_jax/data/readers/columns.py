@@ -28,10 +28,10 @@ def categories(chunk: Chunk, field: Field) -> pl.Series:
                 'make the field multi-valued'
             )
         return values
-    values = numbers(chunk, field.name)
-    found = np.floor(values)
-    large = np.flatnonzero(values > 2)
-    found[large] = np.floor(np.log(values[large]) ** 2)
+    raw = numbers(chunk, field.name)
+    found = np.floor(raw)
+    large = np.flatnonzero(raw > 2)
+    found[large] = np.floor(np.log(raw[large]) ** 2)
     # NaN, which is a missing value, becomes null; all else is within the range of Int64.
     return pl.Series(field.name, np.maximum(found, -(2.0**62))).cast(pl.Int64, strict=False)
 

@@ -56,7 +56,7 @@ def parse(
     if ends is None:
         return None
     words = text.view('<u8')
-    found = {}
+    found: dict[str, pa.Array] = {}
     # Numbers first: decimals are the likeliest reason to decline.
     for read, kind in ((_numbers, True), (_texts, False)):
         chosen = [i for i, name in enumerate(columns) if name in wanted and (name in numbers) == kind]

@@ -94,8 +94,9 @@ class ParquetTable:
                 raise UserError(
                     f'{path}, from row {row}: column {name!r}: expected numbers, found {frame[name].dtype}'
                 )
-        lists = {n: pl.List(pl.String) for n in text if isinstance(frame[n].dtype, pl.List | pl.Array)}
-        types = {n: pl.String() for n in text} | lists | {n: pl.Float64() for n in numbers}
+        types = pl.Schema(dict.fromkeys(text, pl.String()))
+        types |= {n: pl.List(pl.String) for n in text if isinstance(frame[n].dtype, pl.List | pl.Array)}
+        types |= dict.fromkeys(numbers, pl.Float64())
         try:
             return frame.cast(types)
         except pl.exceptions.PolarsError as error:

@@ -17,7 +17,9 @@ from dlf_jax.errors import UserError
 class Table(Protocol):
     """Rows of one or more files of the same format, or rows that are generated."""
 
-    paths: tuple[str, ...]  # empty where the rows are generated
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files; empty where the rows are generated."""
 
     @property
     def name(self) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import io
 import re
 import zlib
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
 
 import numpy as np
 
@@ -41,7 +41,7 @@ def count(data: bytes, character: str) -> int:
     return int(np.count_nonzero(np.frombuffer(data, np.uint8) == ord(sign)))
 
 
-def open_binary(path: str) -> BinaryIO:
+def open_binary(path: str) -> gzip.GzipFile | io.BufferedReader:
     """Opens a file, decompressing `.gz`. Raises UserError where it cannot be opened."""
     try:
         return gzip.open(path) if path.lower().endswith('.gz') else open(path, 'rb')

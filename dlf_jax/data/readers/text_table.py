@@ -11,7 +11,7 @@ import io
 import os
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import polars as pl
 
@@ -165,8 +165,8 @@ class TextTable:
         """
         plain = self._without_quoted(data, path, line) if self.quote and b'"' in data else data
         if b'\r' in plain and text_blocks.count(plain, '\r') != plain.count(b'\r\n'):
-            stray = re.search(rb'\r(?!\n)', data)
-            at = line + data.count(b'\n', 0, stray.start())
+            before = re.split(rb'\r(?!\n)', data, maxsplit=1)[0]
+            at = line + before.count(b'\n')
             raise UserError(f'{path}, from line {at}: a carriage return that ends no line; remove it')
         if text_blocks.count(plain, self.separator) != text_blocks.count_rows(plain) * (
             len(self.columns) - 1
@@ -215,7 +215,7 @@ class TextTable:
                 f'separated by {separator}, found {max(found, 1)}; mend or remove the line'
             )
 
-    def _count_fields(self, text: str, path: str, line: int) -> Iterator[tuple[int, int]]:
+    def _count_fields(self, text: str, path: str, line: int) -> Generator[tuple[int, int], None, None]:
         """Yields (number of fields, lines read so far) for every row."""
         reader = csv.reader(io.StringIO(text, newline=''), delimiter=self.separator)
         try:
