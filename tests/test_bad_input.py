@@ -179,10 +179,10 @@ def small_disk(tmp_path):
     folder = tmp_path / 'disk'
     folder.mkdir()
     mount = ['mount', '-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', str(folder)]
-    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False, timeout=60).returncode:
         pytest.skip('needs the right to mount a small file system')
     yield folder
-    subprocess.run(['umount', str(folder)], check=True)
+    subprocess.run(['umount', str(folder)], check=True, timeout=60)
 
 
 def test_full_disk(small_disk, tmp_path, data_dir):

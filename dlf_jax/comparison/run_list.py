@@ -61,6 +61,7 @@ class Row:
 
     @property
     def folder(self) -> str:
+        """Name of the folder that holds the row's runs."""
         return self.runs[0].folder
 
 

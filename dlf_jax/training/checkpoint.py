@@ -266,6 +266,7 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     def close(self) -> None:
+        """Waits for what is being saved, and closes."""
         self._manager.close()
 
 

@@ -36,10 +36,10 @@ def test_a_run_that_another_process_carries_out_is_waited_for(tmp_path, monkeypa
 
     thread = threading.Thread(target=other)
     thread.start()
-    taken.wait()
+    taken.wait(timeout=60)
     outcome = runner.Outcome()
     runner.carry_out([run], outcome, [{}], lambda: told.append(1))
-    thread.join()
+    thread.join(timeout=60)
     assert outcome.results[run]['valid']['auc'] == 0.75
     assert told == [1]
 
