@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from dlf_jax.workdir import write_atomically
+from dlf_jax.file_writing import write_atomically
 from tests.conftest import SMALL_FLAGS, TINY, fail, run, shared_file, table_flags, write_table
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from dlf_jax.comparison import runner
 from dlf_jax.errors import UserError
+from dlf_jax.file_writing import write_atomically
 from dlf_jax.lock import locked
-from dlf_jax.workdir import write_atomically
 from tests.comparison.conftest import make, result
 from tests.conftest import ROOT
 

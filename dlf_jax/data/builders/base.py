@@ -27,7 +27,8 @@ from dlf_jax.data.preprocess.splits import PARTS, Split
 from dlf_jax.data.preprocess.task import WHOLE, ShardWriter, Task
 from dlf_jax.data.readers.tables import Table, check_columns, expand, open_table
 from dlf_jax.data.schema import MULTI_VALUED, Field, Schema, number_field, text_field
-from dlf_jax.errors import UserError, writing
+from dlf_jax.errors import UserError
+from dlf_jax.file_writing import writing
 from dlf_jax.lock import locked
 
 _log = logging.getLogger(__name__)
