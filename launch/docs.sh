@@ -5,6 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/environment.sh docs
 output="${1:-build/docs/html}"
+# Pages of modules that are gone would stay.
+rm -rf docs/reference
 python -m sphinx --fail-on-warning --keep-going --nitpicky --fresh-env --quiet \
   --builder html --doctree-dir build/docs/doctrees docs "$output"
 echo "open $output/index.html" >&2
