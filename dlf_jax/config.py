@@ -66,9 +66,11 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.dataset = ConfigDict()
     # criteo, avazu, movielens, frappe, table (your own files) or synthetic.
     config.dataset.name = 'synthetic'
-    # Files: a path, several by commas, or a glob. Without valid, train is split.
+    # Training files: a path, several by commas, or a glob.
     config.dataset.train = ''
+    # Validation files; '': the training files are split.
     config.dataset.valid = ''
+    # Test files; '': none, or a part of the split.
     config.dataset.test = ''
     # Separator of text files; '': a comma for .csv, a tab for .tsv and .txt.
     config.dataset.separator = ''
@@ -76,14 +78,19 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.dataset.download = False
     # Go on although the files are not the published ones.
     config.dataset.allow_modified = False
-    # For `table`: a schema file (TOML), such as `--mode=prepare` with `infer` proposes; or the columns
-    # here: the label, perhaps a weight and a group that AUC is also averaged over, the features.
+    # For `table`: a schema file (TOML) that describes the columns, in place of the seven keys below.
     config.dataset.schema = ''
+    # For `table`: whether `--mode=prepare` proposes a schema file instead of preparing.
     config.dataset.infer = False
+    # For `table`: column of the label, 0 or 1.
     config.dataset.label = ''
+    # For `table`: column of the rows' weights; '': every row weighs 1.
     config.dataset.weight = ''
+    # For `table`: column of the groups that AUC is also averaged over; '': none.
     config.dataset.group = ''
+    # For `table`: columns of the categorical features.
     config.dataset.categorical = ()
+    # For `table`: columns of the numeric features.
     config.dataset.numeric = ()
     # Treatment of number columns: none, standard, minmax, and log2 and bucket, which make categories; auto:
     # the dataset's own.
@@ -98,21 +105,26 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.dataset.hash_buckets = 0
     # Avazu's raw `hour`: category, or parts (hour of the day, weekday, whether it is a weekend).
     config.dataset.hour = 'category'
-    # How one table is split: chronological (file order), time (by the column `time`) or random;
-    # shares of train, valid, test.
+    # Split of the training files, where no others are given: chronological (file order), time (by a column)
+    # or random (by a hash of the row's number).
     config.dataset.split = 'chronological'
+    # Column of the time, for the split by time.
     config.dataset.time = ''
+    # Shares of train, valid and test.
     config.dataset.fractions = (7.0, 2.0, 1.0)
+    # Seed of the random split.
     config.dataset.split_seed = 0
     # Count the rows of valid and test that are also in train.
     config.dataset.check_overlap = False
-    # An Apache Beam runner that prepares on several machines, and its flags; '': this machine alone.
+    # Apache Beam runner that prepares on several machines; '': this machine alone.
     config.dataset.beam_runner = ''
+    # Flags of the Beam runner.
     config.dataset.beam_options = ()
     # Rows per record.
     config.dataset.block_rows = 8192
-    # For `synthetic`: number of rows, and the seed that they are drawn from.
+    # For `synthetic`: number of rows.
     config.dataset.rows = 600_000
+    # For `synthetic`: seed that the rows are drawn from.
     config.dataset.seed = 0
 
     config.model = ConfigDict({'name': plugins.absolute(model), **_model_fields(model)})
@@ -124,11 +136,13 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     # Bytes that a device may hold; 0: what it has.
     config.sharding.device_memory = 0
 
-    # Several processes, one or more a machine: host:port of the first, how many there are, which
-    # this is; or `auto` where the scheduler (SLURM, TPU pods, Kubernetes JobSet) tells.
     config.distributed = ConfigDict()
+    # Address of the first of several processes, one or more a machine: host:port, or `auto` where the
+    # scheduler (SLURM, TPU pods) tells it; '': one process.
     config.distributed.coordinator = ''
+    # Number of processes.
     config.distributed.processes = 0
+    # Number of this process, from 0.
     config.distributed.process = -1
     # Seconds without a sign of life after which a process counts as lost, and the others stop.
     config.distributed.heartbeat_timeout = 60
@@ -148,6 +162,7 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     # on the vocabulary; dense: the optimizer of the dense parameters, on every row. Or one of your own, as
     # above (see training/row_optimizers.py).
     config.optimizer.embedding_rows = 'adam'
+    # Learning rate, at the peak of the schedule.
     config.optimizer.learning_rate = 1e-3
     # Decay of the first moment: adam, adamw, lion, lazy_adam.
     config.optimizer.b1 = 0.9
@@ -157,15 +172,17 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.optimizer.eps = 1e-8
     # Decoupled weight decay: adamw, lion. On dense parameters; on embeddings with embedding_rows=dense.
     config.optimizer.weight_decay = 0.0
-    # Decay of the trace of gradients, and whether it looks ahead (Nesterov): sgd.
+    # Decay of the trace of gradients: sgd.
     config.optimizer.momentum = 0.0
+    # Whether the trace looks ahead (Nesterov): sgd.
     config.optimizer.nesterov = False
     # Initial sum of squares: adagrad.
     config.optimizer.initial_accumulator_value = 0.1
     # Gradients are scaled to this global norm where theirs is larger; 0: never.
     config.optimizer.clip_norm = 10.0
-    # constant or cosine (to 0 over `training.epochs`), after a linear warm-up.
+    # Schedule of the learning rate after the warm-up: constant, or cosine (to 0 over `training.epochs`).
     config.optimizer.schedule = 'constant'
+    # Number of steps of a linear warm-up; 0: none.
     config.optimizer.warmup_steps = 0
 
     # On top of the schedule: what happens after evaluations without gain.

@@ -23,6 +23,8 @@ PRECISIONS = ('float32', 'bfloat16')
 PARALLEL = ('jit', 'pmap')
 TABLE_SHARDINGS = ('auto', 'replicated', 'rows')
 MATMUL_PRECISIONS = ('default', 'high', 'highest')
+# Keys that name an entry of an open list, beside those of models and metrics.
+_ENTRIES = (('dataset', 'name'), ('optimizer', 'name'), ('optimizer', 'embedding_rows'))
 # Key of `config.dataset` that only permits something, and so does no harm where nobody asks.
 _PERMISSION = 'allow_modified'
 # Keys that only some of the package's optimizers read, on top of those that Adam reads.
@@ -34,12 +36,14 @@ _READ_BY = {
 
 
 def validate(config: ConfigDict) -> None:
-    """Checks every key; keys of earlier versions are renamed in place.
+    """Checks every key; keys of earlier versions are renamed and paths in names made absolute, in place.
 
     Raises:
       UsageError: names the first key that there is not, or whose value cannot be.
     """
     _rename(config)
+    for section, key in _ENTRIES:
+        config[section][key] = plugins.absolute(config[section][key])
     known = defaults_of(config)
     values = dict(configs.flatten(config))
     # A dataset of one's own may have keys of its own.

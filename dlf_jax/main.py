@@ -153,7 +153,7 @@ def _overrides() -> dict[str, Any]:
 def _config() -> ConfigDict:
     config = _CONFIG.value
     if _DATASET.value:
-        config.dataset.name = plugins.absolute(_DATASET.value)
+        config.dataset.name = _DATASET.value
     if _VARIANT.value:
         config.variant = _VARIANT.value
     configs.apply_variant(config, _overrides())

@@ -22,7 +22,8 @@ from ml_collections import ConfigDict
 
 from dlf_jax import config as configs
 from dlf_jax.data.preprocess.encoder import Encoder
-from dlf_jax.errors import UserError, write_atomically, writing
+from dlf_jax.errors import UserError
+from dlf_jax.file_writing import write_atomically, writing
 
 # Keys that may differ between the runs of one workdir: they change nothing of what was trained.
 FREE = (

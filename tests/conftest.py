@@ -16,6 +16,8 @@ import jax
 import numpy as np
 import pytest
 
+from tests.wheel import Installed
+
 ROOT = Path(__file__).parents[1]
 # Real rows, for development and CI only; licences forbid putting them into the project.
 SHARED = ROOT.parent / 'shared' / 'data'
@@ -112,6 +114,13 @@ def forget_compiled_functions():
 def data_dir(tmp_path_factory) -> Path:
     """Prepared data, shared by the runs of a session."""
     return tmp_path_factory.mktemp('data')
+
+
+@pytest.fixture(scope='session')
+def installed(tmp_path_factory) -> Installed:
+    """The package as an installed wheel."""
+    folder = tmp_path_factory.mktemp('installed')
+    return Installed(ROOT, folder, {'JAX_PLATFORMS': 'cpu', **compiled()})
 
 
 @pytest.fixture(scope='session')

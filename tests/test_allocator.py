@@ -36,7 +36,7 @@ print(faults(second))
 @pytest.mark.parametrize(('arguments', 'kept'), [(['keep'], True), ([], False)])
 def test_a_thread_takes_what_another_one_freed(arguments, kept):
     command = [sys.executable, '-c', SECOND, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert (int(done.stdout) < 1000) == kept
 
 
@@ -50,7 +50,9 @@ def test_the_command_sets_it_before_threads_start_and_an_import_never(name, told
         'except SystemExit: pass\n'
         'print(loaded)'
     )
-    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, '-c', code], capture_output=True, text=True, check=True, timeout=120
+    )
     assert done.stdout.splitlines()[-1] == told
 
 
@@ -95,7 +97,9 @@ assert train.executable.memory_analysis().temp_size_in_bytes > allocator.LARGEST
 
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason="the allocator's settings are glibc's")
 def test_large_steps_keep_their_memory():
-    done = subprocess.run([sys.executable, '-c', STEPS], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, '-c', STEPS], capture_output=True, text=True, check=True, timeout=120
+    )
     first, *_, last = map(int, done.stdout.split())
     assert first > 100_000 > 10_000 > last
 

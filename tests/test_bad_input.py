@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from dlf_jax.workdir import write_atomically
+from dlf_jax.file_writing import write_atomically
 from tests.conftest import SMALL_FLAGS, TINY, fail, run, shared_file, table_flags, write_table
 
 
@@ -179,10 +179,10 @@ def small_disk(tmp_path):
     folder = tmp_path / 'disk'
     folder.mkdir()
     mount = ['mount', '-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', str(folder)]
-    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False, timeout=60).returncode:
         pytest.skip('needs the right to mount a small file system')
     yield folder
-    subprocess.run(['umount', str(folder)], check=True)
+    subprocess.run(['umount', str(folder)], check=True, timeout=60)
 
 
 def test_full_disk(small_disk, tmp_path, data_dir):

@@ -68,3 +68,25 @@ def test_differences_are_those_from_the_models_defaults():
     assert config_checks.differences(config) == {}
     config.model.dropout, config.dataset.rows = 0.5, 1000
     assert config_checks.differences(config) == {'model.dropout': 0.5, 'dataset.rows': 1000}
+
+
+def test_names_of_one_s_own_files_mean_the_same_from_any_folder(tmp_path, monkeypatch):
+    (tmp_path / 'mine.py').write_text(
+        'from dlf_jax.data.builders.frappe import Frappe as Data\n'
+        'from dlf_jax.training.metrics import METRICS\n'
+        'from dlf_jax.training.optimizers import OPTIMIZERS\n'
+        'from dlf_jax.training.row_optimizers import ROW_OPTIMIZERS\n'
+        "brier, dense, rows = METRICS['brier'], OPTIMIZERS['sgd'], ROW_OPTIMIZERS['lazy_adam']\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    names = {
+        'dataset.name': 'mine.py:Data',
+        'optimizer.name': 'mine.py:dense',
+        'optimizer.embedding_rows': 'mine.py:rows',
+        'training.monitor': 'mine.py:brier',
+    }
+    config = configs.get_config('lr')
+    config.update_from_flattened_dict(names)
+    config_checks.validate(config)
+    found = dict(configs.flatten(config))
+    assert {key: found[key] for key in names} == {key: f'{tmp_path}/{name}' for key, name in names.items()}

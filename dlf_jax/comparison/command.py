@@ -17,7 +17,8 @@ from absl import flags
 from absl import logging as absl_logging
 
 from dlf_jax import config_files
-from dlf_jax.errors import UsageError, UserError, writing
+from dlf_jax.errors import UsageError, UserError
+from dlf_jax.file_writing import writing
 from dlf_jax.lock import locked
 
 

@@ -20,7 +20,7 @@ from dlf_jax.comparison.results_table import Line, Metrics, shown_metrics, value
 from dlf_jax.comparison.run_list import Row, Run, RunList
 from dlf_jax.comparison.runner import Outcome
 from dlf_jax.comparison.settings import REFERENCE, Setting, folder_name, short_name
-from dlf_jax.errors import writing
+from dlf_jax.file_writing import writing
 from dlf_jax.training.metrics import METRICS, Metric
 
 # Colours of a setting, of the reference, and of what stays in the background.

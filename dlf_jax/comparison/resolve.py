@@ -72,13 +72,14 @@ def keys(file: Path, model: str) -> dict[str, object]:
     return dict(configs.flatten(_load([f'--config={file}:{model}'])))
 
 
-def resolve(file: Path, setting: Setting, overrides: Mapping[str, str]) -> ConfigDict:
+def resolve(file: Path, setting: Setting, overrides: Mapping[str, str], dataset: str = '') -> ConfigDict:
     """The validated config of a setting.
 
     Args:
       file: the config file.
       setting: model, variant and swept keys, which win over `overrides`.
       overrides: values as text, by dotted key.
+      dataset: name of the dataset; '': the config file's.
 
     Raises:
       UsageError: names the setting and the key.
@@ -93,6 +94,7 @@ def resolve(file: Path, setting: Setting, overrides: Mapping[str, str]) -> Confi
             raise UsageError(f'{setting.name}: config.{key} cannot be swept; use {RESERVED[key]}')
     try:
         config = _load([f'--config={file}:{setting.model}', *flags_of(values)])
+        config.dataset.name = dataset or config.dataset.name
         config.variant = setting.variant
         configs.apply_variant(config, values)
         config_checks.validate(config)

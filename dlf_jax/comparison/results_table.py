@@ -13,7 +13,7 @@ from dlf_jax.comparison.run_list import Row, Run, RunList, fingerprint
 from dlf_jax.comparison.runner import Outcome
 from dlf_jax.comparison.settings import REFERENCE, short_name
 from dlf_jax.comparison.significance import LEAST_PAIRS, mean_and_deviation, paired_p_value
-from dlf_jax.errors import write_atomically
+from dlf_jax.file_writing import write_atomically
 from dlf_jax.training import metrics
 from dlf_jax.training.metrics import Metric
 

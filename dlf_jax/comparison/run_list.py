@@ -61,6 +61,7 @@ class Row:
 
     @property
     def folder(self) -> str:
+        """Name of the folder that holds the row's runs."""
         return self.runs[0].folder
 
 
@@ -160,8 +161,8 @@ def _row(
     workdir: Path,
     data_dir: str,
 ) -> Row:
-    config = resolve(file, setting, values)
-    plain = dict(configs.flatten(resolve(file, dataclasses.replace(setting, swept=()), values)))
+    config = resolve(file, setting, values, dataset)
+    plain = dict(configs.flatten(resolve(file, dataclasses.replace(setting, swept=()), values, dataset)))
     found = dict(configs.flatten(config))
     # A point that the config has anyway is the same run, whatever list it comes from.
     swept = tuple((key, str(found[key])) for key, _ in setting.swept if found[key] != plain[key])
@@ -171,7 +172,7 @@ def _row(
     runs = []
     for seed in seeds:
         own = ConfigDict(config)
-        own.dataset.name, own.seed = dataset, seed
+        own.seed = seed
         config_checks.validate(own)
         place = workdir / 'runs' / folder_name(dataset, short_name(dataset)) / folder / f'seed{seed}'
         runs.append(Run(dataset, folder, seed, (*arguments, f'--config.seed={seed}'), Workdir(place), own))

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dlf_jax.comparison.run_list import Run
-from dlf_jax.errors import UserError, writing
+from dlf_jax.errors import UserError
+from dlf_jax.file_writing import writing
 from dlf_jax.lock import locked
 from dlf_jax.training import metrics
 

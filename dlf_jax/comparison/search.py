@@ -20,7 +20,8 @@ from typing import Any
 from dlf_jax.comparison import runner
 from dlf_jax.comparison.run_list import Run
 from dlf_jax.comparison.space import Space
-from dlf_jax.errors import UserError, write_atomically
+from dlf_jax.errors import UserError
+from dlf_jax.file_writing import write_atomically
 from dlf_jax.training import metrics
 
 _log = logging.getLogger(__name__)

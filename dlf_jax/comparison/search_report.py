@@ -14,7 +14,8 @@ from dlf_jax.comparison import command, devices, run_list, search, settings, spa
 from dlf_jax.comparison.resolve import RESERVED, flags_of, parse_overrides
 from dlf_jax.comparison.results_table import Metrics, as_csv, markdown_row
 from dlf_jax.comparison.runner import duration
-from dlf_jax.errors import UsageError, suggest, write_atomically
+from dlf_jax.errors import UsageError, suggest
+from dlf_jax.file_writing import write_atomically
 from dlf_jax.training import metrics
 from dlf_jax.workdir import FREE
 

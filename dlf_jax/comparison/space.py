@@ -77,9 +77,11 @@ class Range:
 
     @property
     def whole(self) -> bool:
+        """Whether the values are whole numbers."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     def distribution(self) -> Any:
+        """The entry as an Optuna distribution."""
         from optuna.distributions import FloatDistribution, IntDistribution
 
         if self.whole:
@@ -92,16 +94,19 @@ class Range:
         return abs(steps - round(steps)) < 1e-8
 
     def text(self, value: float) -> str:
+        """A value of the distribution as the command line writes it."""
         if self.whole:
             return str(value)
         # Three digits where there is no step: finer differences are lost in the noise of a run.
         return f'{value:.10g}' if self.step else f'{value:.3g}'
 
     def parse(self, text: str) -> float:
+        """A value as the command line writes it as a value of the distribution."""
         # Rounded to three digits it may lie beyond an end.
         return int(text) if self.whole else min(max(float(text), self.low), self.high)
 
     def holds(self, text: str) -> bool:
+        """Whether the entry has a value, written as on the command line."""
         try:
             value = int(text) if self.whole else float(text)
         except ValueError:
@@ -109,6 +114,7 @@ class Range:
         return self.low <= value <= self.high and self.on_grid(value)
 
     def ends(self) -> tuple[str, ...]:
+        """The least and the largest value."""
         return self.text(self.low), self.text(self.high)
 
     def __str__(self) -> str:

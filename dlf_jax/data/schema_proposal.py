@@ -17,7 +17,8 @@ import polars as pl
 from dlf_jax.data.readers.tables import Table
 from dlf_jax.data.schema import CATEGORICAL, KINDS, MULTI_VALUED, NUMERIC
 from dlf_jax.data.schema_files import IGNORED, LENGTH
-from dlf_jax.errors import UserError, writing
+from dlf_jax.errors import UserError
+from dlf_jax.file_writing import writing
 
 # Maximum number of rows that are read.
 ROWS = 1_000_000

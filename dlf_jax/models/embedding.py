@@ -248,6 +248,8 @@ def example(widths: Mapping[str, int], schema: Schema, rows: int = 2) -> tuple[d
 def _named(numeric: jax.Array, bags: dict[str, Bag], schema: Schema) -> Inputs:
     numeric_fields = tuple(field.name for field in schema.numeric)
     ordered = (*schema.categorical, *schema.numeric, *schema.bags)
+    # In the order that JAX gives the keys of a dict, which a model may iterate over.
+    bags = dict(sorted(bags.items()))
     return Inputs(tuple(field.name for field in ordered), numeric, numeric_fields, bags)
 
 

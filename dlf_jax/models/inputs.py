@@ -31,7 +31,7 @@ class Inputs:
         multi-valued.
       numeric: float32 [B, Fn], values of the numeric fields after the dataset's treatment.
       numeric_fields: names of these fields, in the order of the columns of `numeric`.
-      bags: unpooled multi-valued fields by name.
+      bags: unpooled multi-valued fields by name, in alphabetical order.
     """
 
     fields: tuple[str, ...] = flax.struct.field(pytree_node=False)
@@ -52,3 +52,19 @@ class Inputs:
         if field not in self.fields:
             raise UsageError(f'config.model.{key}: there is no field {field!r}{suggest(field, self.fields)}')
         return self.fields.index(field)
+
+    def bag(self, field: str, key: str) -> Bag:
+        """An unpooled multi-valued field.
+
+        Args:
+          field: name of the field.
+          key: model key that holds the name, such as 'history', for the error.
+
+        Raises:
+          UsageError: there is no such multi-valued field.
+        """
+        if field not in self.bags:
+            raise UsageError(
+                f'config.model.{key}: there is no multi-valued field {field!r}{suggest(field, self.bags)}'
+            )
+        return self.bags[field]

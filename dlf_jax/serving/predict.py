@@ -24,7 +24,8 @@ from dlf_jax.data.preprocess.encoder import Encoder
 from dlf_jax.data.progress import Progress
 from dlf_jax.data.readers import columns, tables
 from dlf_jax.data.rows import Rows, reblock
-from dlf_jax.errors import UsageError, UserError, writing
+from dlf_jax.errors import UsageError, UserError
+from dlf_jax.file_writing import writing
 from dlf_jax.training import evaluation, metrics, run_progress
 from dlf_jax.training.checkpoint import Checkpoints
 from dlf_jax.training.model_setup import ModelSetup

@@ -18,7 +18,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from dlf_jax.errors import UserError, write_atomically, writing
+from dlf_jax.errors import UserError
+from dlf_jax.file_writing import write_atomically, writing
 from dlf_jax.training import legacy_layout, multihost, run_progress, runtime_errors, train_state
 from dlf_jax.training.optimizers import Optimizer
 from dlf_jax.training.run_progress import RunProgress, Runs
@@ -266,6 +267,7 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     def close(self) -> None:
+        """Waits for what is being saved, and closes."""
         self._manager.close()
 
 

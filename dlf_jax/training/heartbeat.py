@@ -22,9 +22,11 @@ _DONE, _FAILED = 'done', 'failed: '
 class Store(Protocol):
     """The methods of the coordination service's client that a heartbeat uses."""
 
-    def key_value_set(self, key: str, value: str, allow_overwrite: bool = False) -> None: ...
+    def key_value_set(self, key: str, value: str, allow_overwrite: bool = False) -> None:
+        """Writes a value."""
 
-    def key_value_dir_get(self, key: str) -> list[tuple[str, str]]: ...
+    def key_value_dir_get(self, key: str) -> list[tuple[str, str]]:
+        """Keys and values below a key."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +93,7 @@ class Heartbeat:
         ]
 
     def start(self) -> None:
+        """Starts the threads."""
         for thread in self._threads:
             thread.start()
 
@@ -107,6 +110,7 @@ class Heartbeat:
 
     @property
     def stopped(self) -> bool:
+        """Whether `stop` was called."""
         return self._stopped.is_set()
 
     def exchange(self) -> None:

@@ -15,7 +15,7 @@ from tensorboardX import RecordWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from dlf_jax.errors import writing
+from dlf_jax.file_writing import writing
 from dlf_jax.training import multihost
 
 # Seconds between two flushes of an event file: each waits for the disk.

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from dlf_jax.data.builders.base import Builder
 from dlf_jax.data.loading.batches import TrainingBatches, iterate
 from dlf_jax.data.loading.order import Order
-from dlf_jax.errors import writing
+from dlf_jax.file_writing import writing
 from dlf_jax.models import embedding
 from dlf_jax.training.model_setup import TrainingSetup
 from dlf_jax.training.train_state import TrainState

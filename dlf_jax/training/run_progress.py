@@ -34,10 +34,12 @@ class RunProgress:
     training_samples: int = 0
 
     def to_json(self) -> dict[str, Any]:
+        """The progress as JSON values."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, saved: Mapping[str, Any]) -> RunProgress:
+        """The inverse of `to_json`; also reads what earlier versions wrote."""
         plateau = Plateau(**{**saved['plateau'], 'top': tuple(map(tuple, saved['plateau'].get('top', ())))})
         # Checkpoints were once saved after their evaluation.
         return cls(**{'evaluated': saved['steps'], **saved, 'plateau': plateau})

@@ -41,7 +41,7 @@ def start(workdir, data_dir, *flags):
 def wait_for(what, process):
     end = time.monotonic() + 120
     while not what():
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None, process.communicate(timeout=60)
         assert time.monotonic() < end
         time.sleep(0.01)
 
@@ -63,7 +63,7 @@ def test_killed_and_run_again(tmp_path, data_dir, runs):
     process = start(tmp_path, data_dir)
     wait_for(lambda: checkpoints(good), process)
     process.kill()
-    process.communicate()
+    process.communicate(timeout=60)
     # The run ends with it, so that it does not hold the folder.
     end = time.monotonic() + 10
     while is_busy(good):

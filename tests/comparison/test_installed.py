@@ -1,66 +1,12 @@
 """Comparisons and searches from an installed wheel, in a clean environment, outside of the checkout."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
-import sysconfig
-import venv
 
 import pytest
 
 from dlf_jax import config_files, models
 from dlf_jax.errors import UsageError
 from tests.conftest import ROOT
-
-# All that a wheel is made of.
-SOURCES = ('dlf_jax', 'configs', 'setup.py', 'pyproject.toml', 'README.md', 'LICENSE')
-
-
-class Installed:
-    """A virtual environment with the wheel; the packages that it needs are those of this environment."""
-
-    def __init__(self, folder):
-        source = folder / 'source'
-        source.mkdir()
-        for name in SOURCES:
-            # A copy: building leaves files behind.
-            if (ROOT / name).is_dir():
-                shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns('__pycache__'))
-            else:
-                shutil.copy(ROOT / name, source)
-        self._run(sys.executable, '-m', 'pip', 'wheel', '--no-deps', '-w', folder / 'dist', source)
-        (self.wheel,) = (folder / 'dist').glob('*.whl')
-        venv.create(folder / 'venv', with_pip=False)
-        self.python = folder / 'venv/bin/python'
-        paths = sysconfig.get_paths(vars={'base': str(folder / 'venv'), 'platbase': str(folder / 'venv')})
-        self.site = paths['purelib']
-        install = ('install', '--no-deps', '--no-index', '--target', self.site)
-        self._run(sys.executable, '-m', 'pip', *install, self.wheel)
-        with open(f'{self.site}/dependencies.pth', 'w') as file:
-            file.write(f'{sysconfig.get_paths()["purelib"]}\n')
-
-    @staticmethod
-    def _run(*line, **options):
-        done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False, **options)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done
-
-    def __call__(self, folder, *arguments, fails=False):
-        """Runs `python ARGUMENTS` there; returns its standard output, or its error where it must fail."""
-        env = {key: value for key, value in os.environ.items() if key != 'PYTHONPATH'}
-        done = subprocess.run(
-            [self.python, *arguments], cwd=folder, env={**env, 'JAX_PLATFORMS': 'cpu'},
-            capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
-        assert (done.returncode != 0) == fails, done.stderr
-        return done.stderr if fails else done.stdout
-
-
-@pytest.fixture(scope='module')
-def installed(tmp_path_factory):
-    return Installed(tmp_path_factory.mktemp('installed'))
 
 
 def test_a_wheel_lists_all_models_on_a_dataset(installed, tmp_path):

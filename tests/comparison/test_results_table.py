@@ -7,7 +7,7 @@ from scipy import stats
 
 from dlf_jax.comparison import published_scores, results_table
 from dlf_jax.comparison.runner import Outcome
-from dlf_jax.workdir import write_atomically
+from dlf_jax.file_writing import write_atomically
 from tests.comparison.conftest import make, result
 
 

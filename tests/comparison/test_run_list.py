@@ -57,7 +57,8 @@ def test_settings_reach_the_config_and_the_command(tmp_path):
         ['model.head=(8,4),()', 'optimizer.learning_rate=0.1'],
         seeds='4,2',
         overrides={'training.epochs': '3', 'model.head': '(5,)'},
-        files={'synthetic': {'train': 'a.csv'}},
+        datasets=('movielens',),
+        files={'movielens': {'train': 'a.csv'}},
     )
     run = found.rows[0].runs[1]
     config = run.config

@@ -9,8 +9,8 @@ import pytest
 
 from dlf_jax.comparison import runner
 from dlf_jax.errors import UserError
+from dlf_jax.file_writing import write_atomically
 from dlf_jax.lock import locked
-from dlf_jax.workdir import write_atomically
 from tests.comparison.conftest import make, result
 from tests.conftest import ROOT
 
@@ -36,10 +36,10 @@ def test_a_run_that_another_process_carries_out_is_waited_for(tmp_path, monkeypa
 
     thread = threading.Thread(target=other)
     thread.start()
-    taken.wait()
+    taken.wait(timeout=60)
     outcome = runner.Outcome()
     runner.carry_out([run], outcome, [{}], lambda: told.append(1))
-    thread.join()
+    thread.join(timeout=60)
     assert outcome.results[run]['valid']['auc'] == 0.75
     assert told == [1]
 

@@ -25,7 +25,8 @@ class Snippet:
 
 def pages() -> list[Path]:
     """Markdown files that people read, by path."""
-    found = [*ROOT.glob('*.md'), *ROOT.glob('docs/**/*.md'), *ROOT.glob('benchmarks/*.md')]
+    folders = ('', 'docs/**/', 'benchmarks/', 'examples/')
+    found = [page for folder in folders for page in ROOT.glob(f'{folder}*.md')]
     return sorted(found)
 
 

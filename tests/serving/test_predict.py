@@ -23,7 +23,7 @@ print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)
 def peak_memory(*arguments):
     """Bytes that a run of the command held at most."""
     line = [sys.executable, '-c', MEASURE, sys.executable, '-m', 'dlf_jax.main', *map(str, arguments)]
-    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True, timeout=300)
     return int(done.stdout)
 
 

@@ -27,5 +27,6 @@ def test_eight_devices(check):
     done = subprocess.run(
         [sys.executable, '-m', 'tests.training.devices', check],
         cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
+        timeout=500,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -26,8 +26,9 @@ from dlf_jax.data.preprocess import beam, encoder, local
 from dlf_jax.data.preprocess.splits import PARTS, Split
 from dlf_jax.data.preprocess.task import WHOLE, ShardWriter, Task
 from dlf_jax.data.readers.tables import Table, check_columns, expand, open_table
-from dlf_jax.data.schema import Field, Schema, number_field, text_field
-from dlf_jax.errors import UserError, writing
+from dlf_jax.data.schema import MULTI_VALUED, Field, Schema, number_field, text_field
+from dlf_jax.errors import UserError
+from dlf_jax.file_writing import writing
 from dlf_jax.lock import locked
 
 _log = logging.getLogger(__name__)
@@ -186,10 +187,37 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
     def categorical(self, name: str) -> Field:
         """Categorical field of a text column, with the vocabulary that the config asks for."""
+        return text_field(name, **self._vocabulary())
+
+    def multi_valued(
+        self, name: str, length: int, separator: str = '', pooling: str = 'mean', shares: str = ''
+    ) -> Field:
+        """Multi-valued field of a text column, with the vocabulary that the config asks for.
+
+        Args:
+          name: name of the column.
+          length: maximum number of values in a row; later values are dropped.
+          separator: character between the values; '' for columns of lists.
+          pooling: pooling of the embeddings, 'sum', 'mean' or 'max'.
+          shares: name of the field whose vocabulary and embeddings this one uses; '' for its own.
+        """
+        vocabulary = {'hash_buckets': self.dataset.hash_buckets} if shares else self._vocabulary()
+        return Field(
+            name,
+            MULTI_VALUED,
+            separator=separator,
+            pooling=pooling,
+            length=length,
+            shares=shares,
+            **vocabulary,
+        )
+
+    def _vocabulary(self) -> dict[str, Any]:
+        """Attributes of a text field's vocabulary."""
         options = self.dataset
         if options.hash_buckets:
-            return text_field(name, hash_buckets=options.hash_buckets)
-        return text_field(name, min_count=options.min_count, max_size=options.max_vocabulary)
+            return {'hash_buckets': options.hash_buckets}
+        return {'min_count': options.min_count, 'max_size': options.max_vocabulary}
 
     def number(self, name: str, treatment: str) -> Field:
         """Field of a column of numbers.

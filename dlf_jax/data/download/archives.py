@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from dlf_jax.data.download.free_space import check_free_space
 from dlf_jax.data.progress import Progress
-from dlf_jax.errors import writing
+from dlf_jax.file_writing import writing
 
 _CHUNK_BYTES = 1 << 20
 

@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from dlf_jax.data.progress import Progress
-from dlf_jax.errors import UserError, writing
+from dlf_jax.errors import UserError
+from dlf_jax.file_writing import writing
 
 # Bytes. The checksums of `sums` depend on it.
 _CHUNK = 1 << 22

@@ -11,7 +11,8 @@ from pathlib import Path
 from dlf_jax.data.download import archives
 from dlf_jax.data.download.checksums import file_md5, md5_sums, remember
 from dlf_jax.data.download.published_files import Published, same_content
-from dlf_jax.errors import UserError, writing
+from dlf_jax.errors import UserError
+from dlf_jax.file_writing import writing
 from dlf_jax.lock import locked
 
 _log = logging.getLogger(__name__)

@@ -36,7 +36,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # exported by
 import dlf_jax
 from dlf_jax.data.download.free_space import check_free_space
 from dlf_jax.data.progress import Progress
-from dlf_jax.errors import writing
+from dlf_jax.file_writing import writing
 
 _log = logging.getLogger(__name__)
 

@@ -43,7 +43,7 @@ def server(monkeypatch):
     yield started
     started.shutdown()
     started.server_close()
-    thread.join()
+    thread.join(timeout=60)
 
 
 def archive(compression=zipfile.ZIP_DEFLATED, folder='', **contents):
@@ -430,7 +430,7 @@ def test_waiting_is_told(server, tmp_path, caplog):
             assert time.monotonic() < deadline
             time.sleep(0.01)
         assert not server.requests
-    thread.join()
+    thread.join(timeout=60)
     assert len(server.gets()) == 3
     fetched(server, tmp_path)
 
@@ -448,7 +448,7 @@ def test_killed_and_started_again(server, tmp_path):
         assert process.poll() is None
         time.sleep(0.02)
     process.kill()
-    process.wait()
+    process.wait(timeout=60)
     held = partial(tmp_path).stat().st_size
     assert not (tmp_path / 'train.csv').exists()
     server.seconds, server.requests = 0.0, []
