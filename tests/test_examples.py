@@ -55,19 +55,14 @@ def test_the_page_from_a_wheel(installed, tmp_path):
     assert auc(labels, probabilities(tmp_path / 'predictions.csv')) == pytest.approx(
         evaluated['auc'], abs=1e-6
     )
-    # With the histories of other listeners, and from another folder.
+    # With the histories of other listeners, and found from another folder.
     with open(tmp_path / 'mixed.csv', 'w') as file:
         writer = csv.DictWriter(file, rows[0])
         writer.writeheader()
         writer.writerows({**row, 'history': rows[i - 1]['history']} for i, row in enumerate(rows))
-    line = (
-        '--mode=predict',
-        '--workdir=../songs',
-        '--input=../mixed.csv',
-        '--output=../mixed_predictions.csv',
-    )
-    installed(tmp_path / 'examples', '-m', 'dlf_jax.main', *line)
-    assert auc(labels, probabilities(tmp_path / 'mixed_predictions.csv')) < 0.62
+    mixed = str(tmp_path / 'mixed_predictions.csv')
+    dlf_jax.predict(tmp_path / 'songs', str(tmp_path / 'mixed.csv'), mixed)
+    assert auc(labels, probabilities(mixed)) < 0.62
 
 
 def probabilities(path):

@@ -15,6 +15,8 @@ A dataset is one class in one file. Its `make_schema` declares the features; all
 The file can be anywhere: `--config.dataset.name=songs.py:Songs` (or `package.module:Songs`) trains on it, and
 the workdir remembers it. A dataset of this package has its file in this folder and an entry in `DATASETS`.
 
+Fields of several values, such as a history, are `self.multi_valued(...)`; `examples/songs.py` has one.
+
 What a dataset may override is documented in `base.Builder`: `open_files` where the files have a format of
 their own, `open_tables` where the rows are generated, `KEYS` where it reads other keys of `config.dataset`
 than the default ones (a key of its own is added to the config by a config file), and `VERSION`, to be raised
