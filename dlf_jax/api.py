@@ -129,9 +129,8 @@ def train(
       preemption: says when to save and stop; None: never.
 
     Returns:
-      The result: metrics of the validation and test part at the best step, steps, parameters, time; of
-        several
-      seeds, of each and their mean.
+      The result: metrics of the validation and test part at the best step, steps, parameters, time; with
+      several seeds, the result of each and their mean.
 
     Raises:
       UserError: something that the user can mend, in one line; Preempted: saved and stopped.

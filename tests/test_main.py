@@ -122,7 +122,7 @@ USAGE = {
     'unknown model': (['--config.model.name=dfl'], 'no such entry', 'dlf'),
     'unknown variant': (['--variant=wo_gates'], 'no such variant', 'wo_gate'),
     'unknown mode': (['--mode=training'], '--mode=training', 'train'),
-    'unknown dataset': (['--dataset=frape'], 'no such choice', 'frappe'),
+    'unknown dataset': (['--dataset=frape'], 'there is no such entry', 'frappe'),
     'unknown flag': (['--work=x'], 'work', 'workdir'),
     'wrong type': (['--config.seed=many'], 'seed', ''),
     'impossible value': (['--config.training.batch_size=0'], 'batch_size=0', 'at least 1'),

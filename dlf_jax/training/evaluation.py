@@ -38,9 +38,8 @@ def score(
       between: called after every batch.
 
     Returns:
-      Arrays of the rows whose weight is above 0: `logit`, [rows] or [S, rows], and `label`, `weight` and
-        where
-      there is one `group`, [rows].
+      Arrays of the rows whose weight is above 0: `logit`, [rows] or [S, rows], and `label`, `weight` and,
+      where there is one, `group`, [rows].
     """
     weights = state.weights()
     found: dict[str, list[np.ndarray]] = collections.defaultdict(list)
