@@ -49,8 +49,9 @@ def lookup(name: str, known: Mapping[str, T], key: str) -> T:
     if name in known:
         return known[name]
     if not is_external(name):
+        near = suggest(name, known)
         raise UsageError(
-            f'{key}={name!r}: there is no such entry{suggest(name, known)}, or module:Name, file.py:Name'
+            f'{key}={name!r}: there is no such entry{near} (your own: module:Name or file.py:Name)'
         )
     place, _, attribute = name.rpartition(':')
     module = _module(place, f'{key}={name!r}')
