@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 
 from dlf_jax.models import Collectives
+from tests.references import gradient
 
 BATCH = 9
 # Rows that only pad the batch, in the middle and at the end.
@@ -176,34 +177,22 @@ def _check_distinct(logits):
 
 def _check_gradients(reference, inputs, gradients, weights):
     params, stats, rows = inputs
-    rng = np.random.default_rng(2)
+    draw = np.random.default_rng(2)
 
-    def loss(params, rows):
-        logits, extra = reference(params, stats, rows, True)
+    def loss(tree):
+        logits, extra = reference(tree['params'], stats, tree['rows'], True)
         return np.sum(logits * weights) + extra
 
-    leaves, structure = jax.tree.flatten_with_path((params, rows))
-    flat = [leaf for _, leaf in leaves]
-    for i, ((path, leaf), gradient) in enumerate(zip(leaves, jax.tree.leaves(gradients), strict=True)):
-        direction = rng.normal(size=leaf.shape)
-        direction /= np.linalg.norm(direction)
-        ends = []
-        for sign in (1, -1):
-            moved = [*flat[:i], leaf + sign * STEP * direction, *flat[i + 1 :]]
-            ends.append(loss(*jax.tree.unflatten(structure, moved)))
-        name = jax.tree_util.keystr(path)
+    tree = {'params': params, 'rows': rows}
+    found = dict(gradient.leaves({'params': gradients[0], 'rows': gradients[1]}))
+    size = abs(loss(tree))
+    for path, array in gradient.leaves(tree):
         # A bias may be one that a BatchNorm takes away again.
-        removed = 'bias' in name and bool(stats)
-        assert removed or abs(gradient).max() > 1e-12, f'degenerate weights: no gradient at {name}'
+        removed = any('bias' in key for key in path) and bool(stats)
+        assert removed or abs(found[path]).max() > 1e-12, f'degenerate weights: no gradient at {path}'
         # Rounding of the reference, 1e-16 / STEP of the loss, is the floor.
-        floor = 1e-8 * max(1, abs(ends[0]), np.linalg.norm(gradient))
-        np.testing.assert_allclose(
-            np.sum(gradient * direction),
-            (ends[0] - ends[1]) / (2 * STEP),
-            rtol=1e-5,
-            atol=floor,
-            err_msg=name,
-        )
+        floor = 1e-8 * max(1, size, np.linalg.norm(found[path]))
+        gradient.check(loss, tree, path, array, found[path], draw, 1e-5, floor, STEP)
 
 
 def check_dropout(model: nn.Module, rate: str) -> None:

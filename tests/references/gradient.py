@@ -30,10 +30,11 @@ def central(function, tree, path, array, direction, step):
     return (above - below) / (2 * step)
 
 
-def check(function, tree, path, array, gradient, draw, tolerance):
+def check(function, tree, path, array, gradient, draw, tolerance, floor=None, step=STEP):
     """Raises AssertionError if `gradient`, of the array at `path`, is not the function's.
 
-    Both give a derivative along a random unit direction; `tolerance` is of its size, or absolute below 1.
+    Both give a derivative along a random unit direction. They may differ by `tolerance` of its size plus
+    `floor`; without a floor by `tolerance` of its size, or of 1 below 1.
     Where they differ, the function alone decides whether a kink is to blame and another direction is drawn,
     so a wrong gradient never finds a better one.
     """
@@ -41,11 +42,12 @@ def check(function, tree, path, array, gradient, draw, tolerance):
         direction = draw.normal(size=array.shape)
         direction /= np.linalg.norm(direction)
         actual = (np.asarray(gradient) * direction).sum()
-        expected = central(function, tree, path, array, direction, STEP)
-        bound = tolerance * max(1.0, abs(expected))
+        expected = central(function, tree, path, array, direction, step)
+        size = abs(expected)
+        bound = tolerance * max(1.0, size) if floor is None else tolerance * size + floor
         if abs(actual - expected) <= bound:
             return
-        finer = central(function, tree, path, array, direction, STEP / 2)
+        finer = central(function, tree, path, array, direction, step / 2)
         if abs(finer - expected) <= bound / 10:
             break
     raise AssertionError(f'{"/".join(path)}: derivative {actual} by the gradient, {expected} by difference')
