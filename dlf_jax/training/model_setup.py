@@ -61,7 +61,8 @@ class ModelSetup:
         devices = jax.devices() if devices is None else devices
         shard_rows = self._choose_sharding(devices)
         self.partitioner = Partitioner(batch_size, devices, config.parallel, shard_rows)
-        # Compiled for a number of runs in the stack.
+        # By the number of runs in the stack; tracing and compiling take time.
+        self.abstract_state = functools.cache(self._abstract_state)
         self.predict_step = functools.cache(self._predict_step)
 
     def create(self, seed: jax.Array) -> TrainState:
@@ -76,7 +77,7 @@ class ModelSetup:
         """Initial states of the runs of some seeds, as a stack, on the devices; waits for them."""
         return self.make(vmap_runs(self.create, len(seeds)), len(seeds), stacked_seeds(seeds))
 
-    def abstract_state(self, count: int) -> TrainState:
+    def _abstract_state(self, count: int) -> TrainState:
         """Shapes and shardings of the states of a stack of `count` runs."""
         with jax.transfer_guard('allow'):  # shapes alone; nothing is computed
             shapes = jax.eval_shape(vmap_runs(self.create, count), stacked_seeds(range(count)))
@@ -105,8 +106,13 @@ class ModelSetup:
     def parameter_counts(self) -> dict[str, int]:
         """Numbers of parameters, see `train_state.parameter_counts`; rows that only pad a table do not
         count."""
-        shapes = jax.eval_shape(functools.partial(self._create, multiple=1), np.int32(0))
-        return train_state.parameter_counts(shapes.params)
+        return train_state.parameter_counts(self._unpadded.params)
+
+    @functools.cached_property
+    def _unpadded(self) -> TrainState:
+        """Shapes of one run's state, without the rows that pad a table."""
+        shapes: TrainState = jax.eval_shape(functools.partial(self._create, multiple=1), np.int32(0))
+        return shapes
 
     def _predict_step(self, count: int) -> Compiled:
         """Compiles `(weights, batch) -> logits` for a stack of so many runs."""
@@ -157,10 +163,9 @@ class ModelSetup:
     def _bytes(self) -> tuple[int, int]:
         """Bytes of one run's state in the rows of tables, with what the optimizer keeps of them, and in all
         else."""
-        shapes = jax.eval_shape(functools.partial(self._create, multiple=1), np.int32(0))
         tables = others = 0
-        flags = train_state.row_leaves(shapes, self.optimizer)
-        for leaf, is_row in zip(jax.tree.leaves(shapes), jax.tree.leaves(flags), strict=True):
+        flags = train_state.row_leaves(self._unpadded, self.optimizer)
+        for leaf, is_row in zip(jax.tree.leaves(self._unpadded), jax.tree.leaves(flags), strict=True):
             size = leaf.size * leaf.dtype.itemsize
             tables, others = (tables + size, others) if is_row else (tables, others + size)
         return tables, others
@@ -193,7 +198,7 @@ class TrainingSetup(ModelSetup):
         """
         self.optimizer = self._optimizer = optimizers.make(config, total_steps)
         super().__init__(config, schema, batch_size, devices)
-        # Compiled for a number of runs in the stack.
+        # By the number of runs in the stack.
         self.train_step = functools.cache(self._train_step)
 
     def _create(self, seed: jax.Array, multiple: int) -> TrainState:
@@ -225,6 +230,6 @@ class TrainingSetup(ModelSetup):
         tables, others = super()._bytes()
         if isinstance(self._optimizer.rows, EveryRow):
             # The gradient is as large as the tables, but for optimizers that touch the batch's rows alone.
-            shapes = jax.eval_shape(functools.partial(self._create, multiple=1), np.int32(0))
-            tables += sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(shapes.params['tables']))
+            leaves = jax.tree.leaves(self._unpadded.params['tables'])
+            tables += sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
         return tables, others
