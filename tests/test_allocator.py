@@ -57,6 +57,7 @@ def test_the_command_sets_it_before_threads_start_and_an_import_never(name, told
 
 
 def test_a_library_call_leaves_the_allocator_alone(monkeypatch):
+    monkeypatch.setattr(allocator, '_taken_over', False)
     monkeypatch.setattr(allocator, '_set', lambda *_: pytest.fail('mallopt was called'))
     allocator.keep_freed_memory()
 

@@ -213,6 +213,16 @@ def test_dropout_is_off_in_evaluation(case):
     close(logits, refer(case, jax.tree.map(np.float64, single), mask)[0], 1e-5)
 
 
+def parted(by_table):
+    """The trees `tables` and `dense` of arrays by table and part."""
+    found = {}, {}
+    for table, parts in by_table.items():
+        for part, values in parts.items():
+            tree = found[not part.startswith('categorical')]
+            tree.setdefault(part, {})[table] = values
+    return found
+
+
 @pytest.mark.parametrize('numeric', [0, 2])
 def test_lookup(numeric):
     """Rows of all tables and their gradient: some features in many rows, one in none."""
@@ -230,7 +240,7 @@ def test_lookup(numeric):
     schema = Schema((*categorical, *(number_field(f'n{i}', 'none') for i in range(numeric))), 'label')
 
     def model(tables):
-        rows = embedding.lookup(tables, batch, schema)
+        rows = embedding.lookup(*parted(tables), batch, schema)
         return total(rows), rows
 
     def reference(tables):
@@ -244,7 +254,7 @@ def test_lookup(numeric):
         return sum((weights[name] * rows[name]).sum() for name in weights)
 
     single = embedding.lookup(
-        jax.tree.map(np.float32, tables), {**batch, 'numeric': values.astype(np.float32)}, schema
+        *parted(jax.tree.map(np.float32, tables)), {**batch, 'numeric': values.astype(np.float32)}, schema
     )
     assert set(single) == set(widths)
     jax.tree.map(functools.partial(close, tolerance=1e-6), single, reference(tables))
@@ -288,7 +298,7 @@ def test_lookup_of_bags_and_of_narrow_fields(pooling):
     made = jax.eval_shape(
         lambda: embedding.init(jax.random.key(0), {'embedding': D, 'linear': 1}, schema, 0.1)
     )
-    assert jax.tree.map(np.shape, tables) == jax.tree.map(lambda leaf: leaf.shape, made)
+    assert jax.tree.map(np.shape, parted(tables)) == jax.tree.map(lambda leaf: leaf.shape, made)
     item, site, user = (draw.integers(0, n, B) for n in (6, 4, 3))
     histories = [draw.choice(6, draw.integers(1, 4), replace=False) for _ in range(B)]
     tags = [draw.choice(5, draw.integers(1, 3), replace=False) for _ in range(B)]
@@ -326,7 +336,7 @@ def test_lookup_of_bags_and_of_narrow_fields(pooling):
         return sum((weights[name] * rows[name]).sum() for name in weights)
 
     def model(tables):
-        rows = embedding.lookup(tables, batch, schema)
+        rows = embedding.lookup(*parted(tables), batch, schema)
         return total(rows), rows
 
     with jax.enable_x64(True):
@@ -336,5 +346,5 @@ def test_lookup_of_bags_and_of_narrow_fields(pooling):
     for path, array in gradient.leaves(tables):
         gradient.check(lambda t: total(reference(t)), tables, path, array, gradients[path], draw, 1e-7)
     batch['bags'] = np.full_like(batch['bags'], -1)
-    empty = embedding.lookup(jax.tree.map(np.float32, tables), batch, schema)['embedding']
+    empty = embedding.lookup(*parted(jax.tree.map(np.float32, tables)), batch, schema)['embedding']
     assert not empty[:, 4:].any()
