@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import functools
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -108,6 +109,16 @@ def forget_compiled_functions():
     """Compiled functions of hundreds of tests would fill gigabytes."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(autouse=True)
+def restore_logging():
+    """Puts back the package's log, which a command that a test calls in this process sets up for itself."""
+    log = logging.getLogger('dlf_jax')
+    before = log.handlers[:], log.level, log.propagate
+    yield
+    log.handlers, log.propagate = before[0], before[2]
+    log.setLevel(before[1])
 
 
 @pytest.fixture(scope='session')

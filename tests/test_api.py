@@ -137,7 +137,6 @@ def test_calls_set_nothing_of_the_process(workdir, table, data_dir, tmp_path):
 
 def test_differences_from_the_defaults_are_told(table, data_dir, tmp_path, caplog):
     caplog.set_level(logging.INFO, 'dlf_jax')
-    logging.getLogger('dlf_jax').propagate = True
     dlf_jax.train(config_of(table, **{'training.epochs': 1}), tmp_path / 'run', data_dir)
     (line,) = [
         record.getMessage() for record in caplog.records if 'beside the defaults' in record.getMessage()
@@ -182,7 +181,6 @@ def test_options_of_prediction_that_cannot_be(workdir):
 
 def test_keys_of_earlier_versions_are_read_and_told(workdir, caplog):
     caplog.set_level(logging.WARNING, 'dlf_jax')
-    logging.getLogger('dlf_jax').propagate = True
     config = configs.get_config('mlp')
     with config.optimizer.unlocked():
         config.optimizer.tables = 'lazy_adam'

@@ -9,7 +9,6 @@ from dlf_jax.training import compilation
 
 def test_an_option_that_xla_lacks_is_left_out_and_told(caplog):
     caplog.set_level(logging.WARNING, 'dlf_jax')
-    logging.getLogger('dlf_jax').propagate = True
     found = compilation.known(
         {'xla_option_of_another_age': 1, 'xla_multiheap_size_constraint_per_heap': 1 << 28}
     )
