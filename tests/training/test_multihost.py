@@ -124,7 +124,9 @@ def test_a_killed_process_stops_the_others_and_fewer_go_on(victim, alone, tmp_pa
     assert other.returncode
     if victim:
         (error,) = [line for line in other.stderr.splitlines() if line.startswith('error: ')]
-        assert 'process 0 of 2: process 1 has given no sign of life' in error
+        # By the watch, or by the collective operation that fails, whichever is first.
+        lost = 'process 1 has given no sign of life', 'another process is gone or cannot be reached'
+        assert any(f'process 0 of 2: {words}' in error for words in lost), error
         assert 'latest checkpoint' in error
     else:
         # JAX's own message, where it is faster than our watch.
