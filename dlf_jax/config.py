@@ -78,12 +78,18 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.dataset.download = False
     # Go on although the files are not the published ones.
     config.dataset.allow_modified = False
-    # For `table`: a schema file (TOML) that describes the columns, in place of the seven keys below.
+    # For `table`: a schema file (TOML) that describes the columns, in place of the nine keys below.
     config.dataset.schema = ''
     # For `table`: whether `--mode=prepare` proposes a schema file instead of preparing.
     config.dataset.infer = False
-    # For `table`: column of the label, 0 or 1.
+    # For `table`: column of the label.
     config.dataset.label = ''
+    # For `table`: value of the label that is a click, every other being none; '': labels are 1 (true, yes, y,
+    # t) or 0 (-1, false, no, n, f).
+    config.dataset.positive = ''
+    # For `table`: whether labels are numbers from 0 to 1, such as shares of clicks; AUC then counts those
+    # above 0.5 as clicks.
+    config.dataset.soft_labels = False
     # For `table`: column of the rows' weights; '': every row weighs 1.
     config.dataset.weight = ''
     # For `table`: column of the groups that AUC is also averaged over; '': none.
@@ -95,6 +101,10 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     # Treatment of number columns: none, standard, minmax, and log2 and bucket, which make categories; auto:
     # the dataset's own.
     config.dataset.treatment = 'auto'
+    # Texts that stand for a missing value, beside the empty one: ('NA', '-').
+    config.dataset.missing = ()
+    # What becomes of a number that is infinite or beyond float32 once treated: error, or missing.
+    config.dataset.out_of_range = 'error'
     # Number of ranges of the treatment `bucket`, with about as many training rows each.
     config.dataset.buckets = 50
     # Values seen less often in the training part share the out-of-vocabulary id.

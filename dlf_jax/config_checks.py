@@ -13,7 +13,7 @@ from dlf_jax import config as configs
 from dlf_jax import plugins
 from dlf_jax.data import builders
 from dlf_jax.data.preprocess import splits
-from dlf_jax.data.schema import TREATMENTS
+from dlf_jax.data.schema import OUT_OF_RANGE, RESERVED, TREATMENTS
 from dlf_jax.errors import UsageError, suggest
 from dlf_jax.training import metrics, optimizers
 
@@ -101,6 +101,7 @@ _CHOICES = {
     'dataset.treatment': ('auto', *TREATMENTS),
     'dataset.split': splits.KINDS,
     'dataset.hour': ('category', 'parts'),
+    'dataset.out_of_range': OUT_OF_RANGE,
     'precision': PRECISIONS,
     'matmul_precision': MATMUL_PRECISIONS,
     'parallel': PARALLEL,
@@ -129,6 +130,13 @@ def _validate_dataset(config: ConfigDict, check: _Check) -> None:
         if key not in read and value != defaults[f'dataset.{key}']:
             raise UsageError(f'config.dataset.{key}={value!r}: the dataset {options.name} does not read it')
     check('dataset.buckets', options.buckets >= 2, 'at least 2')
+    largest = 2**31 - 1 - RESERVED
+    check('dataset.hash_buckets', options.hash_buckets <= largest, f'at most {largest:,}, for ids of 32 bits')
+    check(
+        'dataset.missing',
+        not isinstance(options.missing, str) and all(isinstance(text, str) for text in options.missing),
+        "texts, such as ('NA','-')",
+    )
     check('dataset.rows', options.rows >= 10, 'at least 10')
     check('dataset.separator', len(options.separator) <= 1, 'one character')
     check(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 CATEGORICAL = 'categorical'
@@ -21,6 +22,14 @@ POOLINGS = ('sum', 'mean', 'max')
 OUT_OF_VOCABULARY = 0
 MISSING = 1
 RESERVED = 2
+# Options of fields that share a vocabulary, which must be the same.
+SHARED_OPTIONS = ('hash_buckets', 'embedding_size', 'missing', 'verbatim')
+
+# Group of a row without one.
+NO_GROUP = -1
+# What becomes of numbers that are infinite or leave the range of float32 once treated.
+OUT_OF_RANGE = ('error', 'missing')
+
 # Filler after the last value of a multi-valued field; not an id.
 PADDING = -1
 
@@ -47,6 +56,11 @@ class Field:
       shares: name of the field whose vocabulary and embeddings this one uses; '' for its own.
       embedding_size: width of the field's embeddings in a table of its own, projected up to the
         model's width (Ginart et al. 2019, "Mixed dimension embeddings"); 0: the model's width.
+      missing: texts that stand for a missing value, beside the empty one.
+      verbatim: whether values are told apart as they are written, so that the texts 7 and 7.0 are two
+        (`data.values`).
+      out_of_range: what becomes of a number that is infinite or leaves the range of float32 once treated:
+        'error', or 'missing'.
       size: number of ids that the field owns, the two reserved ones included; 0 before the encoder is
         fitted, for numeric fields and where it shares another's.
     """
@@ -63,6 +77,9 @@ class Field:
     length: int = 0
     shares: str = ''
     embedding_size: int = 0
+    missing: tuple[str, ...] = ()
+    verbatim: bool = False
+    out_of_range: str = 'error'
     size: int = 0
 
     def __post_init__(self) -> None:
@@ -83,6 +100,15 @@ class Field:
         for name in ('min_count', 'max_size', 'hash_buckets', 'embedding_size', 'size'):
             value = getattr(self, name)
             check(isinstance(value, int) and value >= (name == 'min_count'), f'{name}={value!r}')
+        check(self.hash_buckets < 2**31 - RESERVED, f'hash_buckets={self.hash_buckets}: ids are int32')
+        check(
+            self.out_of_range in OUT_OF_RANGE, f'out_of_range {self.out_of_range!r} is none of {OUT_OF_RANGE}'
+        )
+        check(
+            isinstance(self.missing, tuple) and all(isinstance(text, str) for text in self.missing),
+            f'missing={self.missing!r}: texts',
+        )
+        check(isinstance(self.verbatim, bool), f'verbatim={self.verbatim!r}: true or false')
         check(not (self.hash_buckets and self.treatment), 'hash_buckets is for text columns')
         check(not (self.hash_buckets and self.max_size), 'hash_buckets leaves no vocabulary for max_size')
 
@@ -112,22 +138,28 @@ def text_field(name: str, **options: Any) -> Field:
     return Field(name, CATEGORICAL, **options)
 
 
-def number_field(name: str, treatment: str, buckets: int = 0, **options: Any) -> Field:
+def number_field(
+    name: str,
+    treatment: str,
+    buckets: int = 0,
+    vocabulary: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Field:
     """Field of a column of numbers; categorical where the treatment makes categories.
 
     Args:
       name: name of the column.
       treatment: one of `TREATMENTS`.
       buckets: number of ranges; used by `bucket` alone.
-      options: attributes of `Field` that vocabularies have, such as `min_count`; left out where the
+      vocabulary: attributes of `Field` that vocabularies have, such as `min_count`; left out where the
         field has no vocabulary.
+      options: further attributes of `Field`.
     """
     if treatment == 'bucket':
-        options = {k: v for k, v in options.items() if k == 'embedding_size'}
         return Field(name, CATEGORICAL, treatment, buckets=buckets, **options)
     if treatment == 'log2':
-        return Field(name, CATEGORICAL, treatment, **options)
-    return Field(name, NUMERIC, treatment)
+        return Field(name, CATEGORICAL, treatment, **(vocabulary or {}), **options)
+    return Field(name, NUMERIC, treatment, **options)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,17 +168,24 @@ class Schema:
 
     Attributes:
       fields: the features.
-      label: name of the label's column, which holds 0 or 1.
+      label: name of the label's column.
       weight: name of the column of row weights, 0 or more; '' where all rows weigh 1.
       group: name of the column of groups (users, sessions) that AUC is averaged over; '' for none.
+      positive: value of the label that is a click, every other being none; '' where labels are 0 or 1, or
+        words for them.
+      soft_labels: whether labels are numbers from 0 to 1.
     """
 
     fields: tuple[Field, ...]
     label: str
     weight: str = ''
     group: str = ''
+    positive: str = ''
+    soft_labels: bool = False
 
     def __post_init__(self) -> None:
+        if self.positive and self.soft_labels:
+            raise ValueError(f'positive={self.positive!r} is not for soft labels')
         by_name = {field.name: field for field in self.fields}
         for field in self.fields:
             if not field.shares:
@@ -157,10 +196,10 @@ class Schema:
                     f'field {field.name!r} shares the vocabulary of {field.shares!r}, which must be a '
                     'categorical or multi-valued text field with a vocabulary of its own'
                 )
-            if (owner.hash_buckets, owner.embedding_size) != (field.hash_buckets, field.embedding_size):
+            if any(getattr(owner, name) != getattr(field, name) for name in SHARED_OPTIONS):
                 raise ValueError(
-                    f'fields {field.name!r} and {field.shares!r} share a vocabulary, so hash_buckets '
-                    'and embedding_size must be the same'
+                    f'fields {field.name!r} and {field.shares!r} share a vocabulary, so '
+                    f'{", ".join(SHARED_OPTIONS)} must be the same'
                 )
 
     @property
@@ -244,7 +283,7 @@ class Schema:
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Schema:
         """Reads what `to_json` wrote, now or in an older version; attributes it lacks have their defaults."""
-        fields = tuple(Field(**field) for field in saved['fields'])
+        fields = tuple(Field(**{**f, 'missing': tuple(f.get('missing', ()))}) for f in saved['fields'])
         return cls(fields, **{key: value for key, value in saved.items() if key != 'fields'})
 
 

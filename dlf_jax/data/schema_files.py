@@ -8,28 +8,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dlf_jax.data.schema import KINDS, MULTI_VALUED, NUMBERS, NUMERIC, Field, Schema
+from dlf_jax.data.schema import KINDS, MULTI_VALUED, NUMBERS, NUMERIC, SHARED_OPTIONS, Field, Schema
 from dlf_jax.errors import UserError, suggest
 
 # Kind of a column that is no feature.
 IGNORED = 'ignored'
 # Length of a multi-valued field whose file does not say.
 LENGTH = 20
+# Keys beside the columns.
+_KEYS = ('label', 'weight', 'group', 'positive', 'soft_labels')
 _OPTIONS = {f.name for f in dataclasses.fields(Field)} - {'name', 'size'}
 
 
 def load(path: str, defaults: Mapping[str, Any]) -> Schema:
     """Reads a schema file such as this one:
 
-        label = "click"            # also weight = "...", group = "..."
+        label = "click"            # also weight = "...", group = "...", positive = "yes"
         [columns.user]
         kind = "categorical"       # numeric, multi-valued, ignored
         min_count = 2              # any option of `schema.Field`
 
     Args:
       path: the file.
-      defaults: `min_count`, `max_size`, `hash_buckets`, `buckets` and the `treatment` of numbers, used
-        for columns that leave them out.
+      defaults: `min_count`, `max_size`, `hash_buckets`, `buckets`, `missing`, `out_of_range` and the
+        `treatment` of numbers, used for columns that leave them out.
 
     Returns:
       The schema, its fields without sizes.
@@ -45,11 +47,12 @@ def load(path: str, defaults: Mapping[str, Any]) -> Schema:
         raise UserError(f'{path}: cannot be read as TOML: {error}') from error
     columns = found.pop('columns', {})
     for key in found:
-        if key not in ('label', 'weight', 'group'):
-            raise UserError(
-                f'{path}: {key!r}: no such key{suggest(key, ["label", "weight", "group", "columns"])}'
-            )
-        if not isinstance(found[key], str):
+        if key not in _KEYS:
+            raise UserError(f'{path}: {key!r}: no such key{suggest(key, [*_KEYS, "columns"])}')
+        if key == 'soft_labels':
+            if not isinstance(found[key], bool):
+                raise UserError(f'{path}: soft_labels={found[key]!r}: expected true or false')
+        elif not isinstance(found[key], str):
             raise UserError(f'{path}: {key}={found[key]!r}: expected the name of a column')
     if not found.get('label'):
         raise UserError(f'{path}: label: expected the name of the column that holds 0 or 1')
@@ -62,7 +65,7 @@ def load(path: str, defaults: Mapping[str, Any]) -> Schema:
             if field.shares in fields:
                 # Options that the column leaves out are those of the field that it shares with.
                 owner = fields[field.shares]
-                same = {k: getattr(owner, k) for k in ('hash_buckets', 'embedding_size')}
+                same = {k: getattr(owner, k) for k in SHARED_OPTIONS}
                 kept = {k: v for k, v in same.items() if k not in columns[name]}
                 fields[name] = dataclasses.replace(field, **kept)
         schema = Schema(tuple(fields.values()), **found)
@@ -91,6 +94,12 @@ def _field(path: str, name: str, options: Any, defaults: Mapping[str, Any]) -> F
             raise UserError(
                 f'{path}: [columns.{name}] {key!r}: no such option{suggest(key, sorted(_OPTIONS))}'
             )
+    if isinstance(options.get('missing'), list):
+        options['missing'] = tuple(options['missing'])
+    if 'shares' not in options:
+        options = {'missing': defaults['missing'], **options}
+    if kind == NUMERIC or options.get('treatment'):
+        options = {'out_of_range': defaults['out_of_range'], **options}
     if kind == NUMERIC:
         kept = defaults['treatment'] if defaults['treatment'] in NUMBERS else 'standard'
         return Field(name, kind, **{'treatment': kept, **options})

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from dlf_jax.data.readers.chunk import Columns
 from dlf_jax.data.readers.tables import Table
 from dlf_jax.data.schema import CATEGORICAL, KINDS, MULTI_VALUED, NUMERIC
 from dlf_jax.data.schema_files import IGNORED, LENGTH
@@ -42,7 +43,7 @@ def propose(table: Table, path: str) -> dict[str, Any]:
     if os.path.exists(path):
         raise UserError(f'{path}: is there already; name another file with --output, or remove it')
     frames, rows = [], 0
-    for chunk in table.chunks(table.columns, ()):
+    for chunk in table.chunks(Columns(text=table.columns)):
         frames.append(chunk.frame)
         rows += chunk.frame.height
         if rows >= ROWS:

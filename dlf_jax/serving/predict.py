@@ -34,6 +34,9 @@ from dlf_jax.training.train_state import TrainState
 from dlf_jax.workdir import Workdir
 
 PROBABILITY = 'probability'
+# A column of numbers beside the kept ones, so that there are rows where none is kept; no column of a file has
+# this name.
+_ROW = '\0row'
 
 _log = logging.getLogger(__name__)
 
@@ -104,6 +107,8 @@ class Predictor:
                 tables.check_columns(table, [name] if name else [], why)
         names = [field.name for field in schema.fields]
         tables.check_columns(table, names, 'a feature that the model was trained with')
+        texts = [*schema.text_columns(), *([schema.group] if labelled and schema.group else [])]
+        tables.families([table], texts, self.encoder.families)
         return table
 
     def evaluate(self, table: tables.Table) -> dict[str, Any]:
@@ -132,6 +137,11 @@ class Predictor:
           not have.
         """
         keep = tuple(self.config.predict.keep)
+        if PROBABILITY in keep or len(set(keep)) < len(keep):
+            raise UsageError(
+                f'config.predict.keep={keep!r}: expected different columns, and none called {PROBABILITY!r}, '
+                'which is the one that is written'
+            )
         tables.check_columns(table, keep, 'config.predict.keep')
         batches = _EncodedBatches(table, self.encoder, self.batch_size, labelled=False, keep=keep)
         with Progress('predicting', 'rows') as progress, _Writer(output) as writer:
@@ -149,7 +159,7 @@ class Predictor:
     @staticmethod
     def _write(writer: _Writer, kept: pl.DataFrame, logits: jax.Array) -> None:
         probability = metrics.sigmoid(np.asarray(logits))[: kept.height]
-        writer.write(kept.drop('').with_columns(pl.Series(PROBABILITY, probability)))
+        writer.write(kept.drop(_ROW).with_columns(pl.Series(PROBABILITY, probability)))
 
 
 class _EncodedBatches:
@@ -182,35 +192,26 @@ class _EncodedBatches:
         self.rows = 0
 
     def __iter__(self) -> Iterator[tuple[batching.Batch, pl.DataFrame]]:
-        """Yields batches with the kept columns of their rows (and a row number '')."""
+        """Yields batches with the kept columns of their rows, and a column that counts them."""
         kept: list[pl.DataFrame] = []
         for rows in reblock(self._encoded(kept), self._batch_size):
             count = len(rows['label'])
-            taken = pl.concat(kept) if len(kept) > 1 else kept[0]
+            taken = _concatenated(kept)
             kept[:] = [taken[count:]]
             yield batching.pad(batching.weighted(rows), self._batch_size), taken[:count]
 
     def _encoded(self, kept: list[pl.DataFrame]) -> Iterator[Rows]:
-        schema = self._encoder.schema
-        for chunk in self._table.chunks(*self._columns()):
+        schema, seen = self._encoder.schema, set[str]()
+        wanted = columns.columns_of(schema, self._labelled, keep=self._keep)
+        for chunk in self._table.chunks(wanted):
             rows, unknown = self._encoder.transform(chunk)
             for name, counts in unknown.items():
                 self._unknown[name] = self._unknown.get(name, 0) + counts
             self.rows += chunk.frame.height
-            kept.append(chunk.frame.select(*self._keep, pl.int_range(pl.len()).alias('')))
+            number = pl.Series(_ROW, np.arange(chunk.frame.height))
+            kept.append(pl.DataFrame([number]) if chunk.kept is None else chunk.kept.with_columns(number))
             unlabelled = {'label': np.zeros(chunk.frame.height, np.float32)}
-            yield {**rows, **(columns.extras(chunk, schema) if self._labelled else unlabelled)}
-
-    def _columns(self) -> tuple[list[str], list[str]]:
-        """Columns to read as text, and as numbers."""
-        schema = self._encoder.schema
-        text, numbers = schema.text_columns(), schema.number_columns()
-        if self._labelled:
-            text += [name for name in [schema.group] if name and name not in text]
-            numbers += [name for name in (schema.label, schema.weight) if name and name not in numbers]
-        numbers = [name for name in numbers if name not in text]
-        text += [name for name in self._keep if name not in text and name not in numbers]
-        return text, numbers
+            yield {**rows, **(columns.extras(chunk, schema, seen) if self._labelled else unlabelled)}
 
     def out_of_vocabulary(self) -> dict[str, float]:
         """Share of the values read so far that the training part did not have (or had too seldom), by field;
@@ -220,6 +221,16 @@ class _EncodedBatches:
             if share:
                 _log.info('field %s: %.2f %% of the values are out of vocabulary', name, 100 * share)
         return shares
+
+
+def _concatenated(kept: list[pl.DataFrame]) -> pl.DataFrame:
+    """Frames of several files one after another, of types that hold the values of all of them."""
+    if len(kept) == 1:
+        return kept[0]
+    try:
+        return pl.concat(kept, how='vertical_relaxed')
+    except pl.exceptions.PolarsError as error:
+        raise UserError(f'config.predict.keep: the files have columns of different types: {error}') from error
 
 
 @dataclasses.dataclass
@@ -246,6 +257,7 @@ class _Writer:
     def write(self, frame: pl.DataFrame) -> None:
         with writing(self.path):
             if self.path.endswith('.csv'):
+                self._check_flat(frame)
                 frame.write_csv(self._file, include_header=not self._lines)
                 self._lines += frame.height
                 return
@@ -253,6 +265,14 @@ class _Writer:
             if self._parquet is None:
                 self._parquet = pq.ParquetWriter(self._file, table.schema)
             self._parquet.write_table(table)
+
+    def _check_flat(self, frame: pl.DataFrame) -> None:
+        for name, kind in frame.schema.items():
+            if kind.is_nested() or kind in (pl.Binary, pl.Duration):
+                raise UserError(
+                    f'--output={self.path}: a CSV file cannot hold the column {name!r} of {kind}; write a '
+                    '.parquet, or leave it out of config.predict.keep'
+                )
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

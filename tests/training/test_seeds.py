@@ -168,7 +168,7 @@ def test_prediction_takes_the_best_or_the_given_seed(together, tmp_path, data_di
     config = Workdir(together).config()
     builder = builders.build(config.dataset, str(data_dir))
     whole = builder.task.tables['all']
-    (chunk,) = whole.chunks(*builder.task.columns())
+    (chunk,) = whole.chunks(builder.task.columns())
     counts = builder.info.metadata['rows']
     chunk.frame.slice(counts['train'], counts['valid']).write_csv(tmp_path / 'valid.csv')
 

@@ -25,8 +25,8 @@ from dlf_jax.data.loading.records import BlockWriter, RecordBlocks, features
 from dlf_jax.data.preprocess import beam, encoder, local
 from dlf_jax.data.preprocess.splits import PARTS, Split
 from dlf_jax.data.preprocess.task import WHOLE, ShardWriter, Task
-from dlf_jax.data.readers.tables import Table, check_columns, expand, open_table
-from dlf_jax.data.schema import MULTI_VALUED, Field, Schema, number_field, text_field
+from dlf_jax.data.readers.tables import Table, check_columns, expand, families, open_table
+from dlf_jax.data.schema import MULTI_VALUED, SHARED_OPTIONS, Field, Schema, number_field, text_field
 from dlf_jax.errors import UserError
 from dlf_jax.file_writing import writing
 from dlf_jax.lock import locked
@@ -52,6 +52,7 @@ RELEASE_KEYS = {'download': False, 'allow_modified': False}
 SPLIT_KEYS = {'split': 'chronological', 'time': '', 'fractions': (7.0, 2.0, 1.0), 'split_seed': 0}
 CATEGORY_KEYS = {'min_count': 1, 'max_vocabulary': 0, 'hash_buckets': 0}
 NUMBER_KEYS = {'treatment': 'auto', 'buckets': 50}
+VALUE_KEYS = {'missing': (), 'out_of_range': 'error'}
 
 # Keys that say where the input is or how the work is done. They do not change the records of the same input.
 _WORK_KEYS = (
@@ -73,7 +74,9 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
     # Raised by the dataset when its code makes other records of the same files.
     VERSION = tfds.core.Version('1.0.0')
     # Keys of `config.dataset` that the dataset reads beside `COMMON_KEYS`, with their neutral values.
-    KEYS: ClassVar[Mapping[str, Any]] = {**FILE_KEYS, **SPLIT_KEYS, **CATEGORY_KEYS, **NUMBER_KEYS}
+    KEYS: ClassVar[Mapping[str, Any]] = {
+        **FILE_KEYS, **SPLIT_KEYS, **CATEGORY_KEYS, **NUMBER_KEYS, **VALUE_KEYS,
+    }  # fmt: skip
     # Advice for the error that no files are given.
     INSTRUCTIONS = ''
     # Published files that `dataset.download` fetches; they add the `RELEASE_KEYS`.
@@ -201,7 +204,9 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
           pooling: pooling of the embeddings, 'sum', 'mean' or 'max'.
           shares: name of the field whose vocabulary and embeddings this one uses; '' for its own.
         """
-        vocabulary = {'hash_buckets': self.dataset.hash_buckets} if shares else self._vocabulary()
+        vocabulary = self._vocabulary()
+        if shares:
+            vocabulary = {k: v for k, v in vocabulary.items() if k in SHARED_OPTIONS}
         return Field(
             name,
             MULTI_VALUED,
@@ -214,10 +219,14 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
     def _vocabulary(self) -> dict[str, Any]:
         """Attributes of a text field's vocabulary."""
-        options = self.dataset
+        options, missing = self.dataset, {'missing': tuple(self._values('missing'))}
         if options.hash_buckets:
-            return {'hash_buckets': options.hash_buckets}
-        return {'min_count': options.min_count, 'max_size': options.max_vocabulary}
+            return {'hash_buckets': options.hash_buckets, **missing}
+        return {'min_count': options.min_count, 'max_size': options.max_vocabulary, **missing}
+
+    def _values(self, key: str) -> Any:
+        """Value of one of `VALUE_KEYS`, which not every dataset reads."""
+        return self.dataset.get(key, VALUE_KEYS[key])
 
     def number(self, name: str, treatment: str) -> Field:
         """Field of a column of numbers.
@@ -230,7 +239,8 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         if options.treatment != 'auto':
             treatment = options.treatment
         vocabulary = {'min_count': options.min_count, 'max_size': options.max_vocabulary}
-        return number_field(name, treatment, options.buckets, **vocabulary)
+        values = {'missing': tuple(self._values('missing')), 'out_of_range': self._values('out_of_range')}
+        return number_field(name, treatment, options.buckets, vocabulary, **values)
 
     # For users of datasets.
 
@@ -309,10 +319,13 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         split = None
         if WHOLE in tables:
             split = Split(config.split, tuple(config.fractions), config.split_seed)
+        schema = self.make_schema(next(iter(tables.values())))
+        texts = [name for name in (*schema.text_columns(), schema.group) if name]
         return Task(
             name=self.name,
-            schema=self.make_schema(next(iter(tables.values()))),
+            schema=schema,
             tables=tables,
+            families=families(tuple(tables.values()), texts),
             split=split,
             time=config.time if split and split.kind == 'time' else '',
             block_rows=config.block_rows,

@@ -8,7 +8,10 @@ from dlf_jax.data.readers.tables import Table
 from dlf_jax.data.schema import Schema
 from dlf_jax.errors import UserError
 
-_COLUMN_KEYS = {'label': '', 'weight': '', 'group': '', 'categorical': (), 'numeric': ()}
+_COLUMN_KEYS = {
+    'label': '', 'weight': '', 'group': '', 'categorical': (), 'numeric': (), 'positive': '',
+    'soft_labels': False,
+}  # fmt: skip
 
 
 class OwnTable(Builder):
@@ -39,6 +42,8 @@ class OwnTable(Builder):
                 'max_size': config.max_vocabulary,
                 'hash_buckets': config.hash_buckets,
                 'buckets': config.buckets,
+                'missing': tuple(config.missing),
+                'out_of_range': config.out_of_range,
                 'treatment': 'standard' if config.treatment == 'auto' else config.treatment,
             }
             return schema_files.load(config.schema, defaults)
@@ -49,8 +54,14 @@ class OwnTable(Builder):
             )
         categorical = (self.categorical(name) for name in config.categorical)
         numeric = (self.number(name, 'standard') for name in config.numeric)
-        schema = Schema((*categorical, *numeric), config.label or 'label', config.weight, config.group)
-        names = [*(f.name for f in schema.fields), schema.label, *filter(None, [schema.weight])]
+        try:
+            schema = Schema(
+                (*categorical, *numeric), config.label or 'label', config.weight, config.group,
+                config.positive, config.soft_labels,
+            )  # fmt: skip
+        except ValueError as error:
+            raise UserError(f'config.dataset: {error}') from error
+        names = [*(f.name for f in schema.fields), schema.label]
         for name in names:
             if names.count(name) > 1:
                 raise UserError(f'config.dataset: column {name!r} is named {names.count(name)} times')

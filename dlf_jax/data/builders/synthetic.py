@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import polars as pl
@@ -19,7 +20,7 @@ from dlf_jax.data.builders.base import CATEGORY_KEYS, NUMBER_KEYS, SPLIT_KEYS, B
 from dlf_jax.data.builders.criteo import CATEGORIES, NUMBERS
 from dlf_jax.data.preprocess.splits import PARTS
 from dlf_jax.data.preprocess.task import WHOLE
-from dlf_jax.data.readers.chunk import Chunk
+from dlf_jax.data.readers.chunk import Chunk, Columns
 from dlf_jax.data.readers.tables import Table
 from dlf_jax.data.schema import Schema
 from dlf_jax.errors import UserError
@@ -44,6 +45,8 @@ class SyntheticTable:
 
     columns = ('label', *NUMBERS, *CATEGORIES)
     paths: tuple[str, ...] = ()
+    absent: ClassVar[Mapping[str, str]] = {}
+    families: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
     def __init__(self, rows: int, seed: int):
         """Defines the rows; generates nothing.
@@ -65,10 +68,10 @@ class SyntheticTable:
         """Number of rows."""
         return self.rows
 
-    def chunks(self, text: Sequence[str], numbers: Sequence[str]) -> Iterator[Chunk]:
+    def chunks(self, columns: Columns) -> Iterator[Chunk]:
         """See `Table.chunks`."""
         for place, _ in self.places(0):
-            yield self.read(place, text, numbers)
+            yield self.read(place, columns)
 
     def places(self, file: int) -> Iterator[tuple[tuple, int]]:
         """See `Table.places`."""
@@ -76,10 +79,12 @@ class SyntheticTable:
         for start in range(0, self.rows, CHUNK_ROWS):
             yield (start,), min(CHUNK_ROWS, self.rows - start)
 
-    def read(self, place: tuple, text: Sequence[str], numbers: Sequence[str]) -> Chunk:
+    def read(self, place: tuple, columns: Columns) -> Chunk:
         """See `Table.read`."""
         (start,) = place
-        return Chunk(self.frame(start).select(*text, *numbers), self.name, start + 1)
+        frame = self.frame(start)
+        kept = frame.select(columns.keep) if columns.keep else None
+        return Chunk(frame.select(columns.typed), self.name, start + 1, kept=kept)
 
     @functools.cached_property
     def _law(self) -> dict[str, list[np.ndarray] | np.ndarray]:

@@ -111,7 +111,7 @@ def prepare(
     for part, count in rows.items():
         check_part(task, part, count)
     train = [p for p in pieces if p.table == task.table_of('train')]
-    encoder = encoders.fit(task.schema, _measure(task, totals, train, staging, beam_options))
+    encoder = encoders.fit(task.schema, _measure(task, totals, train, staging, beam_options), task.families)
     encoder.save(encoder_folder)
     writers: dict[str, list[ShardWriter]] = {}
     for part, count in rows.items():
@@ -190,7 +190,7 @@ def _find_pieces(task: Task, staging: Path, beam_options: dict[str, Any]) -> lis
 
 
 def _read(task: Task, piece: Piece) -> Chunk:
-    return task.tables[piece.table].read(piece.place, *task.columns())
+    return task.tables[piece.table].read(piece.place, task.columns())
 
 
 def _measure(
@@ -233,7 +233,7 @@ def _save(found: Statistics, folder: Path) -> None:
         counts.write_parquet(folder / f'counts-{i}.parquet')
     for i, sample in enumerate(found.samples.values()):
         np.savez(folder / f'sample-{i}.npz', hashes=sample.hashes, values=sample.values)
-    moments = [[n, {k: dataclasses.asdict(m) for k, m in by.items()}] for n, by in found.moments]
+    moments = [[n, {k: m.to_json() for k, m in by.items()}] for n, by in found.moments]
     saved = {
         'rows': found.rows,
         'counts': list(found.counts),
@@ -246,7 +246,7 @@ def _save(found: Statistics, folder: Path) -> None:
 def _load(folder: Path) -> Statistics:
     saved = json.loads((folder / 'statistics.json').read_text())
     counts = {name: pl.read_parquet(folder / f'counts-{i}.parquet') for i, name in enumerate(saved['counts'])}
-    moments = tuple((n, {k: Moments(**m) for k, m in by.items()}) for n, by in saved['moments'])
+    moments = tuple((n, {k: Moments.from_json(m) for k, m in by.items()}) for n, by in saved['moments'])
     samples = {}
     for i, name in enumerate(saved['samples']):
         with np.load(folder / f'sample-{i}.npz') as arrays:

@@ -9,10 +9,11 @@ import polars as pl
 
 from dlf_jax.data.hashing import stable_hash
 from dlf_jax.data.prefetch import column_pool
-from dlf_jax.data.preprocess.dictionary import NULL, PAD, Dictionary
+from dlf_jax.data.preprocess.dictionary import NULL, PAD, UNKNOWN, Dictionary
 from dlf_jax.data.readers.chunk import Chunk
 from dlf_jax.data.readers.columns import categories, elements, numbers
 from dlf_jax.data.schema import Field, Schema
+from dlf_jax.data.values import canonical_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,17 +77,27 @@ class Coder:
         measured = (*self.schema.numeric, *self.schema.ranged)
         values = np.empty((rows, len(measured)), order='F')
         for i, field in enumerate(measured):
-            values[:, i] = numbers(chunk, field.name)
+            values[:, i] = numbers(chunk, field.name, field)
         return CodedRows(codes, values)
 
     def _codes(self, field: Field, values: pl.Series) -> np.ndarray:
         if field.hash_buckets:
+            values = canonical_rows(values, field.missing, field.verbatim)
             codes = (stable_hash(values) % np.uint64(field.hash_buckets)).astype(np.int32)
             if values.null_count():
                 codes[values.is_null().to_numpy()] = NULL
             return codes
         dictionary = self.dictionaries[field.owner]
-        return dictionary.add(values) if self.growing else dictionary.find(values)
+        if self.growing:
+            # As they are written: the encoder, which sees each value once, brings together what is the same.
+            return dictionary.add(values)
+        codes = dictionary.find(values)
+        if values.dtype == pl.String:
+            unknown = np.flatnonzero(codes == UNKNOWN)
+            if unknown.size:
+                found = canonical_rows(values.gather(unknown), field.missing, field.verbatim)
+                codes[unknown] = dictionary.find(found)
+        return codes
 
     def _bag(self, field: Field, chunk: Chunk) -> np.ndarray:
         values, lengths = elements(chunk, field)

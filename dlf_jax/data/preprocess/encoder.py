@@ -1,7 +1,7 @@
 """Encoder from values to ids and numbers: fitted to the training part, used by preparation and serving.
 
-It is saved as `encoder.json` (version, schema, statistics of numbers) and `vocabulary.parquet` (field,
-value, count; in the order of the ids).
+It is saved as `encoder.json` (version, schema, statistics of numbers, types of columns) and
+`vocabulary.parquet` (field, value, count; in the order of the ids).
 
 A chunk becomes features in two steps. `Coder` makes codes and float64s of the columns (`CodedRows`), which
 can be staged on disk until the vocabulary is known; `Encoder.encode` makes ids and float32s of those.
@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,13 @@ from dlf_jax.data.preprocess.id_tables import IdTables
 from dlf_jax.data.preprocess.statistics import Moments, Statistics
 from dlf_jax.data.readers.chunk import Chunk
 from dlf_jax.data.rows import Rows
-from dlf_jax.data.schema import OUT_OF_VOCABULARY, RESERVED, Field, Schema
+from dlf_jax.data.schema import MISSING, OUT_OF_VOCABULARY, RESERVED, Field, Schema
+from dlf_jax.data.values import canonical
 from dlf_jax.errors import UserError
 
-VERSION = 2
+VERSION = 3
+_log = logging.getLogger(__name__)
+_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 class Encoder:
@@ -37,8 +41,8 @@ class Encoder:
 
     Ids of a field with a vocabulary: 0 out of vocabulary, 1 missing, then its values by falling count
     (ties by value). Ids of a field without one: 0 unused, 1 missing, then the hash buckets or ranges. All
-    are offset into the fused table. Numeric fields: a missing value becomes the training mean (0 under
-    `none`), then the treatment is applied. A multi-valued field without a value holds the id of missing.
+    are offset into the fused table. Numeric fields: a missing value becomes the training mean, then the
+    treatment is applied. A multi-valued field without a value holds the id of missing.
     """
 
     def __init__(
@@ -47,6 +51,8 @@ class Encoder:
         vocabularies: dict[str, pl.DataFrame],
         moments: dict[str, Moments],
         boundaries: dict[str, np.ndarray],
+        families: dict[str, str] | None = None,
+        expected_unknown: dict[str, float] | None = None,
     ):
         """Takes what was fitted to the training part.
 
@@ -55,11 +61,16 @@ class Encoder:
           vocabularies: `value` (String) and `count` in the order of the ids, by owning field.
           moments: moments by numeric field.
           boundaries: first values of the second and later ranges, float64, rising, by `bucket` field.
+          families: what columns with a type of their own held (`Table.families`), by name.
+          expected_unknown: share of values outside the vocabulary to expect in further rows of the same
+            kind, by field with a vocabulary of its own.
         """
         self.schema = schema
         self.vocabularies = vocabularies
         self.moments = moments
         self.boundaries = boundaries
+        self.families = families or {}
+        self.expected_unknown = expected_unknown or {}
 
     def transform(self, chunk: Chunk) -> tuple[Rows, dict[str, np.ndarray]]:
         """Encodes the rows of a chunk that holds the features' columns.
@@ -73,7 +84,10 @@ class Encoder:
         """
         coder, tables = self._coding
         coded = coder.code(chunk)
-        return self.encode(coded, tables), self._unknown(coded)
+        try:
+            return self.encode(coded, tables), self._unknown(coded)
+        except OutOfRange as error:
+            raise UserError(f'{chunk.where(error.row)}: {error}') from error
 
     @functools.cached_property
     def _coding(self) -> tuple[Coder, IdTables]:
@@ -92,15 +106,34 @@ class Encoder:
         for name, dictionary in dictionaries.items():
             ids = np.full(len(dictionary), OUT_OF_VOCABULARY, np.int32)
             values = self.typed_values(name)
-            ids[dictionary.find(values)] = np.arange(len(values), dtype=np.int32) + RESERVED
+            at = dictionary.find(values)
+            there = at != UNKNOWN
+            ids[at[there]] = np.flatnonzero(there).astype(np.int32) + RESERVED
+            if values.dtype == pl.String:
+                self._add_other_spellings(name, dictionary.values, ids)
             known[name] = ids
         return IdTables.of(self.schema, known)
+
+    def _add_other_spellings(self, owner: str, written: pl.Series, ids: np.ndarray) -> None:
+        """Sets the ids of values that are written otherwise than in the vocabulary, or missing, in place."""
+        field = self._field(owner)
+        found = canonical(written, field.missing, field.verbatim)
+        other = written.ne_missing(found).arg_true()
+        if not len(other):
+            return
+        vocabulary = Dictionary(self.typed_values(owner))
+        codes = vocabulary.find(found.gather(other))
+        ids[other.to_numpy()] = np.where(
+            codes == NULL, MISSING, np.where(codes == UNKNOWN, OUT_OF_VOCABULARY, codes + RESERVED)
+        )
+
+    def _field(self, owner: str) -> Field:
+        return next(field for field in self.schema.owners if field.name == owner)
 
     def typed_values(self, owner: str) -> pl.Series:
         """Vocabulary of a field in the order of the ids, with the dtype of its dictionary."""
         values = self.vocabularies[owner]['value']
-        number = next(f for f in self.schema.owners if f.name == owner).number
-        return values.cast(pl.Int64) if number else values
+        return values.cast(pl.Int64) if self._field(owner).number else values
 
     def _unknown(self, rows: CodedRows) -> dict[str, np.ndarray]:
         counts, at = {}, len(self.schema.coded)
@@ -127,6 +160,9 @@ class Encoder:
         Returns:
           `categorical` int32 [rows, Fc], `numeric` float32 [rows, Fn] and `bags` int32 [rows, bag_columns]
           (`PADDING` after the last value); each only where the schema has such fields.
+
+        Raises:
+          OutOfRange: a number that is beyond float32 once it is treated.
         """
         schema = self.schema
         features: Rows = {}
@@ -147,12 +183,23 @@ class Encoder:
             values = coded.numbers[:, : len(schema.numeric)].T
             missing, shift, scale = self._treatments
             treated = (np.where(np.isnan(values), missing, values) - shift) / scale
+            if np.abs(treated).max(initial=0) > _FLOAT32:
+                treated = self._in_range(values, treated, (missing - shift) / scale)
             features['numeric'] = np.ascontiguousarray(treated.T, np.float32)
         if schema.bags:
             codes = coded.codes[:, len(schema.coded) :].T
             ids = tables.lookup(codes, [field.owner for field in schema.bags for _ in range(field.length)])
             features['bags'] = np.ascontiguousarray(ids.T)
         return features
+
+    def _in_range(self, values: np.ndarray, treated: np.ndarray, missing: np.ndarray) -> np.ndarray:
+        """Treated numbers [Fn, rows] with those beyond float32 as missing ones, where the field says so."""
+        beyond = np.abs(treated) > _FLOAT32
+        for i, field in enumerate(self.schema.numeric):
+            if field.out_of_range != 'missing' and beyond[i].any():
+                row = int(np.argmax(beyond[i]))
+                raise OutOfRange(field, row, float(values[i, row]), float(treated[i, row]))
+        return np.where(beyond, missing, treated)
 
     def _ranges(self, values: np.ndarray, field: Field) -> np.ndarray:
         codes = np.searchsorted(self.boundaries[field.name], values, side='right')
@@ -165,10 +212,12 @@ class Encoder:
         def treatment(field: Field) -> tuple[float, float, float]:
             moments = self.moments[field.name]
             if field.treatment == 'none':
-                return 0.0, 0.0, 1.0
+                return moments.mean, 0.0, 1.0
+            if not moments.varies:
+                return moments.mean, moments.mean, 1.0
             if field.treatment == 'standard':
-                return moments.mean, moments.mean, moments.deviation or 1.0
-            return moments.mean, moments.low, (moments.high - moments.low) or 1.0
+                return moments.mean, moments.mean, moments.deviation
+            return moments.mean, moments.low, moments.high - moments.low
 
         return np.array([treatment(field) for field in self.schema.numeric]).T[..., None]
 
@@ -185,10 +234,12 @@ class Encoder:
         saved = {
             'version': VERSION,
             'schema': self.schema.to_json(),
-            'moments': {name: dataclasses.asdict(m) for name, m in self.moments.items()},
+            'moments': {name: m.to_json() for name, m in self.moments.items()},
             'boundaries': {name: list(map(float, b)) for name, b in self.boundaries.items()},
+            'families': self.families,
+            'expected_unknown': self.expected_unknown,
         }
-        (folder / 'encoder.json').write_text(json.dumps(saved, indent=1) + '\n')
+        (folder / 'encoder.json').write_text(json.dumps(saved, indent=1, allow_nan=False) + '\n')
 
     @classmethod
     def load(cls, folder: str | Path) -> Encoder:
@@ -200,7 +251,7 @@ class Encoder:
         path = Path(folder) / 'encoder.json'
         with _readable(path):
             saved, schema = _load_json(path)
-            moments = {name: Moments(**m) for name, m in saved['moments'].items()}
+            moments = {name: Moments.from_json(m) for name, m in saved['moments'].items()}
             # Version 1 had no ranges.
             boundaries = {name: np.array(b) for name, b in saved.get('boundaries', {}).items()}
         path = Path(folder) / 'vocabulary.parquet'
@@ -216,7 +267,40 @@ class Encoder:
                         f'{path}: field {field.name!r} has {found} ids where encoder.json says '
                         f'{field.size}; prepare the data again'
                     )
-        return cls(schema, vocabularies, moments, boundaries)
+        if saved['version'] < 3:
+            # Missing numbers were 0 under `none`, and a whole float was told apart from the integer.
+            for field in schema.numeric:
+                if field.treatment == 'none':
+                    moments[field.name] = dataclasses.replace(moments[field.name], mean=0.0)
+            for field in counted:
+                if not field.number:
+                    vocabularies[field.name] = _respelled(vocabularies[field.name])
+        families, expected = saved.get('families', {}), saved.get('expected_unknown', {})
+        return cls(schema, vocabularies, moments, boundaries, families, expected)
+
+
+class OutOfRange(UserError):
+    """A number that is beyond float32 once it is treated.
+
+    Attributes:
+      field: its field.
+      row: its row among those that were encoded together.
+    """
+
+    def __init__(self, field: Field, row: int, found: float, treated: float):
+        super().__init__(
+            f'column {field.name!r}: {found:g} is {treated:g} after the treatment {field.treatment!r}, '
+            "beyond the numbers of float32; mend it, or out_of_range='missing' takes such numbers for missing"
+        )
+        self.field, self.row = field, row
+
+
+def _respelled(vocabulary: pl.DataFrame) -> pl.DataFrame:
+    """A vocabulary of an older version, its values as texts of today where no two then are the same."""
+    found = canonical(vocabulary['value'])
+    keep = found.is_null() | (found.is_in(vocabulary['value'].implode()) & (found != vocabulary['value']))
+    keep |= found.is_duplicated()
+    return vocabulary.with_columns(value=found.zip_with(~keep, vocabulary['value']))
 
 
 def load_schema(folder: str | Path) -> Schema:
@@ -255,12 +339,13 @@ def _readable(path: Path) -> Iterator[None]:
         raise UserError(f'{path}: cannot be read ({error}); prepare the data again') from error
 
 
-def fit(schema: Schema, found: Statistics) -> Encoder:
+def fit(schema: Schema, found: Statistics, families: Mapping[str, str] | None = None) -> Encoder:
     """Fits an encoder to the statistics of the training part.
 
     Args:
       schema: the features, their fields without sizes.
       found: statistics of all training rows.
+      families: what columns with a type of their own hold, by name.
 
     Raises:
       UserError: no rows.
@@ -268,7 +353,9 @@ def fit(schema: Schema, found: Statistics) -> Encoder:
     if not found.rows:
         raise UserError('the training part has no rows')
     by_name = {f.name: f for f in schema.owners}
-    vocabularies = {name: _vocabulary(counts, by_name[name]) for name, counts in found.counts.items()}
+    counts = {name: _joined(counts, by_name[name]) for name, counts in found.counts.items()}
+    vocabularies = {name: _vocabulary(frame, by_name[name]) for name, frame in counts.items()}
+    expected = {name: _expected_unknown(frame, by_name[name]) for name, frame in counts.items()}
     boundaries = {f.name: found.samples[f.name].boundaries(f.buckets) for f in schema.ranged}
 
     def size(field: Field) -> int:
@@ -282,7 +369,41 @@ def fit(schema: Schema, found: Statistics) -> Encoder:
 
     fields = tuple(dataclasses.replace(f, size=size(f)) for f in schema.fields)
     schema = dataclasses.replace(schema, fields=fields)
-    return Encoder(schema, vocabularies, found.merged_moments(), boundaries)
+    if schema.vocabulary >= 2**31:
+        largest = max(fields, key=lambda field: field.size)
+        raise UserError(
+            f'the fields have {schema.vocabulary:,} ids, and ids are 32-bit integers (2,147,483,647); the '
+            f'largest field is {largest.name!r} with {largest.size:,}: fewer hash_buckets, a higher '
+            'min_count or max_vocabulary'
+        )
+    return Encoder(schema, vocabularies, found.merged_moments(), boundaries, dict(families or {}), expected)
+
+
+def _joined(counts: pl.DataFrame, field: Field) -> pl.DataFrame:
+    """Counts of the values of a field, those of one value that is written in several ways together."""
+    if counts['value'].dtype != pl.String:
+        return counts
+    found = canonical(counts['value'], field.missing, field.verbatim)
+    if not counts['value'].ne_missing(found).any():
+        return counts
+    spelled = counts.with_columns(as_written=pl.col('value'), value=found).drop_nulls('value')
+    grouped = spelled.group_by('value').agg(pl.col('count').sum(), 'as_written')
+    several = grouped.filter(pl.col('as_written').list.len() > 1)
+    if several.height:
+        value, _, texts = max(several.rows(), key=lambda row: row[1])
+        told = ' and '.join(map(repr, sorted(texts)[:3]))
+        _log.info(
+            'field %s: %d values are written in several ways, such as %s, which are one (%s); '
+            'verbatim = true in a schema file keeps them apart', field.name, several.height, told, value,
+        )  # fmt: skip
+    return grouped.select('value', 'count')
+
+
+def _expected_unknown(counts: pl.DataFrame, field: Field) -> float:
+    """Share of values that the vocabulary would lack, had each been left out of its counting (Good 1953)."""
+    kept = counts['count'] > field.min_count
+    total = int(counts['count'].sum())
+    return round(1 - float(counts['count'].filter(kept).sum()) / total, 6) if total else 0.0
 
 
 def _vocabulary(counts: pl.DataFrame, field: Field) -> pl.DataFrame:

@@ -17,11 +17,14 @@ class IdTables:
 
     Attributes:
       ids: the tables, int32 [total size].
-      starts: position in `ids` of the id of code 0, by owning field; the negative codes come before.
+      starts: position in `ids` of the id of code 0, by owning field with a vocabulary; the negative codes
+        come before. Ids of other fields' codes are those codes plus `shifts`.
+      shifts: id of code 0, by owning field without a vocabulary.
     """
 
     ids: np.ndarray
     starts: dict[str, int]
+    shifts: dict[str, int]
 
     @classmethod
     def of(cls, schema: Schema, known: Mapping[str, np.ndarray]) -> IdTables:
@@ -32,16 +35,17 @@ class IdTables:
           known: id of every code, without the field's offset, int32 [codes], by owning field with a
             vocabulary. The codes of other fields are hash buckets or ranges, in the order of the ids.
         """
-        tables, starts, offsets, size = [], {}, schema.offsets, 0
+        tables, starts, shifts, offsets, size = [], {}, {}, schema.offsets, 0
         for field in schema.owners:
             ids = known.get(field.name)
             if ids is None:
-                ids = np.arange(field.size - RESERVED, dtype=np.int32) + RESERVED
+                shifts[field.name] = offsets[field.name] + RESERVED
+                continue
             table, zero = id_table(offsets[field.name], ids, OUT_OF_VOCABULARY, MISSING)
             tables.append(table)
             starts[field.name] = size + zero
             size += len(table)
-        return cls(np.concatenate([np.empty(0, np.int32), *tables]), starts)
+        return cls(np.concatenate([np.empty(0, np.int32), *tables]), starts, shifts)
 
     def lookup(self, codes: np.ndarray, owners: Sequence[str]) -> np.ndarray:
         """Ids of codes.
@@ -53,7 +57,19 @@ class IdTables:
         Returns:
           int32 [columns, rows].
         """
-        return self.ids.take(codes + np.array([[self.starts[owner]] for owner in owners]))
+        looked_up = [i for i, owner in enumerate(owners) if owner in self.starts]
+        if len(looked_up) == len(owners):
+            return self.ids.take(codes + np.array([[self.starts[owner]] for owner in owners]))
+        found = np.empty(codes.shape, np.int32)
+        for i, owner in enumerate(owners):
+            if owner in self.starts:
+                self.ids.take(codes[i] + self.starts[owner], out=found[i], mode='clip')
+                continue
+            first = self.shifts[owner]
+            np.add(codes[i], first, out=found[i], casting='unsafe')
+            found[i][codes[i] == NULL] = first - RESERVED + MISSING
+            found[i][codes[i] == PAD] = PADDING
+        return found
 
 
 def id_table(offset: int, known: np.ndarray, out_of_vocabulary: int, missing: int) -> tuple[np.ndarray, int]:

@@ -30,9 +30,10 @@ from dlf_jax.data.preprocess.task import (
     shard_bounds,
 )
 from dlf_jax.data.progress import Progress
-from dlf_jax.data.readers.chunk import Chunk
+from dlf_jax.data.readers.chunk import Chunk, Columns
 from dlf_jax.data.readers.columns import extras, times
 from dlf_jax.data.rows import Rows
+from dlf_jax.errors import UserError
 
 
 def prepare(task: Task, folder: Path, staging: Path, check_rows: Callable[[dict[str, int]], None]) -> Shards:
@@ -54,7 +55,7 @@ def prepare(task: Task, folder: Path, staging: Path, check_rows: Callable[[dict[
     parts = {part: _StagedPart(task, staged[task.table_of(part)], part, cuts) for part in task.parts}
     for name, part in parts.items():
         check_part(task, name, part.rows)
-    encoder = encoders.fit(task.schema, _measure(coder, parts['train']))
+    encoder = encoders.fit(task.schema, _measure(coder, parts['train']), task.families)
     encoder.save(folder / 'encoder')
     tables = encoder.id_tables(coder.dictionaries)
     writers: dict[str, list[ShardWriter]] = {
@@ -74,7 +75,7 @@ def _chunks(task: Task, key: str) -> Iterator[Chunk]:
     done = rows = 0
     with (
         Progress(f'{task.name}: reading {key}', 'rows') as progress,
-        prefetch(table.chunks(*task.columns())) as chunks,
+        prefetch(table.chunks(task.columns())) as chunks,
     ):
         for chunk in chunks:
             yield chunk
@@ -87,9 +88,10 @@ def _chunks(task: Task, key: str) -> Iterator[Chunk]:
 
 def _stage(task: Task, key: str, coder: Coder, folder: Path) -> Staging:
     staged = Staging(folder)
+    seen: set[str] = set()
     for chunk in _chunks(task, key):
         coded = coder.code(chunk)
-        columns = {'codes': coded.codes, 'numbers': coded.numbers, **extras(chunk, task.schema)}
+        columns = {'codes': coded.codes, 'numbers': coded.numbers, **extras(chunk, task.schema, seen)}
         if task.time:
             columns['time'] = times(chunk, task.time)
         staged.append(columns)
@@ -147,14 +149,27 @@ class _StagedPart:
             yield chunk, rows, columns
             start = 0
 
+    def _where(self, row: int, column: str) -> str:
+        """Location of a row of the table; reads the table again, for an error message."""
+        table = self._task.tables[self._task.table_of(self._part)]
+        for chunk in table.chunks(Columns(text=(column,))):
+            if row < chunk.frame.height:
+                return chunk.where(row)
+            row -= chunk.frame.height
+        return table.name
+
     def encoded(self, encoder: encoders.Encoder, tables: IdTables, start: int) -> Iterator[Rows]:
         """Yields the rows from `start` on as they are stored in records."""
         names = [name for name in self._staged.names if name != 'time']
 
         def encode(found: tuple[int, np.ndarray, Rows]) -> Rows:
-            columns = found[2]
+            _, rows, columns = found
             coded = CodedRows(columns.pop('codes'), columns.pop('numbers'))
-            return {**columns, **encoder.encode(coded, tables)}
+            try:
+                return {**columns, **encoder.encode(coded, tables)}
+            except encoders.OutOfRange as error:
+                where = self._where(int(rows[error.row]), error.field.name)
+                raise UserError(f'{where}: {error}') from error
 
         with prefetch(self.chunks(names, start)) as chunks:
             yield from parallel_map(encode, chunks)

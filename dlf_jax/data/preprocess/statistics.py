@@ -21,6 +21,7 @@ from dlf_jax.data.readers.chunk import Chunk
 from dlf_jax.data.schema import Schema
 
 SAMPLE_ROWS = 1 << 18
+EPSILON = float(np.finfo(np.float64).eps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,20 @@ class Moments:
             return cls()
         low, high = float(values.min()), float(values.max())
         return cls(values.size, float(values.mean()), float(values.std()), low, high)
+
+    @property
+    def varies(self) -> bool:
+        """Whether the values differ by more than the rounding of sums of float64."""
+        return self.count > 0 and self.high - self.low > 8 * EPSILON * max(abs(self.low), abs(self.high))
+
+    def to_json(self) -> dict[str, float | None]:
+        """The attributes, None where there is no range."""
+        return {name: value if math.isfinite(value) else None for name, value in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, saved: Mapping[str, float | None]) -> Moments:
+        """Reads what `to_json` wrote, or the numbers of an older version."""
+        return cls(**{name: value for name, value in saved.items() if value is not None})  # type: ignore[arg-type]
 
     def merge(self, other: Moments) -> Moments:
         """Moments of the values of both (Chan et al. 1979)."""

@@ -7,6 +7,8 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 
 from dlf_jax.data.preprocess.splits import PARTS, Split
+from dlf_jax.data.readers.chunk import Columns
+from dlf_jax.data.readers.columns import columns_of
 from dlf_jax.data.readers.tables import Table
 from dlf_jax.data.rows import Rows, reblock
 from dlf_jax.data.schema import Schema
@@ -28,6 +30,7 @@ class Task:
       split: how the table under `WHOLE` is cut; None where each part has its own table.
       time: name of the column that a split by time reads; '' for other splits.
       block_rows: rows of a block.
+      families: what columns of text features and groups that have a type of their own hold, by name.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Task:
     split: Split | None
     time: str
     block_rows: int
+    families: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -46,14 +50,9 @@ class Task:
         """Key in `tables` of the table that holds a part."""
         return WHOLE if self.split else part
 
-    def columns(self) -> tuple[list[str], list[str]]:
-        """Names of the columns to read as text and of those to read as numbers."""
-        schema = self.schema
-        text = [*schema.text_columns(), *filter(None, [schema.group, self.time])]
-        numbers = [*schema.number_columns(), schema.label, *filter(None, [schema.weight])]
-        # The group or time may be a feature as well; read as text, a column of numbers serves as both.
-        numbers = [name for name in dict.fromkeys(numbers) if name not in text]
-        return list(dict.fromkeys(text)), numbers
+    def columns(self) -> Columns:
+        """The columns to read."""
+        return columns_of(self.schema, labelled=True, time=self.time)
 
 
 # Yields the numbered blocks of one shard.

@@ -6,16 +6,44 @@ import numpy as np
 import polars as pl
 
 from dlf_jax.data.hashing import stable_hash
-from dlf_jax.data.readers.chunk import Chunk
-from dlf_jax.data.schema import Field, Schema
+from dlf_jax.data.readers.chunk import Chunk, Columns, to_numbers
+from dlf_jax.data.schema import NO_GROUP, Field, Schema
+from dlf_jax.data.values import canonical_rows
 from dlf_jax.errors import UserError
+
+# Squares of larger numbers, and sums of them, leave the range of float64.
+LARGEST = 1e140
+
+_LABELS = {
+    '1': 1.0, 'true': 1.0, 'yes': 1.0, 'y': 1.0, 't': 1.0,
+    '0': 0.0, 'false': 0.0, 'no': 0.0, 'n': 0.0, 'f': 0.0, '-1': 0.0,
+}  # fmt: skip
+
+
+def columns_of(schema: Schema, labelled: bool, time: str = '', keep: tuple[str, ...] = ()) -> Columns:
+    """Columns of a table that the functions of this module read.
+
+    Args:
+      schema: the features, label, weight and group.
+      labelled: whether label, weight and group are read.
+      time: name of the column of times; '' for none.
+      keep: columns that are handed on as they are.
+    """
+    extra = [schema.label, schema.group] if labelled else []
+    return Columns(
+        text=tuple(filter(None, [*schema.text_columns(), *extra, time])),
+        numbers=tuple(filter(None, [*schema.number_columns(), schema.weight if labelled else ''])),
+        keep=keep,
+        missing={field.name: field.missing for field in schema.fields if field.missing},
+    )
 
 
 def categories(chunk: Chunk, field: Field) -> pl.Series:
-    """Categories of a field's column, null where missing.
+    """Categories of a field's column as they are written, null where missing.
 
     Returns:
-      String; Int64 for a column of numbers, floor(log(x)^2) above 2 and floor(x) below.
+      String, to be made one with `data.values.canonical`; Int64 for a column of numbers, floor(log(x)^2)
+      above 2 and floor(x) below.
 
     Raises:
       UserError: lists in place of values, or an infinite number.
@@ -28,7 +56,7 @@ def categories(chunk: Chunk, field: Field) -> pl.Series:
                 'make the field multi-valued'
             )
         return values
-    raw = numbers(chunk, field.name)
+    raw = numbers(chunk, field.name, field)
     found = np.floor(raw)
     large = np.flatnonzero(raw > 2)
     found[large] = np.floor(np.log(raw[large]) ** 2)
@@ -37,7 +65,7 @@ def categories(chunk: Chunk, field: Field) -> pl.Series:
 
 
 def elements(chunk: Chunk, field: Field) -> tuple[pl.Series, np.ndarray]:
-    """Values of a multi-valued field, without empty ones and cut to the field's length in each row.
+    """Values of a multi-valued field, without missing ones and cut to the field's length in each row.
 
     Returns:
       The values of all rows one after another, String, and the number of values of each row, int64 [rows].
@@ -53,41 +81,65 @@ def elements(chunk: Chunk, field: Field) -> tuple[pl.Series, np.ndarray]:
                 'of its values'
             )
         values = values.str.split(field.separator)
-    present = pl.element().filter(pl.element().is_not_null() & (pl.element() != ''))
-    frame = values.rename('value').to_frame()
-    lists = frame.select(pl.col('value').list.eval(present).list.head(field.length)).to_series()
-    lengths = lists.list.len().fill_null(0).to_numpy().astype(np.int64)
-    return lists.drop_nulls().list.explode(empty_as_null=False, keep_nulls=False), lengths
+    flat = values.list.explode(empty_as_null=False, keep_nulls=False)
+    rows = np.repeat(np.arange(len(values)), values.list.len().fill_null(0).to_numpy().astype(np.int64))
+    flat = canonical_rows(flat, field.missing, field.verbatim)
+    present = flat.is_not_null()
+    flat, rows = flat.filter(present), rows[present.to_numpy()]
+    lengths = np.bincount(rows, minlength=len(values)).astype(np.int64)
+    if lengths.max(initial=0) > field.length:
+        # Position of each value in its row.
+        place = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        flat = flat.filter(pl.Series(place < field.length))
+        lengths = np.minimum(lengths, field.length)
+    return flat, lengths
 
 
-def numbers(chunk: Chunk, name: str) -> np.ndarray:
+def numbers(chunk: Chunk, name: str, field: Field | None = None) -> np.ndarray:
     """Numbers of a column, float64 [rows], NaN where missing.
 
+    Args:
+      chunk: the rows.
+      name: name of the column.
+      field: field of the column, whose texts of missing values count; None for another column.
+
     Raises:
-      UserError: an infinite number, or text that is no number.
+      UserError: an infinite number, one beyond 1e140, or text that is no number; numbers out of range are
+        missing where `field.out_of_range` says so.
     """
     column = chunk.frame[name]
+    missing = field.missing if field else ()
     if column.dtype == pl.String:
         # Read as text, because it is the group or the time as well.
-        text, column = column, column.cast(pl.Float64, strict=False)
-        wrong = (column.is_null() & text.is_not_null()).arg_true()
-        if len(wrong):
-            raise UserError(
-                f'{chunk.where(wrong[0])}: column {name!r}: expected a number, found {text[wrong[0]]!r}'
-            )
+        column = to_numbers(chunk, column, missing)
     values = column.to_numpy()
-    infinite = np.flatnonzero(np.isinf(values))
-    if infinite.size:
+    for marker in missing:
+        try:
+            values = np.where(values == float(marker), np.nan, values)
+        except ValueError:
+            continue
+    wrong = np.flatnonzero(np.abs(values) > LARGEST)
+    if wrong.size and field and field.out_of_range == 'missing':
+        return np.where(np.abs(values) > LARGEST, np.nan, values)
+    if wrong.size:
+        found = values[wrong[0]]
+        expected = 'a finite number or an empty field' if np.isinf(found) else f'at most {LARGEST:g}'
         raise UserError(
-            f'{chunk.where(int(infinite[0]))}: column {name!r}: expected a finite number or an empty '
-            f'field, found {values[infinite[0]]}'
+            f'{chunk.where(int(wrong[0]))}: column {name!r}: expected {expected}, found {found:g}'
+            + ("; out_of_range='missing' takes such numbers for missing" if field else '')
         )
     return values
 
 
-def extras(chunk: Chunk, schema: Schema) -> dict[str, np.ndarray]:
-    """Columns beside the features: `label`, and `weight` and `group` where the schema has them."""
-    found = {'label': labels(chunk, schema.label)}
+def extras(chunk: Chunk, schema: Schema, seen: set[str] | None = None) -> dict[str, np.ndarray]:
+    """Columns beside the features: `label`, and `weight` and `group` where the schema has them.
+
+    Args:
+      chunk: the rows.
+      schema: names of the columns, and what the labels mean.
+      seen: see `labels`.
+    """
+    found = {'label': labels(chunk, schema, seen)}
     if schema.weight:
         found['weight'] = weights(chunk, schema.weight)
     if schema.group:
@@ -95,17 +147,68 @@ def extras(chunk: Chunk, schema: Schema) -> dict[str, np.ndarray]:
     return found
 
 
-def labels(chunk: Chunk, name: str) -> np.ndarray:
-    """Labels, float32 [rows]. Raises UserError, with the line, where one is not 0 or 1."""
-    values = chunk.frame[name].to_numpy()
-    wrong = np.flatnonzero(~((values == 0) | (values == 1)))
-    if wrong.size:
-        found = values[wrong[0]]
-        raise UserError(
-            f'{chunk.where(int(wrong[0]))}: label {name!r}: expected 0 or 1, '
-            f'found {"an empty field" if np.isnan(found) else found}'
+def labels(chunk: Chunk, schema: Schema, seen: set[str] | None = None) -> np.ndarray:
+    """Labels, float32 [rows].
+
+    1 is written 1, true, yes, y or t, and 0 is written 0, -1, false, no, n or f, in capitals or not. Where
+    `schema.positive` names a value, that is 1 and every other 0; with `schema.soft_labels` any number in
+    [0, 1] is one.
+
+    Args:
+      chunk: the rows.
+      schema: name of the column, and what its values mean.
+      seen: texts of 0 and -1 in earlier chunks of the table, to which this one's are added; None: none.
+
+    Raises:
+      UserError: another label, a missing one, or both 0 and -1; names its line.
+    """
+    name = schema.label
+    texts = canonical_rows(chunk.frame[name])
+    distinct = texts.unique().to_list()
+    if schema.positive:
+        (positive,) = canonical_rows(pl.Series([schema.positive])).to_list()
+        known = {text: float(text == positive) for text in distinct if text is not None}
+    elif schema.soft_labels:
+        known = {text: number for text in distinct if (number := _probability(text)) is not None}
+    else:
+        known = {text: _LABELS[key] for text in distinct if text and (key := text.lower()) in _LABELS}
+        seen = set() if seen is None else seen
+        seen.update({'0', '-1'} & known.keys())
+        if len(seen) > 1:
+            raise UserError(
+                f'{chunk.where(texts.is_in(["0", "-1"]).arg_true()[0])}: label {name!r}: both 0 and -1; '
+                'labels are 0 and 1, or -1 and 1; config.dataset.positive names the value of a click where '
+                'there are more'
+            )
+    wrong = (~texts.is_in(list(known)).fill_null(False)).arg_true()
+    if len(wrong):
+        found = chunk.frame[name][wrong[0]]
+        expected = (
+            'a value' if schema.positive else 'a number from 0 to 1' if schema.soft_labels else '0 or 1'
         )
-    return values.astype(np.float32)
+        hint = ''
+        if not (schema.positive or schema.soft_labels) and found:
+            soft = _probability(texts[wrong[0]]) is not None
+            hint = (
+                '; config.dataset.soft_labels=True takes shares for labels'
+                if soft
+                else '; config.dataset.positive names the value that is a click'
+            )
+        raise UserError(
+            f'{chunk.where(int(wrong[0]))}: label {name!r}: expected {expected}, '
+            f'found {found if found else "an empty field"}{hint}'
+        )
+    old = list(known)
+    found = texts.replace_strict(old, [known[text] for text in old], return_dtype=pl.Float32)
+    return found.to_numpy()
+
+
+def _probability(text: str | None) -> float | None:
+    try:
+        number = float(text or '')
+    except ValueError:
+        return None
+    return number if 0 <= number <= 1 else None
 
 
 def weights(chunk: Chunk, name: str) -> np.ndarray:
@@ -122,8 +225,12 @@ def weights(chunk: Chunk, name: str) -> np.ndarray:
 
 
 def groups(chunk: Chunk, name: str) -> np.ndarray:
-    """Groups as stable hashes of their values, int64 [rows]."""
-    return (stable_hash(chunk.frame[name]) >> np.uint64(1)).astype(np.int64)
+    """Groups as stable hashes of their values, int64 [rows] of 0 and more; `NO_GROUP` where missing."""
+    values = canonical_rows(chunk.frame[name])
+    found = (stable_hash(values) >> np.uint64(1)).astype(np.int64)
+    if values.null_count():
+        found[values.is_null().to_numpy()] = NO_GROUP
+    return found
 
 
 def times(chunk: Chunk, name: str) -> np.ndarray:
@@ -135,8 +242,7 @@ def times(chunk: Chunk, name: str) -> np.ndarray:
     values = chunk.frame[name]
     found = values.cast(pl.Float64, strict=False)
     if found.null_count():
-        moments = values.str.to_datetime(time_unit='us', strict=False) if values.len() else values
-        found = found.fill_null(moments.cast(pl.Int64).cast(pl.Float64) / 1e6)
+        found = found.fill_null(_moments(values).cast(pl.Int64).cast(pl.Float64) / 1e6)
     wrong = (found.is_null() | ~found.is_finite().fill_null(False)).arg_true()
     if len(wrong):
         raise UserError(
@@ -144,3 +250,19 @@ def times(chunk: Chunk, name: str) -> np.ndarray:
             f'2026-01-31 23:59:59, found {values[int(wrong[0])]!r}'
         )
     return found.to_numpy()
+
+
+def _moments(texts: pl.Series) -> pl.Series:
+    """Dates and times in microseconds, null where a text is neither."""
+    day = pl.col(texts.name)
+    frame = canonical_rows(texts).to_frame()
+    whole = frame.select(
+        pl.when(day.str.len_bytes() == 10).then(day + ' 00:00:00').otherwise(day)
+    ).to_series()
+    found = whole.str.to_datetime('%Y-%m-%d %H:%M:%S%.f', time_unit='us', strict=False)
+    rest = found.is_null() & texts.is_not_null()
+    if not rest.any():
+        return found
+    # Written in another way, which Polars may know.
+    others = texts.filter(rest).str.to_datetime(time_unit='us', strict=False)
+    return found.scatter(rest.arg_true(), others.dt.replace_time_zone(None))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import polars as pl
 
-from dlf_jax.data.readers.chunk import Chunk
+from dlf_jax.data.readers.chunk import Chunk, Columns
 from dlf_jax.data.readers.tables import Table
 from dlf_jax.data.readers.text_blocks import first_line
 from dlf_jax.data.readers.text_table import TextTable
@@ -29,7 +29,7 @@ def is_libfm(path: str) -> bool:
 class LibfmTable:
     """libFM files of lines `label index:1 index:1 ...`, with one index per field in the fields' order.
 
-    An index is a category; a label of -1 is read as 0.
+    An index is a category.
     """
 
     text: TextTable
@@ -61,27 +61,36 @@ class LibfmTable:
         return self.text.columns
 
     @property
+    def absent(self) -> Mapping[str, str]:
+        """See `Table.absent`."""
+        return self.text.absent
+
+    @property
+    def families(self) -> Mapping[str, tuple[str, str]]:
+        """See `Table.families`."""
+        return self.text.families
+
+    @property
     def size(self) -> int:
         """See `Table.size`."""
         return self.text.size
 
-    def chunks(self, text: Sequence[str], numbers: Sequence[str]) -> Iterator[Chunk]:
+    def chunks(self, columns: Columns) -> Iterator[Chunk]:
         """See `Table.chunks`."""
-        return map(self._categories, self.text.chunks(text, numbers))
+        return map(self._categories, self.text.chunks(columns))
 
     def places(self, file: int) -> Iterator[tuple[tuple, int]]:
         """See `Table.places`."""
         return self.text.places(file)
 
-    def read(self, place: tuple, text: Sequence[str], numbers: Sequence[str]) -> Chunk:
+    def read(self, place: tuple, columns: Columns) -> Chunk:
         """See `Table.read`."""
-        return self._categories(self.text.read(place, text, numbers))
+        return self._categories(self.text.read(place, columns))
 
     def _categories(self, chunk: Chunk) -> Chunk:
         frame, label = chunk.frame, self.columns[0]
         for name in frame.columns:
             if name == label:
-                frame = frame.with_columns(pl.col(label).replace(-1.0, 0.0))
                 continue
             wrong = (~frame[name].str.contains(r'^\d+:1(\.0*)?$')).fill_null(True).arg_true()
             if len(wrong):
@@ -118,31 +127,44 @@ class HourTable:
         return (*self.table.columns, *HOUR_COLUMNS)
 
     @property
+    def absent(self) -> Mapping[str, str]:
+        """See `Table.absent`."""
+        return self.table.absent
+
+    @property
+    def families(self) -> Mapping[str, tuple[str, str]]:
+        """See `Table.families`."""
+        return self.table.families
+
+    @property
     def size(self) -> int:
         """See `Table.size`."""
         return self.table.size
 
-    def chunks(self, text: Sequence[str], numbers: Sequence[str]) -> Iterator[Chunk]:
+    def chunks(self, columns: Columns) -> Iterator[Chunk]:
         """See `Table.chunks`."""
-        for chunk in self.table.chunks(self._needed(text), numbers):
-            yield self._with_columns(chunk, text, numbers)
+        for chunk in self.table.chunks(self._needed(columns)):
+            yield self._with_columns(chunk, columns)
 
     def places(self, file: int) -> Iterator[tuple[tuple, int]]:
         """See `Table.places`."""
         return self.table.places(file)
 
-    def read(self, place: tuple, text: Sequence[str], numbers: Sequence[str]) -> Chunk:
+    def read(self, place: tuple, columns: Columns) -> Chunk:
         """See `Table.read`."""
-        return self._with_columns(self.table.read(place, self._needed(text), numbers), text, numbers)
+        return self._with_columns(self.table.read(place, self._needed(columns)), columns)
 
     @staticmethod
-    def _needed(text: Sequence[str]) -> list[str]:
-        """Names of the columns to read for the wanted ones."""
-        return list(dict.fromkeys('hour' if name in HOUR_COLUMNS else name for name in text))
+    def _needed(columns: Columns) -> Columns:
+        """The columns to read for the wanted ones."""
+        derived = {*columns.text, *columns.keep}.intersection(HOUR_COLUMNS)
+        text = (*(name for name in columns.text if name not in derived), *(['hour'] if derived else []))
+        keep = tuple(name for name in columns.keep if name not in derived)
+        return dataclasses.replace(columns, text=text, keep=keep)
 
     @staticmethod
-    def _with_columns(chunk: Chunk, text: Sequence[str], numbers: Sequence[str]) -> Chunk:
-        if not set(text) & set(HOUR_COLUMNS):
+    def _with_columns(chunk: Chunk, columns: Columns) -> Chunk:
+        if not {*columns.text, *columns.keep}.intersection(HOUR_COLUMNS):
             return chunk
         hour = chunk.frame['hour']
         at = ('20' + hour + '00').str.to_datetime('%Y%m%d%H%M', strict=False)
@@ -153,9 +175,14 @@ class HourTable:
                 f'found {hour[wrong[0]]!r}'
             )
         weekday = at.dt.weekday()
-        frame = chunk.frame.with_columns(
-            hour_of_day=at.dt.hour().cast(pl.String),
-            weekday=weekday.cast(pl.String),
-            is_weekend=(weekday > 5).cast(pl.Int8).cast(pl.String),
-        )
-        return dataclasses.replace(chunk, frame=frame.select(*text, *numbers))
+        derived = [
+            at.dt.hour().cast(pl.String).alias('hour_of_day'),
+            weekday.cast(pl.String).alias('weekday'),
+            (weekday > 5).cast(pl.Int8).cast(pl.String).alias('is_weekend'),
+        ]
+        kept = None
+        if columns.keep:
+            read = [] if chunk.kept is None else chunk.kept.get_columns()
+            kept = pl.DataFrame([*read, *derived]).select(columns.keep)
+        frame = chunk.frame.with_columns(derived).select(columns.typed)
+        return dataclasses.replace(chunk, frame=frame, kept=kept)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from dlf_jax.data.readers.chunk import Chunk
-from dlf_jax.data.readers.parquet_table import ParquetTable
+from dlf_jax.data.readers.chunk import Chunk, Columns
+from dlf_jax.data.readers.parquet_table import ParquetTable, join_families
 from dlf_jax.data.readers.text_table import SEPARATORS, TextTable
 from dlf_jax.errors import UserError
 
@@ -30,15 +30,26 @@ class Table(Protocol):
         """Names of the columns, in file order."""
 
     @property
+    def absent(self) -> Mapping[str, str]:
+        """Columns of the first file that another file lacks, and which."""
+
+    @property
+    def families(self) -> Mapping[str, tuple[str, str]]:
+        """By column with a type of its own: 'numbers', 'booleans' or 'dates or times', and a file with it.
+
+        Raises:
+          UserError: files of the table disagree.
+        """
+
+    @property
     def size(self) -> int:
         """Sum of the chunks' sizes, for the time left; 0 where it is not known."""
 
-    def chunks(self, text: Sequence[str], numbers: Sequence[str]) -> Iterator[Chunk]:
+    def chunks(self, columns: Columns) -> Iterator[Chunk]:
         """Yields all rows in order.
 
         Args:
-          text: names of the columns to read as String, or as lists of it (from Parquet).
-          numbers: names of the columns to read as Float64.
+          columns: which columns, and as what.
 
         Raises:
           UserError: a row that cannot be read, named by its line; or no rows.
@@ -47,7 +58,7 @@ class Table(Protocol):
     def places(self, file: int) -> Iterator[tuple[tuple, int]]:
         """Yields (place, number of rows) for each chunk of `paths[file]`; workers `read` one place each."""
 
-    def read(self, place: tuple, text: Sequence[str], numbers: Sequence[str]) -> Chunk:
+    def read(self, place: tuple, columns: Columns) -> Chunk:
         """Reads the chunk at a place, with the arguments and errors of `chunks`."""
 
 
@@ -102,6 +113,25 @@ def open_table(
     return TextTable(tuple(paths), separator, tuple(columns), quote)
 
 
+def families(
+    found: Sequence[Table], columns: Sequence[str], known: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """What columns with a type of their own hold, by name: 'numbers', 'booleans' or 'dates or times'.
+
+    Args:
+      found: tables that are to have the same values.
+      columns: names of the columns that count.
+      known: what the columns held in training, for tables to be scored.
+
+    Raises:
+      UserError: two tables disagree, so that no value of one is a value of the other.
+    """
+    joined = {name: (family, 'the training data') for name, family in (known or {}).items()}
+    for table in found:
+        join_families(joined, {n: f for n, f in table.families.items() if n in columns})
+    return {name: family for name, (family, _) in sorted(joined.items())}
+
+
 def check_columns(table: Table, wanted: Sequence[str], why: str) -> None:
     """Checks that a table has the wanted columns.
 
@@ -115,6 +145,10 @@ def check_columns(table: Table, wanted: Sequence[str], why: str) -> None:
     """
     for name in wanted:
         if name not in table.columns:
+            if name in table.absent:
+                raise UserError(
+                    f'{table.absent[name]}: no column {name!r} ({why}), which {table.paths[0]} has'
+                )
             found = ', '.join(table.columns[:12]) + (', ...' if len(table.columns) > 12 else '')
             hint = ''
             if len(table.columns) == 1:

@@ -42,11 +42,20 @@ def count(data: bytes, character: str) -> int:
 
 
 def open_binary(path: str) -> gzip.GzipFile | io.BufferedReader:
-    """Opens a file, decompressing `.gz`. Raises UserError where it cannot be opened."""
+    """Opens a file, decompressing gzip, whatever its name. Raises UserError where it cannot be opened."""
     try:
-        return gzip.open(path) if path.lower().endswith('.gz') else open(path, 'rb')
+        return gzip.open(path) if is_gzipped(path) else open(path, 'rb')
     except OSError as error:
         raise UserError(f'{path}: cannot be opened: {error.strerror}') from error
+
+
+def is_gzipped(path: str) -> bool:
+    """Whether a file is gzip-compressed, recognised by its first bytes; False where it cannot be read."""
+    try:
+        with open(path, 'rb') as file:
+            return file.read(2) == b'\x1f\x8b'
+    except OSError:
+        return False
 
 
 def guard(path: str, read: Callable[[int], bytes], size: int) -> bytes:

@@ -10,6 +10,7 @@ from dlf_jax.config import get_config
 from dlf_jax.data import builders
 from dlf_jax.data.loading import records
 from dlf_jax.data.preprocess import encoder as encoders
+from dlf_jax.data.readers.chunk import Columns
 from dlf_jax.errors import UserError
 from tests.conftest import write_table
 
@@ -39,7 +40,7 @@ def test_records_hold_the_encoded_rows(builder):
         blocks = builder.blocks(part)
         found = [blocks.read(i) for i in range(len(blocks))]
         rows = {'train': slice(0, 700), 'valid': slice(700, 900), 'test': slice(900, 1000)}[part]
-        (whole,) = builder.task.tables['all'].chunks(['user', 'ad'], ['price', 'click'])
+        (whole,) = builder.task.tables['all'].chunks(Columns(('user', 'ad', 'click'), ('price',)))
         chunk = dataclasses.replace(whole, frame=whole.frame[rows])
         # Encoded on their own, the rows are those that were prepared in one pass with all others.
         expected, _ = encoder.transform(chunk)

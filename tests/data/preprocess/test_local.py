@@ -115,7 +115,7 @@ def test_records_are_what_serving_makes_of_the_rows(own_file, split, monkeypatch
     builder = prepared(own_file, split=split, time='at' if split == 'time' else '')
     assert len(builder.info.splits['train'].filepaths) > 1
     encoder, task = builder.encoder(), builder.task
-    chunks = list(task.tables['all'].chunks(*task.columns()))
+    chunks = list(task.tables['all'].chunks(task.columns()))
     assert len(chunks) > 3
     rows = [{**columns.extras(c, task.schema), **encoder.transform(c)[0]} for c in chunks]
     expected = {name: np.concatenate([r[name] for r in rows]) for name in rows[0]}
@@ -234,7 +234,7 @@ def test_the_time_of_the_split_can_be_a_number_among_the_features(tmp_path, nume
     builder.prepare()
     encoder, rows = builder.encoder(), rows_of(builder, 'train')
     # The same column, read as numbers, as for serving.
-    (chunk,) = builder.task.tables['all'].chunks([], ['at', 'click'])
+    (chunk,) = builder.task.tables['all'].chunks(Columns((), ('at', 'click')))
     earliest = chunk.frame.filter(chunk.frame['at'].rank() <= 2100)
     expected, _ = encoder.transform(dataclasses.replace(chunk, frame=earliest))
     for name, values in expected.items():

@@ -8,12 +8,13 @@ import polars as pl
 import pytest
 
 from dlf_jax.data.readers import tables, text_blocks
+from dlf_jax.data.readers.chunk import Columns
 from dlf_jax.errors import UserError
 
 
 def read(path, text=(), numbers=(), **options):
     table = tables.open_table((str(path),), **options)
-    return list(table.chunks(text, numbers))
+    return list(table.chunks(Columns(text, numbers)))
 
 
 def write(tmp_path, text, name='t.csv'):
@@ -79,7 +80,7 @@ def test_several_files_follow_each_other(tmp_path):
     write(tmp_path, 'a\n1\n', 'x1.csv')
     write(tmp_path, 'a\n2\n', 'x2.csv')
     paths = tables.expand(f'{tmp_path}/x*.csv', '--input')
-    frames = [c.frame for c in tables.open_table(paths).chunks(['a'], [])]
+    frames = [c.frame for c in tables.open_table(paths).chunks(Columns(('a',)))]
     assert pl.concat(frames)['a'].to_list() == ['1', '2']
 
 
