@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from dlf_jax import config as configs
 from dlf_jax import config_checks
 from dlf_jax.config_files import find_config_file
-from dlf_jax.data import builders
+from dlf_jax.data import builders, unknown_values
 from dlf_jax.data.builders.base import Builder
 from dlf_jax.errors import UsageError, suggest
 from dlf_jax.lock import locked
@@ -107,6 +107,7 @@ def prepare(config: ConfigDict, data_dir: str | os.PathLike = DATA_DIR) -> dict[
         'seconds': round(seconds, 2),
         'rows_per_second': round(sum(rows.values()) / seconds),
         'vocabulary': schema.vocabulary,
+        'out_of_vocabulary': builder.out_of_vocabulary(),
         'missing_numbers': {n: round(1 - m.count / rows['train'], 6) for n, m in encoder.moments.items()},
         'fields': {f.name: f.size if f.size else f.treatment or f.owner for f in schema.fields},
     }
@@ -225,6 +226,10 @@ def _prepared(config: ConfigDict, data_dir: str | os.PathLike) -> Builder:
     config_checks.validate(config)
     builder = builders.build(config.dataset, os.path.expanduser(data_dir))
     builder.prepare()
+    if multihost.is_first():
+        expected = builder.expected_unknown()
+        for part, shares in builder.out_of_vocabulary().items():
+            unknown_values.tell(part, shares, expected)
     return builder
 
 

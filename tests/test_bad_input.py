@@ -46,10 +46,10 @@ def test_ragged_row(tmp_path):
 
 def test_wrong_separator(tmp_path):
     path = write_table(tmp_path / 't.csv', 300)
-    path.write_text(path.read_text().replace(',', ';'))
+    path.write_text(path.read_text().replace(',', ' '))
     message = train_fails(path, tmp_path)
     assert "no column 'click'" in message
-    assert "--config.dataset.separator=';'" in message
+    assert "--config.dataset.separator=' '" in message
 
 
 def test_label_that_is_not_0_or_1(tmp_path):

@@ -72,7 +72,7 @@ def test_real_samples_train_and_predict(tmp_path, config, train, keys):
     scores = pl.read_csv(tmp_path / 'o.csv')['probability']
     assert told['rows'] == len(scores) == sum(1 for _ in head.open()) - (config != 'criteo')
     assert scores.is_between(0, 1).all()
-    assert json.loads((tmp_path / 'run' / 'encoder' / 'encoder.json').read_text())['version'] == 2
+    assert json.loads((tmp_path / 'run' / 'encoder' / 'encoder.json').read_text())['version'] == 3
 
 
 def test_unmodified_is_asked_for(tmp_path):

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ml_collections import ConfigDict
 
-from dlf_jax.data import builders
+from dlf_jax.data import builders, unknown_values
 from dlf_jax.data.loading import batches as batching
 from dlf_jax.data.loading.order import even_batch
 from dlf_jax.data.preprocess.encoder import Encoder
@@ -217,9 +217,7 @@ class _EncodedBatches:
         """Share of the values read so far that the training part did not have (or had too seldom), by field;
         logged as well."""
         shares = {name: float(outside / max(read, 1)) for name, (outside, read) in self._unknown.items()}
-        for name, share in shares.items():
-            if share:
-                _log.info('field %s: %.2f %% of the values are out of vocabulary', name, 100 * share)
+        unknown_values.tell(self._table.name, shares, self._encoder.expected_unknown)
         return shares
 
 

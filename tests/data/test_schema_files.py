@@ -6,7 +6,10 @@ from dlf_jax.data import schema_files
 from dlf_jax.data.schema import Field
 from dlf_jax.errors import UserError
 
-DEFAULTS = {'min_count': 2, 'max_size': 0, 'hash_buckets': 0, 'buckets': 10, 'treatment': 'standard'}
+DEFAULTS = {
+    'min_count': 2, 'max_size': 0, 'hash_buckets': 0, 'buckets': 10, 'treatment': 'standard', 'missing': (),
+    'out_of_range': 'error',
+}  # fmt: skip
 GOOD = """
 label = "click"
 weight = "w"

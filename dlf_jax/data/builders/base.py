@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import hashlib
 import json
 import logging
@@ -27,8 +28,9 @@ from dlf_jax.data.preprocess.splits import PARTS, Split
 from dlf_jax.data.preprocess.task import WHOLE, ShardWriter, Task
 from dlf_jax.data.readers.tables import Table, check_columns, expand, families, open_table
 from dlf_jax.data.schema import MULTI_VALUED, SHARED_OPTIONS, Field, Schema, number_field, text_field
+from dlf_jax.data.unknown_values import unknown_shares
 from dlf_jax.errors import UserError
-from dlf_jax.file_writing import writing
+from dlf_jax.file_writing import write_atomically, writing
 from dlf_jax.lock import locked
 
 _log = logging.getLogger(__name__)
@@ -50,9 +52,8 @@ COMMON_KEYS = {
 FILE_KEYS = {'train': '', 'valid': '', 'test': '', 'separator': ''}
 RELEASE_KEYS = {'download': False, 'allow_modified': False}
 SPLIT_KEYS = {'split': 'chronological', 'time': '', 'fractions': (7.0, 2.0, 1.0), 'split_seed': 0}
-CATEGORY_KEYS = {'min_count': 1, 'max_vocabulary': 0, 'hash_buckets': 0}
-NUMBER_KEYS = {'treatment': 'auto', 'buckets': 50}
-VALUE_KEYS = {'missing': (), 'out_of_range': 'error'}
+CATEGORY_KEYS = {'min_count': 1, 'max_vocabulary': 0, 'hash_buckets': 0, 'missing': ()}
+NUMBER_KEYS = {'treatment': 'auto', 'buckets': 50, 'out_of_range': 'error'}
 
 # Keys that say where the input is or how the work is done. They do not change the records of the same input.
 _WORK_KEYS = (
@@ -74,9 +75,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
     # Raised by the dataset when its code makes other records of the same files.
     VERSION = tfds.core.Version('1.0.0')
     # Keys of `config.dataset` that the dataset reads beside `COMMON_KEYS`, with their neutral values.
-    KEYS: ClassVar[Mapping[str, Any]] = {
-        **FILE_KEYS, **SPLIT_KEYS, **CATEGORY_KEYS, **NUMBER_KEYS, **VALUE_KEYS,
-    }  # fmt: skip
+    KEYS: ClassVar[Mapping[str, Any]] = {**FILE_KEYS, **SPLIT_KEYS, **CATEGORY_KEYS, **NUMBER_KEYS}
     # Advice for the error that no files are given.
     INSTRUCTIONS = ''
     # Published files that `dataset.download` fetches; they add the `RELEASE_KEYS`.
@@ -219,14 +218,10 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
     def _vocabulary(self) -> dict[str, Any]:
         """Attributes of a text field's vocabulary."""
-        options, missing = self.dataset, {'missing': tuple(self._values('missing'))}
+        options, missing = self.dataset, {'missing': tuple(self.dataset.missing)}
         if options.hash_buckets:
             return {'hash_buckets': options.hash_buckets, **missing}
         return {'min_count': options.min_count, 'max_size': options.max_vocabulary, **missing}
-
-    def _values(self, key: str) -> Any:
-        """Value of one of `VALUE_KEYS`, which not every dataset reads."""
-        return self.dataset.get(key, VALUE_KEYS[key])
 
     def number(self, name: str, treatment: str) -> Field:
         """Field of a column of numbers.
@@ -239,7 +234,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         if options.treatment != 'auto':
             treatment = options.treatment
         vocabulary = {'min_count': options.min_count, 'max_size': options.max_vocabulary}
-        values = {'missing': tuple(self._values('missing')), 'out_of_range': self._values('out_of_range')}
+        values = {'missing': tuple(options.missing), 'out_of_range': options.out_of_range}
         return number_field(name, treatment, options.buckets, vocabulary, **values)
 
     # For users of datasets.
@@ -295,6 +290,10 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         """Reads the schema of prepared data, with the fields' sizes; the vocabularies are not read."""
         return encoder.load_schema(Path(self.data_dir) / 'encoder')
 
+    def expected_unknown(self) -> dict[str, float]:
+        """Reads the shares of unknown values that further rows like the training rows have, by field."""
+        return encoder.load_expected_unknown(Path(self.data_dir) / 'encoder')
+
     def parts(self) -> tuple[str, ...]:
         """Names of the prepared parts, in the order train, valid, test."""
         return tuple(part for part in PARTS if part in self.info.splits)
@@ -313,6 +312,18 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
     def shared_rows(self) -> dict[str, int]:
         """Number of rows of each later part that the training part has, too, features and label alike."""
         return shared_rows({part: self.blocks(part) for part in self.parts()})
+
+    def out_of_vocabulary(self) -> dict[str, dict[str, float]]:
+        """Shares of unknown values by field, by part other than training; counted once and remembered."""
+        path = Path(self.data_dir) / 'out_of_vocabulary.json'
+        with contextlib.suppress(OSError, ValueError):
+            return json.loads(path.read_text())
+        schema = self.schema()
+        found = {part: unknown_shares(schema, self.blocks(part)) for part in self.parts() if part != 'train'}
+        # Remembered where that is possible: prepared data may be read-only.
+        with contextlib.suppress(UserError):
+            write_atomically(path, json.dumps(found) + '\n')
+        return found
 
     def _task(self) -> Task:
         config, tables = self.dataset, self.open_tables()

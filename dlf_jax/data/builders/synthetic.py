@@ -84,7 +84,8 @@ class SyntheticTable:
         (start,) = place
         frame = self.frame(start)
         kept = frame.select(columns.keep) if columns.keep else None
-        return Chunk(frame.select(columns.typed), self.name, start + 1, kept=kept)
+        typed = frame.select(columns.typed).cast(dict.fromkeys(columns.text, pl.String))
+        return Chunk(typed, self.name, start + 1, kept=kept)
 
     @functools.cached_property
     def _law(self) -> dict[str, list[np.ndarray] | np.ndarray]:
@@ -132,7 +133,7 @@ class SyntheticTable:
             + NUMERIC * (z @ law['slope'] + crossed) / (len(NUMBERS) + 5) ** 0.5
         )
         probability = 1 / (1 + np.exp(-logit))
-        columns = {'label': (draw.random(rows) < probability).astype(np.float64)}
+        columns = {'label': (draw.random(rows) < probability).astype(np.int8)}
         # Two decimals, as in files that people write; the law uses the numbers before rounding.
         columns |= {name: pl.Series(np.round(x[:, n], 2), nan_to_null=True) for n, name in enumerate(NUMBERS)}
         columns |= {

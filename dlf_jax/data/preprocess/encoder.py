@@ -317,6 +317,13 @@ def load_schema(folder: str | Path) -> Schema:
         return _load_json(path)[1]
 
 
+def load_expected_unknown(folder: str | Path) -> dict[str, float]:
+    """`expected_unknown` of a saved encoder; the vocabularies are not read. Errors as of `load_schema`."""
+    path = Path(folder) / 'encoder.json'
+    with _readable(path):
+        return _load_json(path)[0].get('expected_unknown', {})
+
+
 def _load_json(path: Path) -> tuple[dict[str, Any], Schema]:
     saved = json.loads(path.read_text())
     version = saved['version']

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import polars as pl
 import pytest
 from array_record.python import array_record_module
 
@@ -47,7 +48,9 @@ def test_records_hold_the_encoded_rows(builder):
         for name in ('categorical', 'numeric'):
             joined = np.concatenate([b[name] for b in found])
             assert np.array_equal(joined, expected[name])
-        assert np.array_equal(np.concatenate([b['label'] for b in found]), chunk.frame['click'])
+        assert np.array_equal(
+            np.concatenate([b['label'] for b in found]), chunk.frame['click'].cast(pl.Float32)
+        )
 
 
 def test_rows_are_those_that_tfds_reads(builder):

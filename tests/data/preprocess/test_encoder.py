@@ -80,7 +80,7 @@ def test_fit_does_not_depend_on_the_cut_into_chunks():
 @pytest.mark.parametrize(
     ('treatment', 'expected'),
     [
-        ('none', [1, 2, 3, 0, 2, 2]),
+        ('none', [1, 2, 3, 2, 2, 2]),
         ('standard', (np.array([1, 2, 3, 2, 2, 2]) - 2) / np.std([1, 2, 3, 2, 2])),
         ('minmax', [0, 0.5, 1, 0.5, 0.5, 0.5]),
     ],
@@ -151,9 +151,9 @@ def test_bad_values_are_named_by_line():
     with pytest.raises(UserError, match=r"made.csv, row 3: column 'x': expected a finite"):
         fitted(Schema((number_field('x', 'none'),), 'label'), [chunk(x=[1.0, np.inf])])
     with pytest.raises(UserError, match=r"row 3: label 'y': expected 0 or 1, found 2"):
-        columns.labels(chunk(y=[1.0, 2.0]), 'y')
+        columns.labels(chunk(y=['1', '2']), Schema((), 'y'))
     with pytest.raises(UserError, match='found an empty field'):
-        columns.labels(chunk(y=[1.0, None]), 'y')
+        columns.labels(chunk(y=['1', None]), Schema((), 'y'))
     with pytest.raises(UserError, match='no rows'):
         fitted(SCHEMA, [])
 

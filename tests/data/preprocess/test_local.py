@@ -14,7 +14,7 @@ from dlf_jax.data.preprocess import task as tasks
 from dlf_jax.data.preprocess.splits import Split
 from dlf_jax.data.preprocess.statistics import Sample
 from dlf_jax.data.readers import columns, parquet_table, text_blocks
-from dlf_jax.data.readers.chunk import Chunk
+from dlf_jax.data.readers.chunk import Chunk, Columns
 from dlf_jax.data.schema import Field, Schema
 from dlf_jax.errors import UserError
 from tests.data.test_builders import rows_of

@@ -1,5 +1,7 @@
 """The fast parser against Polars' parser: the same columns, or none."""
 
+import tempfile
+
 import polars as pl
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -21,8 +23,9 @@ def parsed(rows, ended=True):
 
 
 def by_polars(data):
-    table = TextTable(('x.tsv',), '\t', COLUMNS, quote=False)
-    return table._parse(data, 'x.tsv', 1, ['b', 'a', 'm', 'n'], {'n', 'm'})
+    with tempfile.NamedTemporaryFile(suffix='.tsv') as file:
+        table = TextTable((file.name,), '\t', COLUMNS, quote=False)
+        return table._parse(data, file.name, 1, ['b', 'a', 'm', 'n'], {'n', 'm'})
 
 
 @given(st.lists(st.tuples(SHORT, WHOLE, SHORT, WHOLE), min_size=1, max_size=30), st.booleans())

@@ -119,8 +119,9 @@ def test_truncated_gz(tmp_path):
 
 
 def test_not_gz_and_not_parquet(tmp_path):
-    with pytest.raises(UserError, match='cannot be read'):
-        read(write(tmp_path, 'a,b\n', 't.csv.gz'), ['a'])
+    # What is in a file counts, not its name.
+    (chunk,) = read(write(tmp_path, 'a,b\n1,2\n', 't.csv.gz'), ['a'])
+    assert chunk.frame.rows() == [('1',)]
     with pytest.raises(UserError, match='not a readable Parquet file'):
         read(write(tmp_path, 'a,b\n', 't.parquet'), ['a'])
 
@@ -137,9 +138,33 @@ def test_header_mistakes(tmp_path):
         read(write(tmp_path, ''), ['a'])
     with pytest.raises(UserError, match="'a' is there twice"):
         read(write(tmp_path, 'a,b,a\n1,2,3\n'), ['a'])
-    table = tables.open_table((str(write(tmp_path, 'a;b\n1;2\n')),))
-    with pytest.raises(UserError, match='looks like a semicolon'):
-        tables.check_columns(table, ['a'], 'the label')
+    with pytest.raises(UserError, match='line 1: the line is blank; expected column names'):
+        read(write(tmp_path, '\na,b\n1,2\n'), ['a'])
+
+
+@pytest.mark.parametrize('separator', [';', '\t', '|', ','])
+@pytest.mark.parametrize('name', ['t.csv', 't.tsv', 't.data'])
+def test_the_separator_is_found(tmp_path, separator, name):
+    text = 'a,b\n1,2\n'.replace(',', separator)
+    (chunk,) = read(write(tmp_path, text, name), ['b', 'a'])
+    assert chunk.frame.rows() == [('2', '1')]
+
+
+def test_columns_of_several_files_are_matched_by_name(tmp_path):
+    one = write(tmp_path, 'a,b,c\n1,2,3\n', 'one.csv')
+    other = write(tmp_path, 'b,d;e,a\n5,6,4\n', 'other.csv')
+    for names in ((one, other), (other, one)):
+        table = tables.open_table(tuple(map(str, names)))
+        assert set(table.columns) == {'a', 'b'}
+        found = pl.concat([c.frame for c in table.chunks(Columns(('a', 'b')))])
+        assert sorted(found.rows()) == [('1', '2'), ('4', '5')]
+    with pytest.raises(UserError, match=r"other\.csv: no column 'c' \(the label\), which .*one\.csv has"):
+        tables.check_columns(tables.open_table((str(one), str(other))), ['c'], 'the label')
+    frames = pl.DataFrame({'a': [1], 'b': ['x']}), pl.DataFrame({'b': ['y'], 'n': [0], 'a': [2.0]})
+    for i, frame in enumerate(frames):
+        frame.write_parquet(tmp_path / f'{i}.parquet')
+    table = tables.open_table((str(tmp_path / '0.parquet'), str(tmp_path / '1.parquet')))
+    assert [c.frame.rows() for c in table.chunks(Columns(('b',), ('a',)))] == [[('x', 1.0)], [('y', 2.0)]]
 
 
 def test_paths(tmp_path):
