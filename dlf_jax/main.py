@@ -115,7 +115,10 @@ def _propose_schema(config: ConfigDict) -> dict[str, Any]:
         raise UsageError(f'config.dataset.infer: for --dataset=table; {config.dataset.name} has its schema')
     paths = tables.expand(config.dataset.train, 'config.dataset.train')
     table = tables.open_table(paths, separator=config.dataset.separator)
-    return schema_proposal.propose(table, os.path.expanduser(_OUTPUT.value or 'schema.toml'))
+    output = Path(_OUTPUT.value or 'schema.toml').expanduser()
+    if not output.absolute().parent.is_dir():
+        raise UserError(f'--output={output}: there is no folder {output.parent}')
+    return schema_proposal.propose(table, str(output))
 
 
 def profile() -> dict[str, Any]:

@@ -30,7 +30,7 @@ def score(
     batches: Iterable[dict[str, np.ndarray]],
     total: int | None = None,
     between: Callable[[], None] = lambda: None,
-    part: str = '',
+    of: str = '',
 ) -> dict[str, np.ndarray]:
     """Scores batches in their order. Each host scores its own part of every batch; all get all scores.
 
@@ -41,7 +41,7 @@ def score(
       batches: padded batches.
       total: number of rows, for the progress bar.
       between: called after every batch.
-      part: name of the part that is scored, for errors; '': the rows are of files.
+      of: what the rows belong to, such as a part or a file, for errors.
 
     Returns:
       Arrays of the rows whose weight is above 0: `logit`, [rows] or [S, rows], and `label`, `weight` and,
@@ -72,24 +72,23 @@ def score(
             take()
     whole = {name: _in_file_order(parts) for name, parts in found.items()}
     kept = whole['weight'] > 0
-    where = f' of the {part} part' if part else ''
     if not kept.any():
         raise UserError(
-            f'the weights{where or " of the rows to evaluate"} are all 0, so there is nothing to evaluate; '
+            f'the weights of {of or "the rows"} are all 0, so there is nothing to evaluate; '
             'look at the column of the weights'
         )
-    check_finite(np.where(kept, whole['logit'], 0.0), state, where=where)
+    check_finite(np.where(kept, whole['logit'], 0.0), state, of=of)
     return {name: values[..., kept] for name, values in whole.items()}
 
 
-def check_finite(logits: np.ndarray, state: TrainState, first: int = 0, where: str = '') -> None:
+def check_finite(logits: np.ndarray, state: TrainState, first: int = 0, of: str = '') -> None:
     """Refuses scores that are no numbers, which would be nothing but NaN in a result.
 
     Args:
       logits: scores, [rows], or [S, rows] of a stack of runs.
       state: that gave the scores; its step is in the error.
       first: number of rows before these, for the error.
-      where: what the rows belong to, for the error, with a space before it.
+      of: what the rows belong to, such as a part or a file, for the error.
 
     Raises:
       UserError: a score is not finite; names the step of the weights and the first such row.
@@ -100,8 +99,8 @@ def check_finite(logits: np.ndarray, state: TrainState, first: int = 0, where: s
     row = int(np.argmin(finite.reshape(-1, logits.shape[-1]).all(axis=0)))
     step = int(np.max(jax.device_get(state.step)))
     raise UserError(
-        f'step {step}: the model gives no finite score for row {first + row + 1:,}{where} '
-        f'({np.count_nonzero(~finite):,} of {logits.size:,} scores are not finite); look for extreme numbers '
+        f'step {step}: the model gives no finite score of row {first + row + 1:,}{f" of {of}" if of else ""} '
+        f'({np.count_nonzero(~finite):,} in all); look for extreme numbers '
         'in that row, or train again with a lower --config.optimizer.learning_rate'
     )
 

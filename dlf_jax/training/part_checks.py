@@ -48,7 +48,9 @@ def check(config: ConfigDict, builder: Builder) -> None:
         if part == 'valid' and monitor in found:
             raise UserError(_no_monitor(config, builder, schema, _BOTH_KINDS in found))
         if _NOT_CONSTANT in found and part == 'train':
-            _log.warning('the train part has labels of one kind only: there is nothing but that to learn')
+            _log.warning(
+                'the train part has labels of one kind only; a model learns no more of them than that'
+            )
         elif _BOTH_KINDS in found:
             _log.warning(
                 'the %s part has labels of one kind only: auc is undefined there, and null in results', part

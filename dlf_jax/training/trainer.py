@@ -310,7 +310,9 @@ class Trainer:
             with self._compiling(predict):
                 predict.compile(state.weights(), self.partitioner.put(source[0]))
         with iterate(source) as batches:
-            scores = score(predict, self.partitioner, state, batches, blocks.rows, self._stop_if_due, part)
+            scores = score(
+                predict, self.partitioner, state, batches, blocks.rows, self._stop_if_due, f'the {part} part'
+            )
         wanted = metrics.selected(self.config)
         found = [summary({**scores, 'logit': own}, wanted) for own in unstack_runs(scores['logit'], count)]
         if part not in self.told:

@@ -360,9 +360,9 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
             if key not in unread and self.dataset[key] != neutral
         }
 
-        def fingerprint() -> str:
+        def fingerprint(anew: bool = False) -> str:
             self._stamps = {path: checksums.stamp(path) for path in paths}
-            found = dict(zip(paths, checksums.sums(paths, data_dir), strict=True))
+            found = dict(zip(paths, checksums.sums(paths, data_dir, anew), strict=True))
             contents = {
                 'version': _FINGERPRINT,
                 'keys': keys,
@@ -384,9 +384,8 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         if self._read_anew or Path(data_dir, self.name, known, str(self.VERSION)).exists():
             return known
         # The records that are about to be made are of the bytes that are there now.
-        checksums.forget(paths, data_dir)
         self._read_anew = True
-        return fingerprint()
+        return fingerprint(anew=True)
 
     def _paths(self) -> list[str]:
         """The files of all tables."""

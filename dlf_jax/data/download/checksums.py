@@ -23,7 +23,7 @@ from dlf_jax.file_writing import to_json, writing
 _CHUNK = 1 << 22
 
 
-def sums(paths: Iterable[str], data_dir: str) -> list[str]:
+def sums(paths: Iterable[str], data_dir: str, anew: bool = False) -> list[str]:
     """Checksums that tell whether two files have the same content.
 
     A checksum is the sha256 of the concatenated sha256 digests of the file's chunks of 4 MiB. Chunks are
@@ -32,14 +32,15 @@ def sums(paths: Iterable[str], data_dir: str) -> list[str]:
     Args:
       paths: files.
       data_dir: folder of `digests.json`, which remembers checksums, so that a file is read only once.
+      anew: whether the files are read, whatever is remembered.
 
     Returns:
       The checksum of each file, hexadecimal.
 
     Raises:
-      UserError: a file cannot be read, or `digests.json` cannot be written.
+      UserError: a file cannot be read or changes meanwhile, or `digests.json` cannot be written.
     """
-    return _remembered(paths, data_dir, '|pieces', _chunked_sha256)
+    return _remembered(paths, data_dir, '|pieces', _chunked_sha256, anew)
 
 
 def md5_sums(paths: Iterable[str], data_dir: str) -> list[str]:
@@ -163,21 +164,25 @@ def _chunked_sha256(path: str) -> str:
             return hashlib.sha256(b''.join(digests)).hexdigest()
 
 
-def _remembered(paths: Iterable[str], data_dir: str, kind: str, compute: Callable[[str], str]) -> list[str]:
-    """Checksums of one kind, computed for files that are new or have changed since they were remembered."""
+def _remembered(
+    paths: Iterable[str], data_dir: str, kind: str, compute: Callable[[str], str], anew: bool = False
+) -> list[str]:
+    """Checksums of one kind, computed for files that are new or have changed since they were remembered; with
+    `anew`, of all."""
     known, changed = _read_known(data_dir), False
     checksums = []
     for path in paths:
         before = stamp(path)
         key = _key(path, before, kind)
-        if key not in known:
+        if anew or key not in known:
             found, changed = compute(path), True
             if stamp(path) != before:
                 raise UserError(
                     f'{path}: changed while it was read; run the same command again once it is whole'
                 )
             # What was remembered of earlier contents is of no use any more.
-            own, now = _key(path, '', ''), _key(path, before, '')
+            own, same = _key(path, '', ''), known.get(key, found) == found
+            now = _key(path, before, '') if same else key
             known = {k: v for k, v in known.items() if not k.startswith(own) or k.startswith(now)}
             known[key] = found
         checksums.append(known[key])
