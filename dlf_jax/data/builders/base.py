@@ -115,7 +115,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         self.task = self._task()
         for table in self.task.tables.values():
             self._check_columns(table)
-        if self.dataset.get('verify', False):
+        if 'verify' in self.dataset and self.dataset.verify:
             checksums.forget(self._paths(), data_dir)
         self._release = self.release_of(next(iter(self.task.tables.values())))
         if self._release:
@@ -125,6 +125,8 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         self._beam = beam.options(runner, self.dataset.beam_options) if runner else {}
         self._blocks: dict[str, RecordBlocks] = {}
         self._staging = Path()
+        # What the files were when they were summed.
+        self._stamps: dict[str, str] = {}
         fingerprint = tfds.core.BuilderConfig(name=self._fingerprint(data_dir))
         with writing(f'prepared data in {data_dir}'):
             super().__init__(data_dir=data_dir, config=fingerprint, file_format='array_record')
@@ -394,6 +396,8 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
     def _check_unchanged(self) -> None:
         """Raises UserError where a file is not what it was when it was summed."""
         changed = [path for path, before in self._stamps.items() if checksums.stamp(path) != before]
+        if not changed:
+            return
         sums = {file['path']: file['sum'] for files in self.made_of['files'].values() for file in files}
         for path, now in zip(changed, checksums.sums(changed, self._digests), strict=True):
             if now != sums[os.path.abspath(path)]:
