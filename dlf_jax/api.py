@@ -13,7 +13,6 @@ import os
 import runpy
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -27,6 +26,7 @@ from dlf_jax.errors import UsageError, suggest
 from dlf_jax.lock import locked
 from dlf_jax.serving.predict import Predictor
 from dlf_jax.training import multihost, runtime_errors, trainer
+from dlf_jax.training.evaluation import tell_rows_without_group
 from dlf_jax.training.preemption import Preemption
 from dlf_jax.workdir import Workdir
 
@@ -88,14 +88,18 @@ def prepare(config: ConfigDict, data_dir: str | os.PathLike = DATA_DIR) -> dict[
       data_dir: folder of prepared data, shared by all runs.
 
     Returns:
-      What the records hold: `rows` by part, `vocabulary`, `fields` with their sizes, the `folder`, and more.
+      What the records hold: `rows` by part, `vocabulary`, `fields` with their sizes, the `folder`, whether it
+      was there before (`reused`), and more.
 
     Raises:
       UserError: a file, a line or a key that the user can mend.
     """
     start = time.monotonic()
-    builder = _prepared(config, data_dir)
+    config_checks.validate(config)
+    builder = builders.build(config.dataset, os.path.expanduser(data_dir))
+    builder.prepare()
     seconds = time.monotonic() - start
+    _tell_unknown(builder)
     encoder, rows = builder.encoder(), dict(builder.info.metadata['rows'])
     schema = encoder.schema
     shared = {'rows_also_in_train': builder.shared_rows()} if config.dataset.check_overlap else {}
@@ -103,9 +107,10 @@ def prepare(config: ConfigDict, data_dir: str | os.PathLike = DATA_DIR) -> dict[
         **shared,
         'dataset': config.dataset.name,
         'folder': str(builder.data_dir),
+        'reused': builder.reused,
         'rows': rows,
         'seconds': round(seconds, 2),
-        'rows_per_second': round(sum(rows.values()) / seconds),
+        'rows_per_second': None if builder.reused else round(sum(rows.values()) / seconds),
         'vocabulary': schema.vocabulary,
         'out_of_vocabulary': builder.out_of_vocabulary(),
         'missing_numbers': {n: round(1 - m.count / rows['train'], 6) for n, m in encoder.moments.items()},
@@ -122,6 +127,7 @@ def train(
     """Prepares the data where needed, trains, evaluates; or tells the result of a finished run.
 
     Called again with the same arguments it goes on from the latest checkpoint, and ends with the same bits.
+    What is refused, another config or other data than the run began with, changes nothing in the workdir.
 
     Args:
       config: the whole config.
@@ -139,19 +145,22 @@ def train(
     folder = Workdir(workdir)
     with _of_all_processes(config), contextlib.ExitStack() as stack:
 
-        def begin() -> dict[str, Any] | None:
+        def enter() -> dict[str, Any] | None:
             folder.create()
             stack.enter_context(locked(folder.lock, wait=False))
-            return folder.begin(config)
+            return folder.finished(config)
 
-        finished = multihost.run_on_first(begin)
+        # Another config is refused before the files are read.
+        finished = multihost.run_on_first(enter)
+        builder = builders.build(config.dataset, os.path.expanduser(data_dir))
+        multihost.run_on_first(lambda: folder.check_data(builder))
         if finished is not None:
             _log.info('%s is finished; this is its result', folder.path)
             return finished
         _tell_differences(config)
         # The first process prepares what is missing, the others wait for its lock.
-        builder = _prepared(config, data_dir)
-        multihost.run_on_first(lambda: folder.take_data(Path(builder.data_dir)))
+        builder.prepare()
+        _tell_unknown(builder)
         result = trainer.train(config, builder, folder, preemption)
         multihost.run_on_first(lambda: folder.finish(result))
         return result
@@ -189,10 +198,13 @@ def evaluate(
       options: see `load`.
 
     Returns:
-      Metrics, `rows`, and `out_of_vocabulary`: the share of unknown values by field.
+      Metrics, `rows`, `rows_without_group` where there are such, and `out_of_vocabulary`: the share of
+      unknown values by field.
     """
     predictor = load(workdir, options)
-    return predictor.evaluate(predictor.open(input, labelled=True))
+    found = predictor.evaluate(predictor.open(input, labelled=True))
+    tell_rows_without_group(found, input)
+    return found
 
 
 def predict(
@@ -210,7 +222,7 @@ def predict(
       `rows`, `output`, and `out_of_vocabulary`: the share of unknown values by field.
     """
     predictor = load(workdir, options)
-    return predictor.predict(predictor.open(input, labelled=False), output)
+    return predictor.predict(predictor.open(input, labelled=False), os.path.expanduser(output))
 
 
 @contextlib.contextmanager
@@ -222,15 +234,12 @@ def _of_all_processes(config: ConfigDict) -> Iterator[None]:
         yield
 
 
-def _prepared(config: ConfigDict, data_dir: str | os.PathLike) -> Builder:
-    config_checks.validate(config)
-    builder = builders.build(config.dataset, os.path.expanduser(data_dir))
-    builder.prepare()
+def _tell_unknown(builder: Builder) -> None:
+    """Logs the shares of values of the later parts that the training part did not have."""
     if multihost.is_first():
         expected = builder.expected_unknown()
         for part, shares in builder.out_of_vocabulary().items():
             unknown_values.tell(part, shares, expected)
-    return builder
 
 
 def _tell_differences(config: ConfigDict) -> None:

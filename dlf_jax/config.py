@@ -74,6 +74,8 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.dataset.test = ''
     # Separator of text files; '': a comma for .csv, a tab for .tsv and .txt.
     config.dataset.separator = ''
+    # Read the files again to see whether they are those of the prepared data, whatever their sizes and times.
+    config.dataset.verify = False
     # Fetch the published files where none are given.
     config.dataset.download = False
     # Go on although the files are not the published ones.

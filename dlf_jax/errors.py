@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+# White space with a line end in it, of any kind that `str.splitlines` knows.
+_LINE_ENDS = re.compile(r'\s*[\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029]\s*')
 
 
 class UserError(Exception):
     """One line for a person: where, what was expected, what was found, what to do. Exit code 1."""
+
+    def __init__(self, message: str):
+        """Makes one line of the message.
+
+        Args:
+          message: may quote the text of another error; line ends, with the white space around them, become
+            spaces.
+        """
+        super().__init__(_LINE_ENDS.sub(' ', message.strip()))
 
 
 class UsageError(UserError):

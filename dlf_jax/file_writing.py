@@ -1,12 +1,16 @@
-"""Writing of files: whole or not at all, with the file system's refusals as errors for people."""
+"""Writing of files: whole or not at all, as JSON that every reader takes, with the file system's refusals as
+errors for people."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from dlf_jax.errors import UserError
 
@@ -44,6 +48,34 @@ def write_atomically(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+
+
+def to_json(
+    value: Any, *, undefined_as_null: bool = False, indent: int | None = None, sort_keys: bool = False
+) -> str:
+    """A value as JSON text, without the `NaN` and `Infinity` that Python writes and JSON does not know.
+
+    Args:
+      value: of dicts, lists, tuples, strings, numbers, booleans and None.
+      undefined_as_null: whether a number that is not finite becomes null, as it should in results, where it
+        is a metric that is undefined.
+      indent: number of spaces of a level; None: all in one line.
+      sort_keys: whether keys are sorted.
+
+    Raises:
+      ValueError: a number is not finite, unless `undefined_as_null`.
+    """
+    if undefined_as_null:
+        value = _without_undefined(value)
+    return json.dumps(value, allow_nan=False, indent=indent, sort_keys=sort_keys)
+
+
+def _without_undefined(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_undefined(found) for key, found in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_undefined(found) for found in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _refusal(error: BaseException | None) -> str | None:

@@ -13,7 +13,6 @@ if __name__ == '__main__':
     allocator.take_over()
 
 import contextlib
-import json
 import logging
 import os
 import platform
@@ -36,6 +35,7 @@ from dlf_jax.config_files import find_config_file
 from dlf_jax.data import builders, schema_proposal
 from dlf_jax.data.readers import tables
 from dlf_jax.errors import UsageError, UserError, suggest
+from dlf_jax.file_writing import to_json
 from dlf_jax.training import multihost, runtime_errors
 from dlf_jax.training import profile as profiling
 from dlf_jax.training.preemption import EXIT_CODE, Preempted, Preemption
@@ -87,8 +87,8 @@ def _tell(result: dict[str, Any]) -> None:
     runs = result.get('runs', [result])
     for run in runs:
         for part in ('valid', 'test'):
-            if run[part] and 'best_possible_auc' in run[part]:
-                found, best = run[part]['auc'], run[part]['best_possible_auc']
+            found, best = ((run[part] or {}).get(key) for key in ('auc', 'best_possible_auc'))
+            if found is not None and best is not None and best > 0.5:
                 share = 100 * (found - 0.5) / (best - 0.5)
                 _log.info(
                     '%s%s auc %.4f; the best possible on this data: %.4f (%.1f %% of the way from 0.5)',
@@ -115,16 +115,19 @@ def _propose_schema(config: ConfigDict) -> dict[str, Any]:
         raise UsageError(f'config.dataset.infer: for --dataset=table; {config.dataset.name} has its schema')
     paths = tables.expand(config.dataset.train, 'config.dataset.train')
     table = tables.open_table(paths, separator=config.dataset.separator)
-    return schema_proposal.propose(table, _OUTPUT.value or 'schema.toml')
+    output = Path(_OUTPUT.value or 'schema.toml').expanduser()
+    if not output.absolute().parent.is_dir():
+        raise UserError(f'--output={output}: there is no folder {output.parent}')
+    return schema_proposal.propose(table, str(output))
 
 
 def profile() -> dict[str, Any]:
     """Tells where the time of a training step goes, and writes a trace into the workdir."""
     config, workdir = _config(), Workdir(_required(_WORKDIR))
     _keep_compiled()
-    workdir.create()
     builder = builders.build(config.dataset, os.path.expanduser(_DATA_DIR.value))
     builder.prepare()
+    workdir.create()
     return profiling.profile(config, builder, workdir.path / 'profile', _PROFILE_STEPS)
 
 
@@ -308,7 +311,7 @@ def main(argv: list[str]) -> int:
         raise
     multihost.leave()
     if multihost.is_first():
-        print(json.dumps(result), flush=True)
+        print(to_json(result, undefined_as_null=True), flush=True)
     return 0
 
 

@@ -1,7 +1,7 @@
 """A run's folder: its config, versions, encoder, checkpoints, metrics and result.
 
 config.json, versions.json   what was run, with what
-data.json                    which prepared data
+data.json                    which prepared data, and what that is made of: files, keys, schema
 encoder/                     schema and vocabulary: all that prediction needs beside
 checkpoints/                 latest and best
 metrics.jsonl, tensorboard/  the course of training
@@ -21,16 +21,18 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dlf_jax import config as configs
+from dlf_jax import data_changes
+from dlf_jax.data.builders.base import Builder
 from dlf_jax.data.preprocess.encoder import Encoder
 from dlf_jax.errors import UserError
-from dlf_jax.file_writing import write_atomically, writing
+from dlf_jax.file_writing import to_json, write_atomically, writing
 
 # Keys that may differ between the runs of one workdir: they change nothing of what was trained.
 FREE = (
     'predict.', 'training.checkpoint_every', 'training.log_every', 'dataset.train',
-    'dataset.valid', 'dataset.test', 'dataset.schema', 'dataset.download', 'dataset.allow_modified',
-    'dataset.beam_runner', 'dataset.beam_options', 'dataset.check_overlap', 'distributed.', 'sharding.',
-    'parallel', 'training.keep_best', 'training.metrics',
+    'dataset.valid', 'dataset.test', 'dataset.schema', 'dataset.verify', 'dataset.download',
+    'dataset.allow_modified', 'dataset.beam_runner', 'dataset.beam_options', 'dataset.check_overlap',
+    'distributed.', 'sharding.', 'parallel', 'training.keep_best', 'training.metrics',
 )  # fmt: skip
 # Keys that may differ, and make a finished run go on.
 LONGER = {'training.epochs', 'plateau.patience'}
@@ -70,39 +72,42 @@ class Workdir:
         """Makes the folder and its lock file where they are missing."""
         with writing(f'the workdir {self.path}'):
             self.path.mkdir(parents=True, exist_ok=True)
-            self.lock.touch()
+            if not self.lock.exists():
+                self.lock.touch()
 
     @property
     def _trained(self) -> bool:
         """Whether there is a checkpoint to go on from."""
         return any(path.name.isdigit() for path in self.checkpoints.glob('*'))
 
-    def begin(self, config: ConfigDict) -> dict[str, Any] | None:
-        """Starts a run in the folder, or checks that the folder holds a run of this config.
+    def begin(self, config: ConfigDict, builder: Builder) -> None:
+        """Makes the folder that of a run of this config, which `finished` and `check_data` have let pass.
 
         Until the first checkpoint nothing is lost by another config, which then takes over.
 
         Args:
           config: the whole config, validated.
-
-        Returns:
-          The result, if the run is finished and this config asks for nothing more.
-
-        Raises:
-          UserError: the folder holds a run of another config; the message shows the difference.
+          builder: its data is prepared; the workdir gets a copy of its encoder, and then needs nothing else.
         """
-        result = self.finished(config)
-        if result is not None:
-            return result
         if self._trained:
             (self.path / 'result.json').unlink(missing_ok=True)
         else:
             versions = {name: _version(name) for name in _PACKAGES}
             versions['python'] = platform.python_version()
-            write_atomically(self.path / 'versions.json', json.dumps(versions, indent=1) + '\n')
+            write_atomically(self.path / 'versions.json', to_json(versions, indent=1) + '\n')
+            self._take_encoder(Path(builder.data_dir))
+            made_of = {'fingerprint': builder.builder_config.name, 'made_of': builder.made_of}
+            write_atomically(self.path / 'data.json', to_json(made_of, indent=1) + '\n')
         wanted = json.loads(config.to_json())
-        write_atomically(self.path / 'config.json', json.dumps(wanted, indent=1) + '\n')
-        return None
+        write_atomically(self.path / 'config.json', to_json(wanted, indent=1) + '\n')
+
+    def _take_encoder(self, folder: Path) -> None:
+        target, temporary = self.path / 'encoder', self.path / '.encoder.tmp'
+        with writing(str(target)):
+            for left in (temporary, target):
+                shutil.rmtree(left, ignore_errors=True)
+            shutil.copytree(folder / 'encoder', temporary)
+            os.replace(temporary, target)
 
     def finished(self, config: ConfigDict) -> dict[str, Any] | None:
         """The result, if the folder holds a finished run and this config asks for nothing more.
@@ -136,30 +141,27 @@ class Workdir:
             if old.get(key) != new.get(key)
         }
 
-    def take_data(self, folder: Path) -> None:
-        """Copies the encoder of the prepared data into the workdir, which then needs nothing else.
+    def check_data(self, builder: Builder) -> None:
+        """Refuses other data than the run in the folder was trained on. Changes nothing.
 
         Args:
-          folder: folder of the prepared data.
+          builder: opened; its data need not be prepared.
 
         Raises:
-          UserError: the workdir was trained on other data.
+          UserError: names the files, the keys and the fields that differ.
         """
-        mark, fingerprint = self.path / 'data.json', folder.parent.name
-        if self._trained:
-            if self._read_json(mark)['fingerprint'] != fingerprint:
-                raise UserError(
-                    f'{self.path}: the input files have changed since this run began, or a version before '
-                    '0.2 began it; take another --workdir, or put the files back'
-                )
+        if not self._trained:
             return
-        target, temporary = self.path / 'encoder', self.path / '.encoder.tmp'
-        with writing(str(target)):
-            for left in (temporary, target):
-                shutil.rmtree(left, ignore_errors=True)
-            shutil.copytree(folder / 'encoder', temporary)
-            os.replace(temporary, target)
-        write_atomically(mark, json.dumps({'fingerprint': fingerprint}) + '\n')
+        found = self._read_json(self.path / 'data.json')
+        now = json.loads(to_json(builder.made_of))
+        changes = data_changes.describe(found['made_of'], now) if 'made_of' in found else []
+        if found['fingerprint'] == builder.builder_config.name and not changes:
+            return
+        what = '; '.join(changes) or 'the input files have changed since, or a version before 0.2 began it'
+        raise UserError(
+            f'{self.path} holds a run on other data ({what}); take another --workdir to train on the new '
+            'data, or put back what the run began with (or name the old files) to go on with it'
+        )
 
     def config(self) -> ConfigDict:
         """The saved config. Raises UserError where the folder holds no run."""
@@ -198,7 +200,7 @@ class Workdir:
 
     def finish(self, result: dict[str, Any]) -> None:
         """Writes the result, which marks the run as finished."""
-        write_atomically(self.path / 'result.json', json.dumps(result) + '\n')
+        write_atomically(self.path / 'result.json', to_json(result, undefined_as_null=True) + '\n')
 
 
 def _free(key: str, wanted: dict[str, Any]) -> bool:

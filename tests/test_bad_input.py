@@ -116,7 +116,7 @@ def test_workdir_of_other_data(tmp_path):
     flags = (*table_flags(path), f'--workdir={tmp_path / "run"}', f'--data_dir={tmp_path / "d"}')
     run(*flags)
     write_table(path, 300, seed=1)
-    assert 'the input files have changed' in fail(*flags, '--config.training.epochs=3')
+    assert f'train: {path} has other content now' in fail(*flags, '--config.training.epochs=3')
 
 
 def test_no_model_in_the_workdir(tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import logging
 import signal
 import sys
@@ -18,7 +17,7 @@ from absl import logging as absl_logging
 
 from dlf_jax import config_files
 from dlf_jax.errors import UsageError, UserError
-from dlf_jax.file_writing import writing
+from dlf_jax.file_writing import to_json, writing
 from dlf_jax.lock import locked
 
 
@@ -131,7 +130,7 @@ def execute(options: Callable[[], Chosen], act: Callable[[Chosen], dict[str, Any
     except KeyboardInterrupt:
         print('interrupted; the same command goes on where it stopped', file=sys.stderr)
         return 130
-    print(json.dumps(result), flush=True)
+    print(to_json(result, undefined_as_null=True), flush=True)
     failed = result.get('failed')
     if failed:
         print(f'error: {len(failed)} of {result["runs"]} runs failed: {failed[0]}', file=sys.stderr)

@@ -21,7 +21,7 @@ from dlf_jax.comparison import runner
 from dlf_jax.comparison.run_list import Run
 from dlf_jax.comparison.space import Space
 from dlf_jax.errors import UserError
-from dlf_jax.file_writing import write_atomically
+from dlf_jax.file_writing import to_json, write_atomically
 from dlf_jax.training import metrics
 
 _log = logging.getLogger(__name__)
@@ -128,7 +128,9 @@ class Search:
             ended += done
             # A batch at once: with a part of it the rest would be proposed anew, knowing more.
             lines = [self._header(), *map(dataclasses.asdict, ended)]
-            write_atomically(self.journal, ''.join(json.dumps(line) + '\n' for line in lines))
+            write_atomically(
+                self.journal, ''.join(to_json(line, undefined_as_null=True) + '\n' for line in lines)
+            )
             for trial in done:
                 _log.info('trial %d of %d: %s; %s', trial.number, trials, _describe(trial), _best(ended))
         return ended
@@ -146,7 +148,7 @@ class Search:
         fixed = {'seed': self.seed, 'logloss_weight': self.logloss_weight}
         space = {f'space {key}': str(entry) for key, entry in self.space.items()}
         # Once through JSON, to compare with what was read.
-        return json.loads(json.dumps({**fixed, **self.context, **space}))
+        return json.loads(to_json({**fixed, **self.context, **space}))
 
     def ended(self) -> list[Trial]:
         """The trials of the journal.

@@ -19,7 +19,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from dlf_jax.errors import UserError
-from dlf_jax.file_writing import write_atomically, writing
+from dlf_jax.file_writing import to_json, write_atomically, writing
 from dlf_jax.training import legacy_layout, multihost, run_progress, runtime_errors, train_state
 from dlf_jax.training.optimizers import Optimizer
 from dlf_jax.training.run_progress import RunProgress, Runs
@@ -137,7 +137,7 @@ class Checkpoints:
         a state is safe before it is evaluated."""
         if multihost.is_first():
             found = {'step': run_progress.steps_taken(runs), **_to_json(runs)}
-            write_atomically(self._folder / _EVALUATED, json.dumps(found) + '\n')
+            write_atomically(self._folder / _EVALUATED, to_json(found, undefined_as_null=True) + '\n')
 
     def _check_room(self, saved: dict[str, Any]) -> None:
         """Raises OSError before a save that will not fit, rather than after half of it."""

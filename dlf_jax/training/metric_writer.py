@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 import os
 import socket
 import time
@@ -15,7 +16,7 @@ from tensorboardX import RecordWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.summary import scalar
 
-from dlf_jax.file_writing import writing
+from dlf_jax.file_writing import to_json, writing
 from dlf_jax.training import multihost
 
 # Seconds between two flushes of an event file: each waits for the disk.
@@ -67,7 +68,7 @@ class MetricWriter:
           kind: `train` or `valid`.
           step: number of steps taken.
           seed: seed of the run.
-          **values: metrics; None, a metric that is not defined, is no event.
+          **values: metrics; None or not finite, a metric that is not defined, is null and no event.
 
         Raises:
           UserError: the file system refuses to write.
@@ -75,10 +76,11 @@ class MetricWriter:
         if not self._writes:
             return
         with writing(str(self._path)):
-            self._file.write(json.dumps({'kind': kind, 'step': step, 'seed': seed, **values}) + '\n')
+            line = {'kind': kind, 'step': step, 'seed': seed, **values}
+            self._file.write(to_json(line, undefined_as_null=True) + '\n')
             self._file.flush()
             for name, value in values.items():
-                if value is not None:
+                if value is not None and math.isfinite(value):
                     self._events[seed].write(Event(summary=scalar(f'{kind}/{name}', value), step=step))
 
     def close(self) -> None:

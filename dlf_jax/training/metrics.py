@@ -14,6 +14,8 @@ from dlf_jax.errors import UsageError
 
 # Probabilities are clipped to [CLIP, 1 - CLIP] before their logarithm is taken.
 CLIP = 1e-7
+# Group of the rows that belong to none.
+NO_GROUP = -1
 # Value of `config.training.monitor` for the difference of the two metrics.
 AUC_MINUS_LOGLOSS = 'auc-logloss'
 
@@ -23,12 +25,13 @@ class Metric:
     """A number that tells how well logits rank or predict labels.
 
     Attributes:
-      function: called as `function(labels, logits, weights)`, all float [rows]; labels are 0 or 1, weights
-        above 0. Returns a float, nan where the metric is undefined.
+      function: called as `function(labels, logits, weights)`, all float [rows]; labels are from 0 to 1 (a
+        soft label is the probability of a click), weights above 0. Returns a float; where the metric is
+        undefined, nan.
       higher_is_better: direction, for the choice of the best step, for tables and for plots.
       title: name in tables and plots.
-      grouped: whether the function is also given `groups=`, int or text [rows]; such a metric is left out
-        where the data names no group column.
+      grouped: whether the function is also given `groups=`, int64 [rows], `NO_GROUP` for rows that belong to
+        no group; such a metric is left out where the data names no group column.
       standard: whether every evaluation computes it; others are computed where `config.training.metrics` or
         `config.training.monitor` names them.
     """
@@ -48,7 +51,7 @@ class Metric:
         """The metric of `label`, `logit`, `weight` and perhaps `group`, each [rows]; None where undefined."""
         groups = {'groups': scores['group']} if self.grouped else {}
         value = float(self.function(scores['label'], scores['logit'], scores['weight'], **groups))
-        return None if np.isnan(value) else value
+        return value if np.isfinite(value) else None
 
 
 def auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> float:
@@ -58,7 +61,7 @@ def auc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = Non
     (Hanley & McNeil 1982).
 
     Args:
-      labels: 0 or 1, [rows].
+      labels: above 0.5 for clicks, [rows].
       scores: finite numbers whose order ranks the rows, [rows]; logits tie less often than probabilities.
       weights: weights of the rows, 0 or more, [rows]; None: all 1.
 
@@ -87,20 +90,22 @@ def grouped_auc(
     """Mean AUC of groups such as users, each weighted by the weight of its rows (GAUC).
 
     Zhou et al. 2018, "Deep Interest Network", section 6.2. Groups whose labels are all the same have no AUC
-    and are left out.
+    and are left out, as are rows without a group.
 
     Args:
-      labels: 0 or 1, [rows].
+      labels: above 0.5 for clicks, [rows].
       scores: finite numbers whose order ranks the rows of a group, [rows].
       weights: weights of the rows, 0 or more, [rows]; None: all 1.
-      groups: sortable values, [rows]; equal values are one group.
+      groups: numbers, [rows]; equal ones are one group, but `NO_GROUP` stands for none.
 
     Returns:
       A number in [0, 1]; nan where no group has labels of both kinds.
     """
     weights = np.ones(len(labels)) if weights is None else np.asarray(weights, np.float64)
+    groups = np.asarray(groups)
     order = np.lexsort([scores, groups])
-    group, score, weight = np.asarray(groups)[order], np.asarray(scores)[order], weights[order]
+    order = order[groups[order] != NO_GROUP]
+    group, score, weight = groups[order], np.asarray(scores)[order], weights[order]
     positive = np.where(np.asarray(labels)[order] > 0.5, weight, 0.0)
     negative = weight - positive
     if not len(order):
@@ -126,14 +131,16 @@ def logloss(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None =
     """Mean binary cross-entropy of the logits' sigmoids, clipped to [1e-7, 1 - 1e-7].
 
     Args:
-      labels: 0 or 1, [rows].
+      labels: probabilities of clicks, from 0 to 1, [rows].
       logits: [rows].
       weights: weights of the rows, 0 or more, [rows]; None: all 1.
+
+    Returns:
+      A number above 0; nan where no row has a weight above 0.
     """
     probability = np.clip(sigmoid(logits), CLIP, 1 - CLIP)
-    positive = np.asarray(labels) > 0.5
-    loss = -np.log(np.where(positive, probability, 1 - probability))
-    return float(np.average(loss, weights=weights))
+    target = np.asarray(labels, np.float64)
+    return _average(-(target * np.log(probability) + (1 - target) * np.log(1 - probability)), weights)
 
 
 def normalized_entropy(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None = None) -> float:
@@ -143,14 +150,14 @@ def normalized_entropy(labels: np.ndarray, logits: np.ndarray, weights: np.ndarr
     data sets of different click rates; 1 is no better than the constant.
 
     Args:
-      labels: 0 or 1, [rows].
+      labels: probabilities of clicks, from 0 to 1, [rows].
       logits: [rows].
       weights: weights of the rows, 0 or more, [rows]; None: all 1.
 
     Returns:
-      A number of at least 0; nan where all labels are the same.
+      A number of at least 0; nan where the mean label is 0 or 1, or no row has a weight above 0.
     """
-    rate = np.average(np.asarray(labels, np.float64), weights=weights)
+    rate = _average(np.asarray(labels, np.float64), weights)
     entropy = -(rate * np.log(rate) + (1 - rate) * np.log1p(-rate)) if 0 < rate < 1 else 0.0
     return logloss(labels, logits, weights) / entropy if entropy else float('nan')
 
@@ -159,11 +166,21 @@ def brier(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None = N
     """Mean squared difference of the logits' sigmoids and the labels (Brier 1950).
 
     Args:
-      labels: 0 or 1, [rows].
+      labels: probabilities of clicks, from 0 to 1, [rows].
       logits: [rows].
       weights: weights of the rows, 0 or more, [rows]; None: all 1.
+
+    Returns:
+      A number of at least 0; nan where no row has a weight above 0.
     """
-    return float(np.average((sigmoid(logits) - np.asarray(labels, np.float64)) ** 2, weights=weights))
+    return _average((sigmoid(logits) - np.asarray(labels, np.float64)) ** 2, weights)
+
+
+def _average(values: np.ndarray, weights: np.ndarray | None) -> float:
+    """The weighted mean, [rows] each; nan where no row has a weight above 0."""
+    if not (len(values) if weights is None else np.any(weights)):
+        return float('nan')
+    return float(np.average(values, weights=weights))
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
@@ -183,7 +200,9 @@ METRICS: dict[str, Metric] = {
     'brier': Metric(brier, False, 'Brier score'),
 }
 # Keys beside metrics in results and in lines of metrics.jsonl.
-_OTHER_KEYS = ('kind', 'step', 'seed', 'epoch', 'rows', 'best_possible_auc', 'out_of_vocabulary')
+_OTHER_KEYS = (
+    'kind', 'step', 'seed', 'epoch', 'rows', 'rows_without_group', 'best_possible_auc', 'out_of_vocabulary',
+)  # fmt: skip
 
 
 def selected(config: ConfigDict) -> dict[str, Metric]:
@@ -253,6 +272,20 @@ def monitored(name: str, found: Mapping[str, Any]) -> float:
     if value is None:
         return float('nan')
     return value if _lookup(name, 'config.training.monitor').higher_is_better else -value
+
+
+def undefined(monitor: str, scores: Mapping[str, np.ndarray]) -> bool:
+    """Whether no model has the metrics of a monitor on rows with such labels, weights and groups.
+
+    Of metrics that are not the package's, that is not known before there are logits.
+
+    Args:
+      monitor: value of `config.training.monitor`.
+      scores: `label`, `weight` and perhaps `group`, each [rows].
+    """
+    names = ('auc', 'logloss') if monitor == AUC_MINUS_LOGLOSS else (monitor,)
+    zeros = np.zeros(len(scores['label']))
+    return any(name in METRICS and METRICS[name]({**scores, 'logit': zeros}) is None for name in names)
 
 
 def describe(found: Mapping[str, Any], digits: int = 6) -> str:

@@ -24,6 +24,7 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from dlf_jax.errors import UsageError, UserError
+from dlf_jax.file_writing import to_json
 from dlf_jax.training.heartbeat import Heartbeat, Loss
 
 _log = logging.getLogger(__name__)
@@ -291,7 +292,7 @@ def run_on_first(function: Callable[[], Any]) -> Any:
             message = {'value': function()}
         except UserError as error:
             message = {'error': str(error), 'usage': isinstance(error, UsageError)}
-    text = json.dumps(message).encode()
+    text = to_json(message, undefined_as_null=True).encode()
     if len(text) > _MESSAGE_BYTES:
         raise ValueError(f'a message of {len(text)} bytes to other processes; at most {_MESSAGE_BYTES}')
     padded = np.zeros(_MESSAGE_BYTES, np.uint8)

@@ -21,6 +21,7 @@ from typing import Any
 import jax
 
 from dlf_jax.errors import UserError
+from dlf_jax.file_writing import to_json
 from dlf_jax.training import multihost
 
 _log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ class Preemption:
         key = f'{self._decisions}/{self._calls}'
         if multihost.is_first():
             decision = self._decide()
-            multihost.store_set(key, json.dumps(decision))
+            multihost.store_set(key, to_json(decision))
             self._kept.append(key)
             if len(self._kept) > _KEPT:
                 multihost.store_delete(self._kept.popleft())

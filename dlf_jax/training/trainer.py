@@ -20,10 +20,10 @@ from dlf_jax.data.loading.batches import EvaluationBatches, TrainingBatches, ite
 from dlf_jax.data.loading.order import Order, even_batch
 from dlf_jax.data.progress import Progress as Bar
 from dlf_jax.errors import UserError
-from dlf_jax.training import metrics, results, run_progress, runtime_errors
+from dlf_jax.training import metrics, multihost, part_checks, results, run_progress, runtime_errors
 from dlf_jax.training.checkpoint import Checkpoints, Unreadable
 from dlf_jax.training.compilation import Compiled
-from dlf_jax.training.evaluation import score, summary
+from dlf_jax.training.evaluation import score, summary, tell_rows_without_group
 from dlf_jax.training.loss_guard import LossGuard
 from dlf_jax.training.metric_writer import MetricWriter
 from dlf_jax.training.model_setup import TrainingSetup
@@ -51,7 +51,7 @@ def train(
     Args:
       config: validated.
       builder: its data is prepared.
-      workdir: taken by `Workdir.begin`.
+      workdir: locked by this run; it is written to when nothing is left that could refuse the run.
       preemption: says when to save and stop; None: never.
 
     Returns:
@@ -73,14 +73,16 @@ class Trainer:
 
     state: TrainState
     runs: Runs
+    checkpoints: Checkpoints
 
     def __init__(self, config: ConfigDict, builder: Builder, workdir: Workdir, preemption: Preemption):
-        """Opens the data and the checkpoints and sets the model up; compiles and trains nothing yet."""
+        """Opens the data, checks it and sets the model up; compiles, trains and writes nothing yet."""
         self.config, self.builder, self.workdir, self.preemption = config, builder, workdir, preemption
         options = config.training
 
         schema = builder.schema()
         metrics.check_groups(config, schema.group)
+        part_checks.check(config, builder)
 
         # Data: the order of rows, and the batches, of each seed.
         blocks = builder.blocks('train')
@@ -99,13 +101,14 @@ class Trainer:
         # Model, optimizer and their shardings.
         self.setup = TrainingSetup(config, schema, self.total_steps, options.batch_size)
         self.partitioner = self.setup.partitioner
-
-        self.checkpoints = Checkpoints(
-            workdir.checkpoints, list(self.batches), self.setup.abstract_state, self.setup.optimizer
-        )
+        # Parts whose rows without a group have been told.
+        self.told: set[str] = set()
 
     def run(self) -> dict[str, Any]:
         """Trains, evaluates and tests; see `train`."""
+        self.checkpoints = Checkpoints(
+            self.workdir.checkpoints, list(self.batches), self.setup.abstract_state, self.setup.optimizer
+        )
         with runtime_errors.closing(self.checkpoints.close):
             counts = self.setup.parameter_counts()
             _log.info(
@@ -119,6 +122,7 @@ class Trainer:
             with self.preemption.watched():
                 with self.preemption.interruptible(self.checkpoints.wait):
                     self._restore_or_create()
+                multihost.run_on_first(lambda: self.workdir.begin(self.config, self.builder))
                 if self._evaluation_pending() or self._active():
                     self._train()
                 self.checkpoints.wait()
@@ -269,11 +273,6 @@ class Trainer:
         start, step, stack = time.monotonic(), self.step, run_progress.in_stack(self.runs)
         scores = self._score(self.state, len(stack), 'valid')
         for (seed, run), found in zip(stack.items(), scores, strict=True):
-            if found['auc'] is None:
-                raise UserError(
-                    'the validation part has labels of one kind only, so no AUC; give it more rows or '
-                    'split at random (--config.dataset.split=random)'
-                )
             value = metrics.monitored(self.config.training.monitor, found)
             if math.isnan(value):
                 raise UserError(
@@ -311,9 +310,14 @@ class Trainer:
             with self._compiling(predict):
                 predict.compile(state.weights(), self.partitioner.put(source[0]))
         with iterate(source) as batches:
-            scores = score(predict, self.partitioner, state, batches, blocks.rows, self._stop_if_due)
+            scores = score(
+                predict, self.partitioner, state, batches, blocks.rows, self._stop_if_due, f'the {part} part'
+            )
         wanted = metrics.selected(self.config)
         found = [summary({**scores, 'logit': own}, wanted) for own in unstack_runs(scores['logit'], count)]
+        if part not in self.told:
+            self.told.add(part)
+            tell_rows_without_group(found[0], f'the {part} part')
         truth = self.builder.true_probabilities(part)
         if truth is not None:
             best_possible = metrics.auc(scores['label'], truth)

@@ -52,9 +52,10 @@ def test_lines_and_events_hold_the_same_numbers(tmp_path):
 
 def test_a_metric_that_is_not_defined_is_a_line_and_no_event(tmp_path):
     writer = MetricWriter(tmp_path / 'metrics.jsonl', tmp_path / 'events', 0, [0], False)
-    writer.write('valid', 1, 0, auc=0.75, gauc=None)
+    writer.write('valid', 1, 0, auc=0.75, gauc=None, own=float('nan'), other=float('-inf'))
     writer.close()
-    assert lines(tmp_path / 'metrics.jsonl')[0]['gauc'] is None
+    found = lines(tmp_path / 'metrics.jsonl')[0]
+    assert [found[name] for name in ('auc', 'gauc', 'own', 'other')] == [0.75, None, None, None]
     assert [event.summary.value[0].tag for event in events(tmp_path / 'events')[1:]] == ['valid/auc']
 
 

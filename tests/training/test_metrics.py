@@ -12,7 +12,7 @@ from dlf_jax import config as configs
 from dlf_jax import config_checks
 from dlf_jax.errors import UsageError
 from dlf_jax.training import metrics
-from dlf_jax.training.evaluation import summary
+from dlf_jax.training.evaluation import summary, tell_rows_without_group
 from tests.conftest import run, table_flags, write_table
 
 
@@ -61,6 +61,43 @@ def test_logloss_equals_scikit_learn():
 def test_logloss_is_clipped_at_1e_7():
     assert metrics.logloss(np.array([1.0]), np.array([-1000.0])) == pytest.approx(-np.log(1e-7))
     assert metrics.logloss(np.array([0.0]), np.array([1000.0])) == pytest.approx(-np.log(1e-7))
+
+
+def test_soft_labels_are_rows_of_both_kinds_with_their_shares():
+    """Logloss and normalized entropy of a label of 0.3: three rows of clicks and seven without."""
+    draw = np.random.default_rng(5)
+    labels, logits, weights = draw.random(300), draw.normal(size=300) * 3, draw.random(300)
+    both = np.r_[np.ones(300), np.zeros(300)]
+    shares = np.r_[weights * labels, weights * (1 - labels)]
+    expected = log_loss(both, np.tile(metrics.sigmoid(logits), 2), sample_weight=shares)
+    assert metrics.logloss(labels, logits, weights) == pytest.approx(expected, abs=1e-9)
+    mean = np.average(labels, weights=weights)
+    entropy = -(mean * np.log(mean) + (1 - mean) * np.log(1 - mean))
+    found = metrics.normalized_entropy(labels, logits, weights)
+    assert found == pytest.approx(expected / entropy, abs=1e-9)
+
+
+def test_soft_labels_in_the_other_metrics():
+    labels, scores = np.array([0.2, 0.9, 0.5, 0.6]), np.array([0.0, 2.0, 1.0, -1.0])
+    hard = np.array([0, 1, 0, 1])
+    assert metrics.auc(labels, scores) == roc_auc_score(hard, scores)
+    groups = np.array([1, 1, 2, 2])
+    assert metrics.grouped_auc(labels, scores, groups=groups) == 0.5
+    squares = [(0.5 - 0.2) ** 2, (1 / (1 + np.exp(-2.0)) - 0.9) ** 2]
+    assert metrics.brier(labels[:2], scores[:2]) == pytest.approx(np.mean(squares), abs=1e-12)
+
+
+def test_rows_without_weight_or_without_group_are_not_counted():
+    labels, logits = np.array([0.0, 1.0]), np.array([-1.0, 1.0])
+    with np.errstate(all='raise'):
+        for function in (metrics.auc, metrics.logloss, metrics.normalized_entropy, metrics.brier):
+            assert np.isnan(function(labels, logits, np.zeros(2)))
+            assert np.isnan(function(np.array([]), np.array([])))
+        assert np.isnan(metrics.grouped_auc(labels, logits, np.zeros(2), groups=np.ones(2)))
+    groups = np.array([7, 7, 8, 8, metrics.NO_GROUP, metrics.NO_GROUP])
+    labels, scores = np.array([0, 1, 1, 0, 1, 0]), np.array([0.0, 1.0, 2.0, 3.0, 0.0, 1.0])
+    assert metrics.grouped_auc(labels, scores, groups=groups) == 0.5
+    assert np.isnan(metrics.grouped_auc(labels[4:], scores[4:], groups=groups[4:]))
 
 
 def test_sigmoid_does_not_overflow():
@@ -174,6 +211,39 @@ def test_undefined_metrics_are_none():
     assert (found['auc'], found['gauc'], found['normalized_entropy']) == (None, None, None)
     assert found['logloss'] > 0
     assert metrics.describe(found, 2).startswith('auc undefined, gauc undefined, logloss ')
+
+
+def test_summary_counts_rows_without_a_group(caplog):
+    groups = np.array([1, 1, metrics.NO_GROUP, metrics.NO_GROUP])
+    found = summary({**SCORES, 'group': groups}, metrics.selected(config_of()))
+    assert (found['gauc'], found['rows'], found['rows_without_group']) == (1.0, 4, 2)
+    assert 'rows' not in metrics.describe(found)
+    tell_rows_without_group(found, 'the valid part')
+    tell_rows_without_group({'rows': 4}, 'the test part')
+    assert [record.getMessage() for record in caplog.records] == [
+        'the valid part: 2 of 4 rows have no group; gauc leaves them out'
+    ]
+
+
+def test_a_metric_that_is_infinite_is_undefined():
+    endless = metrics.Metric(lambda *_: float('inf'), True, 'Endless')
+    assert summary(SCORES, {'endless': endless}) == {'endless': None, 'rows': 4}
+
+
+@pytest.mark.parametrize(
+    ('monitor', 'labels', 'expected'),
+    [
+        ('auc', (0, 0, 0, 0), True), ('auc-logloss', (1, 1, 1, 1), True), ('logloss', (1, 1, 1, 1), False),
+        ('brier', (0, 0, 0, 0), False), ('gauc', (0, 0, 1, 1), True), ('gauc', (0, 1, 1, 1), False),
+        ('auc', (0, 0, 1, 1), False), ('normalized_entropy', (1, 1, 1, 1), True),
+        ('normalized_entropy', (0.1, 0.1, 0.1, 0.1), False), ('auc', (0.1, 0.3, 0.2, 0.5), True),
+        ('mine.py:own', (0, 0, 0, 0), False),
+    ],
+)  # fmt: skip
+def test_what_labels_leave_undefined(monitor, labels, expected):
+    rows = {'label': np.array(labels), 'weight': np.ones(4), 'group': np.array([1, 1, 2, 2])}
+    assert metrics.undefined(monitor, rows) == expected
+    assert metrics.undefined(monitor, {**rows, 'weight': np.zeros(4)}) == (monitor != 'mine.py:own')
 
 
 def test_a_metric_of_one_s_own(own, monkeypatch):

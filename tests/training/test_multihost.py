@@ -245,8 +245,6 @@ try:
     with runtime_errors.explained(config):
         builder.prepare()
         multihost.run_on_first(workdir.create)
-        multihost.run_on_first(lambda: workdir.begin(config))
-        multihost.run_on_first(lambda: workdir.take_data(Path(builder.data_dir)))
         trainer.train(config, builder, workdir)
 except multihost.LostProcess as error:
     print('raised:', error, file=sys.stderr, flush=True)

@@ -5,7 +5,6 @@ import os
 import signal
 import threading
 import time
-from pathlib import Path
 
 import jax
 import pytest
@@ -122,8 +121,6 @@ def test_training_stops_after_the_step_of_the_request_and_goes_on(tmp_path, data
     builder.prepare()
     workdir = Workdir(tmp_path)
     workdir.create()
-    assert workdir.begin(config) is None
-    workdir.take_data(Path(builder.data_dir))
     stop = Preemption()
     stop.request_stop('a test')
     with pytest.raises(Preempted, match='stopped by a test after step 1, which is saved'):

@@ -209,7 +209,7 @@ def test_more_epochs_and_more_patience(tmp_path, data_dir):
     assert [run['steps'] for run in result(folder)['runs']] == [18, 16]
     config.plateau.patience = 3
     with pytest.raises(UserError, match=r'another config \(plateau.patience: 2 there, 3 now\)'):
-        Workdir(folder).begin(config)
+        Workdir(folder).finished(config)
     config.plateau.patience = 2
     config.training.epochs = 3
     longer = [run['steps'] for run in result(train(config, folder, data_dir))['runs']]

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from dlf_jax import allocator
-from dlf_jax.data.download.checksums import sums
+from dlf_jax.data.download import checksums
 from dlf_jax.data.download.fetch import fetch
 from dlf_jax.data.download.published_files import Published, check_rows, recognise
 from dlf_jax.data.loading.overlap import shared_rows
@@ -30,7 +31,7 @@ from dlf_jax.data.readers.tables import Table, check_columns, expand, families, 
 from dlf_jax.data.schema import MULTI_VALUED, SHARED_OPTIONS, Field, Schema, number_field, text_field
 from dlf_jax.data.unknown_values import unknown_shares
 from dlf_jax.errors import UserError
-from dlf_jax.file_writing import write_atomically, writing
+from dlf_jax.file_writing import to_json, write_atomically, writing
 from dlf_jax.lock import locked
 
 _log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ COMMON_KEYS = {
     'beam_runner': '',
     'beam_options': (),
 }
-FILE_KEYS = {'train': '', 'valid': '', 'test': '', 'separator': ''}
+FILE_KEYS = {'train': '', 'valid': '', 'test': '', 'separator': '', 'verify': False}
 RELEASE_KEYS = {'download': False, 'allow_modified': False}
 SPLIT_KEYS = {'split': 'chronological', 'time': '', 'fractions': (7.0, 2.0, 1.0), 'split_seed': 0}
 CATEGORY_KEYS = {'min_count': 1, 'max_vocabulary': 0, 'hash_buckets': 0, 'missing': ()}
@@ -58,6 +59,7 @@ NUMBER_KEYS = {'treatment': 'auto', 'buckets': 50, 'out_of_range': 'error'}
 # Keys that say where the input is or how the work is done. They do not change the records of the same input.
 _WORK_KEYS = (
     'name', 'check_overlap', 'beam_runner', 'beam_options', *PARTS, *RELEASE_KEYS, 'schema', 'infer',
+    'verify',
 )  # fmt: skip
 
 
@@ -80,6 +82,10 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
     INSTRUCTIONS = ''
     # Published files that `dataset.download` fetches; they add the `RELEASE_KEYS`.
     RELEASE: Published | None = None
+    # What the records are made of, in the fingerprint and in words: files, keys, schema, versions.
+    made_of: dict[str, Any]
+    # Whether `prepare` found the records there.
+    reused = False
 
     def __init_subclass__(cls, **options: Any):
         """Names the dataset after its class, unless it has a `name`, and keeps it out of TFDS's registry.
@@ -112,6 +118,8 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         self.task = self._task()
         for table in self.task.tables.values():
             self._check_columns(table)
+        if 'verify' in self.dataset and self.dataset.verify:
+            checksums.forget(self._paths(), data_dir)
         self._release = self.release_of(next(iter(self.task.tables.values())))
         if self._release:
             paths = self._by_file({part: table.paths for part, table in self.task.tables.items()})
@@ -120,6 +128,8 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         self._beam = beam.options(runner, self.dataset.beam_options) if runner else {}
         self._blocks: dict[str, RecordBlocks] = {}
         self._staging = Path()
+        # What the files were when they were summed.
+        self._stamps: dict[str, str] = {}
         fingerprint = tfds.core.BuilderConfig(name=self._fingerprint(data_dir))
         with writing(f'prepared data in {data_dir}'):
             super().__init__(data_dir=data_dir, config=fingerprint, file_format='array_record')
@@ -250,15 +260,18 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         return {**COMMON_KEYS, **(RELEASE_KEYS if cls.RELEASE else {}), **cls.KEYS}
 
     def prepare(self) -> None:
-        """Writes the records, unless they exist.
+        """Writes the records, unless they exist; `reused` says whether they did.
 
         A process that is killed leaves nothing that looks finished, and a second process waits for the first.
 
         Raises:
-          UserError: rows that cannot be read, a part without rows, or no room or permission to write.
+          UserError: rows that cannot be read, a part without rows, a file that changes meanwhile, or no room
+            or permission to write.
         """
         folder = Path(self.data_dir)
-        if folder.exists():
+        self.reused = folder.exists()
+        if self.reused:
+            _log.info('reusing %s%s', folder, self._grounds() if self._stamps else '')
             return
         allocator.keep_freed_memory()
         with writing(f'prepared data in {folder}'):
@@ -266,6 +279,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
             with locked(folder.parent / '.lock', wait=True):
                 if folder.exists():
                     # Another process has prepared it meanwhile.
+                    self.reused = True
                     self.info.read_from_directory(str(folder))
                     return
                 for left in folder.parent.glob('incomplete.*'):
@@ -281,6 +295,15 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
                 # Files in which TFDS's Beam workers report.
                 for left in folder.glob('*.shard_infos.json'):
                     left.unlink()
+
+    def _grounds(self) -> str:
+        """What says that the records are those of the files, in words."""
+        if self._read_anew:
+            return ': the files, which were read for it, have the sums that they had when it was prepared'
+        return (
+            ': the files have the sizes and times that they had when they were summed; '
+            '--config.dataset.verify=True reads them again'
+        )
 
     def encoder(self) -> encoder.Encoder:
         """Reads the fitted encoder of prepared data."""
@@ -322,7 +345,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         found = {part: unknown_shares(schema, self.blocks(part)) for part in self.parts() if part != 'train'}
         # Remembered where that is possible: prepared data may be read-only.
         with contextlib.suppress(UserError):
-            write_atomically(path, json.dumps(found) + '\n')
+            write_atomically(path, to_json(found) + '\n')
         return found
 
     def _task(self) -> Task:
@@ -356,20 +379,56 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         return {'train' if table == WHOLE else table: value for table, value in by_table.items()}
 
     def _fingerprint(self, data_dir: str) -> str:
+        paths, tables = self._paths(), self.task.tables
         unread = {*_WORK_KEYS, *(() if self.task.split else SPLIT_KEYS)}
         keys = {
             key: self.dataset[key]
             for key, neutral in self._neutral_values().items()
             if key not in unread and self.dataset[key] != neutral
         }
-        contents = {
-            'version': _FINGERPRINT,
-            'keys': keys,
-            'schema': self.task.schema.identity(),
-            'files': {part: sums(table.paths, data_dir) for part, table in self.task.tables.items()},
-            'encoder': encoder.VERSION,
-        }
-        return hashlib.sha256(json.dumps(contents, sort_keys=True).encode()).hexdigest()[:16]
+
+        def fingerprint(anew: bool = False) -> str:
+            self._stamps = {path: checksums.stamp(path) for path in paths}
+            found = dict(zip(paths, checksums.sums(paths, data_dir, anew), strict=True))
+            contents = {
+                'version': _FINGERPRINT,
+                'keys': keys,
+                'schema': self.task.schema.identity(),
+                'files': {part: [found[path] for path in table.paths] for part, table in tables.items()},
+                'encoder': encoder.VERSION,
+            }
+            files = {
+                part: [{'path': os.path.abspath(path), 'sum': found[path]} for path in table.paths]
+                for part, table in self._by_file(tables).items()
+            }
+            self.made_of = {
+                'dataset': self.name, 'release': str(self.VERSION), **contents, 'files': files
+            }  # fmt: skip
+            return hashlib.sha256(to_json(contents, sort_keys=True).encode()).hexdigest()[:16]
+
+        self._read_anew, self._digests = not checksums.are_remembered(paths, data_dir), data_dir
+        known = fingerprint()
+        if self._read_anew or Path(data_dir, self.name, known, str(self.VERSION)).exists():
+            return known
+        # The records that are about to be made are of the bytes that are there now.
+        self._read_anew = True
+        return fingerprint(anew=True)
+
+    def _paths(self) -> list[str]:
+        """The files of all tables."""
+        return [path for table in self.task.tables.values() for path in table.paths]
+
+    def _check_unchanged(self) -> None:
+        """Raises UserError where a file is not what it was when it was summed."""
+        changed = [path for path, before in self._stamps.items() if checksums.stamp(path) != before]
+        if not changed:
+            return
+        sums = {file['path']: file['sum'] for files in self.made_of['files'].values() for file in files}
+        for path, now in zip(changed, checksums.sums(changed, self._digests), strict=True):
+            if now != sums[os.path.abspath(path)]:
+                raise UserError(
+                    f'{path}: changed while it was prepared; run the same command again once it is whole'
+                )
 
     def _check_rows(self, rows: dict[str, int]) -> None:
         """Compares the number of rows of every table, once it is read, with the published numbers."""
@@ -386,6 +445,11 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
             disable_shuffling=True,
             metadata=tfds.core.MetadataDict(),
         )
+
+    def _download_and_prepare(self, *arguments: Any, **options: Any) -> None:
+        super()._download_and_prepare(*arguments, **options)
+        # Before TFDS gives the unfinished folder its final name.
+        self._check_unchanged()
 
     def _example_writer(self) -> BlockWriter:
         return BlockWriter()

@@ -1,4 +1,7 @@
-"""Checksums of input files, remembered by path, size and time of modification."""
+"""Checksums of input files, remembered by path and stamp: size, times and inode.
+
+The time of modification can be set to anything; that of the last change of the inode (ctime) cannot.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,13 @@ from pathlib import Path
 
 from dlf_jax.data.progress import Progress
 from dlf_jax.errors import UserError
-from dlf_jax.file_writing import writing
+from dlf_jax.file_writing import to_json, writing
 
 # Bytes. The checksums of `sums` depend on it.
 _CHUNK = 1 << 22
 
 
-def sums(paths: Iterable[str], data_dir: str) -> list[str]:
+def sums(paths: Iterable[str], data_dir: str, anew: bool = False) -> list[str]:
     """Checksums that tell whether two files have the same content.
 
     A checksum is the sha256 of the concatenated sha256 digests of the file's chunks of 4 MiB. Chunks are
@@ -29,14 +32,15 @@ def sums(paths: Iterable[str], data_dir: str) -> list[str]:
     Args:
       paths: files.
       data_dir: folder of `digests.json`, which remembers checksums, so that a file is read only once.
+      anew: whether the files are read, whatever is remembered.
 
     Returns:
       The checksum of each file, hexadecimal.
 
     Raises:
-      UserError: a file cannot be read, or `digests.json` cannot be written.
+      UserError: a file cannot be read or changes meanwhile, or `digests.json` cannot be written.
     """
-    return _remembered(paths, data_dir, '|pieces', _chunked_sha256)
+    return _remembered(paths, data_dir, '|pieces', _chunked_sha256, anew)
 
 
 def md5_sums(paths: Iterable[str], data_dir: str) -> list[str]:
@@ -70,6 +74,41 @@ def content_md5_sums(paths: Iterable[str], data_dir: str, line_end: bytes) -> li
     ends = line_end.hex()
     found = _remembered(paths, data_dir, f'|content {ends}', lambda path: _content_md5(path, line_end))
     return [(content, ended) for content, ended in map(str.split, found)]
+
+
+def stamp(path: str) -> str:
+    """Size, time of modification, inode and time of change of a file, which writing to it changes.
+
+    Raises:
+      UserError: the file cannot be read.
+    """
+    with _reading(path):
+        found = os.stat(path)
+    return f'{found.st_size}|{found.st_mtime_ns}|{found.st_ino}|{found.st_ctime_ns}'
+
+
+def are_remembered(paths: Iterable[str], data_dir: str) -> bool:
+    """Whether `sums` would take the checksum of any of the files from memory, without reading it.
+
+    Args:
+      paths: files.
+      data_dir: folder of `digests.json`.
+    """
+    known = _read_known(data_dir)
+    return any(_key(path, stamp(path), '|pieces') in known for path in paths)
+
+
+def forget(paths: Iterable[str], data_dir: str) -> None:
+    """Forgets all checksums of files, so that they are read again.
+
+    Args:
+      paths: files.
+      data_dir: folder of `digests.json`.
+    """
+    known, names = _read_known(data_dir), tuple(_key(path, '', '') for path in paths)
+    kept = {key: value for key, value in known.items() if not key.startswith(names)}
+    if len(kept) < len(known):
+        _write_known(kept, data_dir)
 
 
 def is_gzipped(path: str) -> bool:
@@ -125,28 +164,52 @@ def _chunked_sha256(path: str) -> str:
             return hashlib.sha256(b''.join(digests)).hexdigest()
 
 
-def _remembered(paths: Iterable[str], data_dir: str, kind: str, compute: Callable[[str], str]) -> list[str]:
-    """Checksums of one kind, computed for files that are new or have changed since they were remembered."""
-    cache = Path(data_dir) / 'digests.json'
-    try:
-        known = json.loads(cache.read_text())
-    except (OSError, ValueError):
-        known = {}
-    checksums, fresh = [], {}
+def _remembered(
+    paths: Iterable[str], data_dir: str, kind: str, compute: Callable[[str], str], anew: bool = False
+) -> list[str]:
+    """Checksums of one kind, computed for files that are new or have changed since they were remembered; with
+    `anew`, of all."""
+    known, changed = _read_known(data_dir), False
+    checksums = []
     for path in paths:
-        with _reading(path):
-            stat = os.stat(path)
-        key = f'{os.path.abspath(path)}|{stat.st_size}|{stat.st_mtime_ns}{kind}'
-        if key not in known:
-            known[key] = fresh[key] = compute(path)
+        before = stamp(path)
+        key = _key(path, before, kind)
+        if anew or key not in known:
+            found, changed = compute(path), True
+            if stamp(path) != before:
+                raise UserError(
+                    f'{path}: changed while it was read; run the same command again once it is whole'
+                )
+            # What was remembered of earlier contents is of no use any more.
+            own, same = _key(path, '', ''), known.get(key, found) == found
+            now = _key(path, before, '') if same else key
+            known = {k: v for k, v in known.items() if not k.startswith(own) or k.startswith(now)}
+            known[key] = found
         checksums.append(known[key])
-    if fresh:
-        with writing(str(cache)):
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            temporary = cache.with_name(f'.digests.{os.getpid()}.tmp')
-            temporary.write_text(json.dumps(known, indent=0))
-            os.replace(temporary, cache)
+    if changed:
+        _write_known(known, data_dir)
     return checksums
+
+
+def _key(path: str, stamp: str, kind: str) -> str:
+    """Key of a checksum; with an empty stamp and kind, the beginning of all keys of the file."""
+    return f'{os.path.abspath(path)}|{stamp}{kind}'
+
+
+def _read_known(data_dir: str) -> dict[str, str]:
+    try:
+        return json.loads((Path(data_dir) / 'digests.json').read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _write_known(known: dict[str, str], data_dir: str) -> None:
+    cache = Path(data_dir) / 'digests.json'
+    with writing(str(cache)):
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        temporary = cache.with_name(f'.digests.{os.getpid()}.tmp')
+        temporary.write_text(to_json(known, indent=0))
+        os.replace(temporary, cache)
 
 
 def _content_md5(path: str, line_end: bytes) -> str:

@@ -34,6 +34,7 @@ from dlf_jax.data.readers.chunk import Chunk
 from dlf_jax.data.readers.columns import extras
 from dlf_jax.data.rows import Rows
 from dlf_jax.errors import UserError
+from dlf_jax.file_writing import to_json
 
 
 def options(runner: str, flags: Sequence[str]) -> dict[str, Any]:
@@ -176,7 +177,7 @@ def _find_pieces(task: Task, staging: Path, beam_options: dict[str, Any]) -> lis
     def find(item: tuple[str, int]) -> None:
         key, file = item
         places = [[list(place), rows] for place, rows in task.tables[key].places(file)]
-        (found / f'{key}-{file}.json').write_text(json.dumps(places))
+        (found / f'{key}-{file}.json').write_text(to_json(places))
 
     _run(beam_options, files, lambda items: items | beam.Map(find))
     pieces = []
@@ -240,7 +241,7 @@ def _save(found: Statistics, folder: Path) -> None:
         'samples': list(found.samples),
         'moments': moments,
     }
-    (folder / 'statistics.json').write_text(json.dumps(saved))
+    (folder / 'statistics.json').write_text(to_json(saved))
 
 
 def _load(folder: Path) -> Statistics:

@@ -30,6 +30,7 @@ from dlf_jax.data.rows import Rows
 from dlf_jax.data.schema import MISSING, OUT_OF_VOCABULARY, RESERVED, Field, Schema
 from dlf_jax.data.values import canonical
 from dlf_jax.errors import UserError
+from dlf_jax.file_writing import to_json
 
 VERSION = 3
 _log = logging.getLogger(__name__)
@@ -239,7 +240,7 @@ class Encoder:
             'families': self.families,
             'expected_unknown': self.expected_unknown,
         }
-        (folder / 'encoder.json').write_text(json.dumps(saved, indent=1, allow_nan=False) + '\n')
+        (folder / 'encoder.json').write_text(to_json(saved, indent=1) + '\n')
 
     @classmethod
     def load(cls, folder: str | Path) -> Encoder:
