@@ -8,7 +8,7 @@ from dlf_jax.data.readers.formats import is_libfm
 from dlf_jax.errors import UserError
 from tests.data.test_builders import rows_of
 
-LIBFM = '1 3:1 20:1 31:1\n-1 4:1 20:1 32:1 \n0 3:1 21:1 31:1.0\n'
+LIBFM = '1 3:1 20:1 31:1\n-1 4:1 20:1 32:1 \n-1 3:1 21:1 31:1.0\n'
 
 
 def movielens(tmp_path, text):
@@ -38,7 +38,7 @@ def test_libfm_lines_are_categories(tmp_path):
         ('1 3:1 20:0.5 31:1', "line 4: field 'item_id': expected an index and a 1.*'20:0.5'"),
         ('1 3:1 20 31:1', "line 4: field 'item_id'"),
         ('2 3:1 20:1 31:1', "line 4: label 'label': expected 0 or 1, found 2"),
-        ('x 3:1 20:1 31:1', "line 4: column 'label': expected a number, found 'x'"),
+        ('x 3:1 20:1 31:1', "line 4: label 'label': expected 0 or 1, found x"),
     ],
 )
 def test_bad_libfm_lines_are_named(tmp_path, line, message):
