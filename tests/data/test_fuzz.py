@@ -52,8 +52,7 @@ def avazu(draw):
 
 def libfm(draw):
     return ''.join(
-        f'{draw.choice([-1, 1])} {draw.randint(0, 9)}:1 {draw.randint(10, 19)}:1 {draw.randint(20, 29)}:1'
-        '\n'
+        f'{draw.choice([-1, 1])} {draw.randint(0, 9)}:1 {draw.randint(10, 19)}:1 {draw.randint(20, 29)}:1\n'
         for _ in range(40)
     )
 

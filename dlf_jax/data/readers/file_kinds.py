@@ -141,7 +141,8 @@ def _foreign(head: bytes, end: bytes, path: str, packed: bool) -> tuple[str, str
         return 'a tar archive', f'{_UNPACK}tar -xf {source}'
     first = f'gzip -dc {source} > {new}' if packed else ''
     for magic, what, way in _PACKED:
-        if head.startswith(magic) and not _is_text(head[len(magic) :]):
+        # Letters may begin a header line, too.
+        if head.startswith(magic) and not (magic.isalpha() and _is_text(head)):
             return what, _UNPACK + first if packed else way.format(path=source, new=new)
     if first and (head.startswith(_MAGIC) and not _is_text(head)):
         parquet = shlex.quote(_new_name(path, '.parquet'))
