@@ -230,6 +230,8 @@ class IndexedLines:
             raise UserError(
                 f'{found.where(wrong[0])}: expected a label before the entries, found {labels[wrong[0]]!r}'
             )
+        # The formats write 1 as +1, too.
+        labels = labels.str.strip_prefix('+')
         rest = parts.list.slice(1)
         row = np.repeat(np.arange(len(rows)), rest.list.len().to_numpy().astype(np.int64))
         tokens = rest.list.explode(empty_as_null=False, keep_nulls=False)
@@ -359,7 +361,7 @@ class LibffmTable(IndexedLines):
                 if wrong.size:
                     raise UserError(
                         f'{chunk.where(int(row[wrong[0]]))}: {name} has the value {values[int(wrong[0])]}; '
-                        f'that of a category is 1; declare {name} numeric'
+                        f'that of a category is 1; declare it numeric'
                     )
                 values = pl.Series(entries.index[at]).cast(pl.String)
                 if np.any(np.diff(row) == 0):

@@ -161,8 +161,8 @@ def test_folders_by_the_command(tmp_path):
     assert found['day'].unique(maintain_order=True).to_list() == [f'2026-11-0{d}' for d in range(1, 6)]
     assert found.height == 1000
     message = fail(
-        '--mode=predict', f'--workdir={tmp_path / "run"}', f'--input={day}/site=s1/part-0.csv,{tmp_path}/o.csv',
-        f'--output={tmp_path / "p.csv"}',
+        '--mode=predict', f'--workdir={tmp_path / "run"}', f'--output={tmp_path / "p.csv"}',
+        f'--input={day}/site=s1/part-0.csv,{tmp_path}/o.csv',
     )  # fmt: skip
     assert "no column 'user'" in message
 
