@@ -66,7 +66,7 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.dataset = ConfigDict()
     # criteo, avazu, movielens, frappe, table (your own files) or synthetic.
     config.dataset.name = 'synthetic'
-    # Training files: a path, several by commas, or a glob.
+    # Training files: a path, a folder, a glob, or several by commas.
     config.dataset.train = ''
     # Validation files; '': the training files are split.
     config.dataset.valid = ''
@@ -76,6 +76,10 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.dataset.separator = ''
     # Read the files again to see whether they are those of the prepared data, whatever their sizes and times.
     config.dataset.verify = False
+    # For `table`: names of the columns of text files without a header line, in file order.
+    config.dataset.columns = ()
+    # For `table`: format of the files: auto (by their first bytes and lines), text, parquet, libsvm, libffm.
+    config.dataset.format = 'auto'
     # Fetch the published files where none are given.
     config.dataset.download = False
     # Go on although the files are not the published ones.

@@ -13,6 +13,7 @@ from dlf_jax import config as configs
 from dlf_jax import plugins
 from dlf_jax.data import builders
 from dlf_jax.data.preprocess import splits
+from dlf_jax.data.readers.tables import AUTO, FORMATS
 from dlf_jax.data.schema import OUT_OF_RANGE, RESERVED, TREATMENTS
 from dlf_jax.errors import UsageError, suggest
 from dlf_jax.training import metrics, optimizers
@@ -98,6 +99,7 @@ def validate_prediction(config: ConfigDict) -> None:
 # Accepts a key, whether its value is good, and what is expected of it.
 _Check = Callable[[str, bool, str], None]
 _CHOICES = {
+    'dataset.format': FORMATS,
     'dataset.treatment': ('auto', *TREATMENTS),
     'dataset.split': splits.KINDS,
     'dataset.hour': ('category', 'parts'),
@@ -136,6 +138,19 @@ def _validate_dataset(config: ConfigDict, check: _Check) -> None:
         'dataset.missing',
         not isinstance(options.missing, str) and all(isinstance(text, str) for text in options.missing),
         "texts, such as ('NA','-')",
+    )
+    columns = options.columns
+    check(
+        'dataset.columns',
+        not isinstance(columns, str)
+        and all(isinstance(name, str) and name for name in columns)
+        and len(set(columns)) == len(columns),
+        "different names, such as ('label','user','ad')",
+    )
+    check(
+        'dataset.columns',
+        not columns or options.format in (AUTO, 'text'),
+        f'none with config.dataset.format={options.format!r}, whose files name their columns',
     )
     check('dataset.rows', options.rows >= 10, 'at least 10')
     check('dataset.separator', len(options.separator) <= 1, 'one character')

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import polars as pl
 
 from dlf_jax.data.readers.chunk import Chunk, Columns
+from dlf_jax.data.readers.file_kinds import TEXT, kind
 from dlf_jax.data.readers.tables import Table
 from dlf_jax.data.readers.text_blocks import first_line
 from dlf_jax.data.readers.text_table import TextTable
@@ -20,9 +21,7 @@ HOUR_COLUMNS = ('hour_of_day', 'weekday', 'is_weekend')
 
 def is_libfm(path: str) -> bool:
     """Whether a text file begins with a line such as `1 34:1 981:1`."""
-    if path.lower().endswith(('.parquet', '.pq')):
-        return False
-    return bool(_LIBFM_LINE.fullmatch(first_line(path)))
+    return kind(path) == TEXT and bool(_LIBFM_LINE.fullmatch(first_line(path)))
 
 
 @dataclasses.dataclass(frozen=True)

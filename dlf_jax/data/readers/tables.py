@@ -1,17 +1,23 @@
-"""Tables: files of rows (CSV, TSV, Parquet; globs, .gz) as a stream of chunks of typed columns."""
+"""Tables: files of rows (text, Parquet, libSVM, libFFM) as a stream of chunks of typed columns."""
 
 from __future__ import annotations
 
-import glob
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
+from dlf_jax.data.readers import file_kinds, indexed_lines, text_blocks
 from dlf_jax.data.readers.chunk import Chunk, Columns
+from dlf_jax.data.readers.indexed_lines import LibffmTable, LibsvmTable
 from dlf_jax.data.readers.parquet_table import ParquetTable, join_families
-from dlf_jax.data.readers.text_table import SEPARATORS, TextTable
+from dlf_jax.data.readers.partitions import PartitionedTable
+from dlf_jax.data.readers.paths import expand as expand
+from dlf_jax.data.readers.text_table import SEPARATORS, TextTable, find_separator
 from dlf_jax.errors import UserError
+
+# Formats of files: found out, or as they are called.
+AUTO = 'auto'
+FORMATS = (AUTO, 'text', 'parquet', 'libsvm', 'libffm')
 
 
 class Table(Protocol):
@@ -62,38 +68,16 @@ class Table(Protocol):
         """Reads the chunk at a place, with the arguments and errors of `chunks`."""
 
 
-def expand(spec: str | Sequence[str], key: str) -> tuple[str, ...]:
-    """Paths that a flag or config value names.
-
-    Args:
-      spec: one path, several separated by commas, or a glob.
-      key: the flag or config key, for error messages.
-
-    Raises:
-      UserError: a path that does not exist or is a folder, or no path at all.
-    """
-    names = [name.strip() for name in spec.split(',')] if isinstance(spec, str) else list(spec)
-    paths: list[str] = []
-    for name in filter(None, names):
-        name = os.path.expanduser(name)
-        found = sorted(glob.glob(name)) if glob.has_magic(name) and not Path(name).exists() else [name]
-        if not found:
-            raise UserError(f'{key}: no file matches {name!r}')
-        for path in found:
-            if Path(path).is_dir():
-                raise UserError(f'{key}: {path} is a folder; name the files, for example {path}/*.csv')
-            if not Path(path).is_file():
-                raise UserError(f'{key}: no such file: {path}')
-        paths += found
-    if not paths:
-        raise UserError(f'{key}: no file named')
-    return tuple(paths)
-
-
 def open_table(
-    paths: Sequence[str], *, separator: str = '', columns: Sequence[str] = (), quote: bool = True
+    paths: Sequence[str],
+    *,
+    separator: str = '',
+    columns: Sequence[str] = (),
+    quote: bool = True,
+    format: str = AUTO,
+    single: Collection[str] = (),
 ) -> Table:
-    """Opens files as a table, by the ending of the first name: `.parquet` or `.pq`, else text (or `.gz`).
+    """Opens files as a table, by their first bytes; folders such as `day=1` in their paths are columns.
 
     Args:
       paths: files of the same format, read one after the other.
@@ -101,16 +85,59 @@ def open_table(
         files and a comma in others.
       columns: names of the columns, for text files without a header line.
       quote: whether fields of text files may stand in double quotes.
+      format: one of `FORMATS`; `AUTO` looks at the first lines of the first file, unless there are columns.
+      single: columns of libFFM files of which a row must not have several values.
 
     Raises:
-      UserError: a file that cannot be opened, or a damaged header line.
+      UserError: a file that cannot be opened or is none of these, or a damaged header line.
     """
-    first = paths[0].lower().removesuffix('.gz')
-    if first.endswith(('.parquet', '.pq')):
-        return ParquetTable(tuple(paths))
-    if not separator:
-        separator = '\t' if first.endswith(('.tsv', '.txt')) else ','
-    return TextTable(tuple(paths), separator, tuple(columns), quote)
+    return PartitionedTable.of(_open(tuple(paths), separator, tuple(columns), quote, format, single))
+
+
+def _open(
+    paths: tuple[str, ...],
+    separator: str,
+    columns: tuple[str, ...],
+    quote: bool,
+    format: str,
+    single: Collection[str],
+) -> Table:
+    kind = file_kinds.common_kind(paths)
+    if format not in (AUTO, 'parquet' if kind == file_kinds.PARQUET else format):
+        raise UserError(f'{paths[0]}: a Parquet file; config.dataset.format={format!r} is not for it')
+    if kind == file_kinds.PARQUET:
+        if columns:
+            raise UserError(
+                f'{paths[0]}: a Parquet file, which names its columns; leave config.dataset.columns out'
+            )
+        return ParquetTable(paths)
+    if format == 'parquet':
+        raise UserError(f"{paths[0]}: a text file; config.dataset.format='parquet' is not for it")
+    if format == AUTO:
+        # A separator and names are for text alone.
+        format = 'text' if columns or separator else indexed_lines.format_of(paths[0]) or 'text'
+    if format == 'libsvm':
+        return LibsvmTable.open(paths)
+    if format == 'libffm':
+        return LibffmTable.open(paths, single)
+    return TextTable(paths, separator or _default_separator(paths[0]), columns, quote)
+
+
+def fields_of_first_row(path: str, separator: str = '') -> int:
+    """Number of fields of a text file's first line.
+
+    Args:
+      path: the file.
+      separator: as for `open_table`.
+    """
+    line = text_blocks.first_line(path).lstrip('\ufeff')
+    sign = find_separator(line, separator or _default_separator(path))
+    # A separator in quotes separates nothing.
+    return text_blocks.unquoted(line.encode(), True).decode().count(sign) + 1
+
+
+def _default_separator(path: str) -> str:
+    return '\t' if path.lower().removesuffix('.gz').endswith(('.tsv', '.txt')) else ','
 
 
 def families(
@@ -150,12 +177,27 @@ def check_columns(table: Table, wanted: Sequence[str], why: str) -> None:
                     f'{table.absent[name]}: no column {name!r} ({why}), which {table.paths[0]} has'
                 )
             found = ', '.join(table.columns[:12]) + (', ...' if len(table.columns) > 12 else '')
-            hint = ''
-            if len(table.columns) == 1:
-                other = [s for s in SEPARATORS if s in table.columns[0]]
-                if other:
-                    hint = (
-                        f'; the separator looks like {SEPARATORS[other[0]]}: '
-                        f'set --config.dataset.separator={other[0]!r}'
-                    )
+            hint = _header_hint(table.columns)
             raise UserError(f'{table.name}: no column {name!r} ({why}); found: {found}{hint}')
+
+
+def _header_hint(columns: Sequence[str]) -> str:
+    """What may be wrong with a header line, as the end of an error message; '' where nothing seems to be."""
+    if columns and columns[0].startswith('#'):
+        return (
+            "; the first line begins with '#', and a header line has the columns' names alone: "
+            'remove the line, or the sign'
+        )
+    if len(columns) == 1:
+        other = [s for s in SEPARATORS if s in columns[0]]
+        if other:
+            return (
+                f'; the separator looks like {SEPARATORS[other[0]]}: '
+                f'set --config.dataset.separator={other[0]!r}'
+            )
+    if any(re.fullmatch(r'[-+]?[0-9.]+|', column) for column in columns):
+        return (
+            '; the first line looks like a row: where there is no header line, '
+            "--config.dataset.columns=\"('label','user',...)\" names the columns"
+        )
+    return ''

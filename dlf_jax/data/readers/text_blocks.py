@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import re
+import shlex
 import zlib
 from collections.abc import Callable, Iterator
 
@@ -41,12 +42,21 @@ def count(data: bytes, character: str) -> int:
     return int(np.count_nonzero(np.frombuffer(data, np.uint8) == ord(sign)))
 
 
-def open_binary(path: str) -> gzip.GzipFile | io.BufferedReader:
-    """Opens a file, decompressing gzip, whatever its name. Raises UserError where it cannot be opened."""
+def open_raw(path: str) -> io.BufferedReader:
+    """Opens a file as it is stored. Raises UserError where it cannot be opened."""
     try:
-        return gzip.open(path) if is_gzipped(path) else open(path, 'rb')
+        return open(path, 'rb')
     except OSError as error:
         raise UserError(f'{path}: cannot be opened: {error.strerror}') from error
+
+
+def open_binary(path: str) -> gzip.GzipFile | io.BufferedReader:
+    """Opens a file, decompressing gzip, whatever its name. Raises UserError where it cannot be opened."""
+    raw = open_raw(path)
+    if not is_gzipped(path):
+        return raw
+    raw.close()
+    return gzip.open(path)
 
 
 def is_gzipped(path: str) -> bool:
@@ -64,7 +74,16 @@ def guard(path: str, read: Callable[[int], bytes], size: int) -> bytes:
         return read(size)
     except EOFError as error:
         raise UserError(f'{path}: the .gz file ends too early; fetch or copy it again') from error
-    except (gzip.BadGzipFile, OSError) as error:
+    except gzip.BadGzipFile as error:
+        # The first bytes are those of gzip, so it is what follows the compressed text that is not.
+        if str(error).startswith('Not a gzipped file'):
+            new = shlex.quote(f'{path}.txt')
+            raise UserError(
+                f'{path}: there are bytes after the end of the gzip data; fetch or copy it again, or go on '
+                f'without them: gzip -dc {shlex.quote(path)} > {new}'
+            ) from error
+        raise UserError(f'{path}: damaged .gz file ({error}); fetch or copy it again') from error
+    except OSError as error:
         raise UserError(f'{path}: cannot be read: {error}') from error
     except zlib.error as error:
         raise UserError(f'{path}: damaged .gz file ({error}); fetch or copy it again') from error
@@ -77,8 +96,8 @@ def decode(data: bytes, path: str, line: int) -> str:
     except UnicodeDecodeError as error:
         at = line + data.count(b'\n', 0, error.start)
         raise UserError(
-            f'{path}, line {at}: not UTF-8 text (byte 0x{data[error.start]:02x}); '
-            'convert the file, for example with iconv'
+            f'{path}, line {at}: not UTF-8 text (byte 0x{data[error.start]:02x}); convert the file, for '
+            f'example: iconv -f LATIN1 -t UTF-8 {shlex.quote(path)} > {shlex.quote(path + ".utf8")}'
         ) from error
 
 

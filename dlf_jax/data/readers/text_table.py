@@ -12,6 +12,7 @@ import io
 import logging
 import os
 import re
+import shlex
 import threading
 from collections.abc import Generator, Iterator, Mapping
 
@@ -52,6 +53,12 @@ class _Form:
 
     separator: str
     columns: tuple[str, ...]
+
+
+def find_separator(line: str, expected: str) -> str:
+    """Separator of a line: the expected one, or where it has none, the other that is there most often."""
+    others = [other for other in _OTHER_SEPARATORS if other in line]
+    return expected if expected in line or not others else max(others, key=line.count)
 
 
 class TextTable:
@@ -115,14 +122,24 @@ class TextTable:
             )
         if not line.strip() and self.header:
             raise UserError(f'{path}: the file is empty; expected a header line with column names')
-        text = text_blocks.decode(line, path, 1).lstrip('\ufeff').rstrip('\r\n')
-        if separator not in text and len(columns) != 1:
-            # The character that is there most often.
-            others = [other for other in _OTHER_SEPARATORS if other in text]
-            if others:
-                separator = max(others, key=text.count)
-                _log.info('%s: separated by %s', path, SEPARATORS[separator])
+        text = text_blocks.decode(line, path, 1)
+        if columns and text.startswith('\ufeff'):
+            raise UserError(
+                f'{path}, line 1: a byte order mark in front of the first value; remove it: '
+                f"sed -i '1s/^\\xEF\\xBB\\xBF//' {shlex.quote(path)}"
+            )
+        text = text.lstrip('\ufeff').rstrip('\r\n')
+        likely = find_separator(text, separator) if len(columns) != 1 else separator
+        if likely != separator:
+            separator = likely
+            _log.info('%s: separated by %s', path, SEPARATORS[separator])
         if columns:
+            names = [name.strip().strip('"') for name in text.split(separator)]
+            if len(columns) > 1 and names == list(columns):
+                raise UserError(
+                    f'{path}, line 1: holds the names of config.dataset.columns; a file with a header line '
+                    'needs no such key: remove the line, or leave the key out'
+                )
             return _Form(separator, columns)
         try:
             found = tuple(self._fields(text, separator))
