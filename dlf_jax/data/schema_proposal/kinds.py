@@ -132,7 +132,7 @@ def _text(column: Column) -> Proposal:
         return _category(column, measured, column.distinct > _FEW)
     number = texts.cast(pl.Float64, strict=False).is_not_null().to_numpy()
     share = column.counts[number].sum() / column.present
-    if share > 0.5 and column.distinct > _FEW:
+    if share > 0.5 and column.distinct > _FEW and not names.identifier(column.name):
         other = texts.filter(pl.Series(~number))[0]
         return _category(column, f'{100 * share:.1f} % are numbers, others are not, such as {other!r}', True)
     version = names.version(column.name)
@@ -233,7 +233,8 @@ def _judged(column: Column, unique: bool) -> Proposal:
     often = f'a value comes {column.repeats:.3g} times, {shape.value}'
     ids, measure = f'taken for ids ({often})', f'taken for a quantity ({often})'
     if shape is Shape.COUNTS:
-        return _measure(column, measure, column.repeats < 2)
+        gaps = column.distinct < 50 and column.distinct < 0.05 * (column.finite[-1] - column.finite[0])
+        return _measure(column, measure, column.repeats < 2 or gaps)
     if shape is Shape.MEASURED:
         return _measure(column, measure, True)
     if unique and shape is Shape.EVEN:

@@ -38,6 +38,7 @@ class Shape(enum.Enum):
     MEASURED = 'near values are about as frequent as each other'
     EVEN = 'all values are about as frequent'
     UNEVEN = 'near values differ in frequency'
+    SPARSE = 'few of the numbers in their range occur'
     RANKED = 'small values are the most frequent, yet the large ones have no gaps'
 
 
@@ -56,26 +57,54 @@ def shape(values: np.ndarray, counts: np.ndarray) -> Shape:
     low, high, rows = values[0], values[-1], counts.sum()
     if len(values) < 2:
         return Shape.EVEN
+    if _sparse(values, counts):
+        return Shape.SPARSE
     upper = values > (low + high) / 2
+    dense = upper.sum() >= 0.25 * (high - low) and counts[upper].sum() >= 0.02 * rows
     if low >= 0 and counts[values <= low + (high - low) / 10].sum() >= 0.5 * rows:
-        dense = upper.sum() >= 0.25 * (high - low)
-        return Shape.RANKED if dense and counts[upper].sum() >= 0.02 * rows else Shape.COUNTS
+        return Shape.RANKED if dense else Shape.COUNTS
     between = (counts[1:] - counts[:-1]) ** 2 / (counts[1:] + counts[:-1])
     # Of numbers that come by chance with the same probability, half are below 0.46.
-    if np.median(between) > 3:
+    if np.median(between) > 3 and _roughness(counts) > 0.5:
         return Shape.UNEVEN
     width = np.ceil((high - low + 1) / _BINS)
     bins = np.bincount(((values - low) // width).astype(np.int64), weights=counts)
     if len(bins) > 2 and (high - low + 1) % width:
         bins = bins[:-1]
-    if len(bins) < 8:
-        return Shape.EVEN if _even(bins) else Shape.UNEVEN
     if _even(bins):
         return Shape.EVEN
-    # Von Neumann's ratio of ranks (Bartels 1982): 1 where the order is by chance.
-    ranks = np.argsort(np.argsort(bins, kind='stable'), kind='stable').astype(np.float64)
-    ratio = np.square(np.diff(ranks)).sum() / 2 / np.square(ranks - ranks.mean()).sum()
-    return Shape.MEASURED if ratio < 0.5 else Shape.UNEVEN
+    if len(bins) < 8 or _roughness(bins) > 0.5:
+        return Shape.UNEVEN
+    falling = np.corrcoef(_ranks(bins), np.arange(len(bins)))[0, 1] < -0.8
+    return Shape.RANKED if falling and dense and len(values) > 100 else Shape.MEASURED
+
+
+def _ranks(counts: np.ndarray) -> np.ndarray:
+    return np.argsort(np.argsort(counts, kind='stable'), kind='stable').astype(np.float64)
+
+
+def _roughness(counts: np.ndarray) -> float:
+    """How much neighbours differ: von Neumann's ratio of ranks (Bartels 1982), 1 where the order is by chance."""
+    ranks = _ranks(counts)
+    return float(np.square(np.diff(ranks)).sum() / 2 / np.square(ranks - ranks.mean()).sum())
+
+
+def _sparse(values: np.ndarray, counts: np.ndarray) -> bool:
+    """Whether the same few numbers come again and again, where rows could have had many."""
+    if counts.sum() < 5 * len(values):
+        return False
+    # Prices in tens are as dense as those in ones.
+    places = (values - values[0]) / np.gcd.reduce((values - values[0]).astype(np.int64))
+    # Ranges of about as many rows each, since the large ones of skewed counts are far apart.
+    bins = (np.cumsum(counts) - counts) * _BINS // counts.sum()
+    starts = np.flatnonzero(np.diff(bins, prepend=-1))
+    rows = np.add.reduceat(counts, starts)
+    width = np.diff(places[starts], append=places[-1] + 1)
+    # Of `width` numbers that are as likely as each other, so many occur.
+    expected = width * -np.expm1(rows * np.log1p(-1 / np.maximum(width, 1 + 1e-9)))
+    found = np.diff(starts, append=len(values))
+    # In most ranges: what is far out may be sparse.
+    return bool(np.average(found < 0.3 * expected, weights=rows) > 0.5)
 
 
 def _even(bins: np.ndarray) -> bool:
