@@ -115,7 +115,7 @@ def _propose_schema(config: ConfigDict) -> dict[str, Any]:
         raise UsageError(f'config.dataset.infer: for --dataset=table; {config.dataset.name} has its schema')
     paths = tables.expand(config.dataset.train, 'config.dataset.train')
     table = tables.open_table(paths, separator=config.dataset.separator)
-    return schema_proposal.propose(table, _OUTPUT.value or 'schema.toml')
+    return schema_proposal.propose(table, _OUTPUT.value or 'schema.toml', tuple(config.dataset.missing))
 
 
 def profile() -> dict[str, Any]:

@@ -215,8 +215,8 @@ def _whole(column: Column, named: bool, measured: bool, unique: bool) -> Proposa
         return _category(column)
     if measured:
         return _measure(column)
-    rows_numbered = high - low + 1 == column.distinct or column.rising
-    if unique and (named or rows_numbered or high >= 2.0**53):
+    numbered = high - low + 1 == column.distinct or column.rising
+    if unique and (named or numbered or high >= 2.0**53):
         return Proposal(IGNORED, 'an id, another in nearly every row: nothing to learn from')
     if named or high >= 2.0**53 or column.distinct <= 2:
         return _category(column)

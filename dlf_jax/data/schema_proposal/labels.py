@@ -129,7 +129,7 @@ def _positive(column: Column, texts: Sequence[str]) -> tuple[str, str]:
         larger = max(texts, key=float)
         return larger, f'{" or ".join(texts)}: the larger one is taken for a click'
     for one, other in (texts, texts[::-1]):
-        if _negated(other) == _plain(one):
+        if _plain(other) in {negation + _plain(one) for negation in _NEGATIONS}:
             return one, f'{other!r} is taken for the opposite'
     known = [text for text in texts if set(names.words(text)) & _POSITIVE]
     if len(known) == 1:
@@ -145,12 +145,3 @@ def _positive(column: Column, texts: Sequence[str]) -> tuple[str, str]:
 
 def _plain(text: str) -> str:
     return ''.join(names.words(text))
-
-
-def _negated(text: str) -> str:
-    """A text without the negation that it begins with; '' where there is none."""
-    for negation in _NEGATIONS:
-        plain = _plain(text)
-        if plain.startswith(negation) and len(plain) > len(negation) + 1:
-            return plain.removeprefix(negation)
-    return ''

@@ -77,7 +77,9 @@ def quantity(name: str) -> bool:
     found = words(name)
     if not found or found[-1] in _IDENTIFIERS:
         return False
-    return any(word in _QUANTITIES for word in found)
+    # A row's number is none, unlike the number of rows.
+    counted = found[:-1] if found[-1] in ('number', 'nr', 'num', 'no') else found
+    return any(word in _QUANTITIES for word in counted)
 
 
 def cycle(name: str) -> bool:
