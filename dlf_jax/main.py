@@ -114,11 +114,11 @@ def _propose_schema(config: ConfigDict) -> dict[str, Any]:
     if config.dataset.name != 'table':
         raise UsageError(f'config.dataset.infer: for --dataset=table; {config.dataset.name} has its schema')
     paths = tables.expand(config.dataset.train, 'config.dataset.train')
-    table = tables.open_table(paths, separator=config.dataset.separator)
+    table = builders.dataset_class('table').open_files(config.dataset, paths)
     output = Path(_OUTPUT.value or 'schema.toml').expanduser()
     if not output.absolute().parent.is_dir():
         raise UserError(f'--output={output}: there is no folder {output.parent}')
-    return schema_proposal.propose(table, str(output))
+    return schema_proposal.propose(table, str(output), tuple(config.dataset.missing))
 
 
 def profile() -> dict[str, Any]:

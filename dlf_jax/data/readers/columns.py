@@ -14,7 +14,8 @@ from dlf_jax.errors import UserError
 # Squares of larger numbers, and sums of them, leave the range of float64.
 LARGEST = 1e140
 
-_LABELS = {
+# Words of labels, in small letters, and what they mean.
+LABELS = {
     '1': 1.0, 'true': 1.0, 'yes': 1.0, 'y': 1.0, 't': 1.0,
     '0': 0.0, 'false': 0.0, 'no': 0.0, 'n': 0.0, 'f': 0.0, '-1': 0.0,
 }  # fmt: skip
@@ -171,7 +172,7 @@ def labels(chunk: Chunk, schema: Schema, seen: set[str] | None = None) -> np.nda
     elif schema.soft_labels:
         known = {text: number for text in distinct if (number := _probability(text)) is not None}
     else:
-        known = {text: _LABELS[key] for text in distinct if text and (key := text.lower()) in _LABELS}
+        known = {text: LABELS[key] for text in distinct if text and (key := text.lower()) in LABELS}
         seen = set() if seen is None else seen
         seen.update({'0', '-1'} & known.keys())
         if len(seen) > 1:
