@@ -120,7 +120,7 @@ class Predictor:
         """
         batches = _EncodedBatches(table, self.encoder, self.batch_size, labelled=True)
         scores = evaluation.score(
-            self._predict, self._partitioner, self._state, (batch for batch, _ in batches)
+            self._predict, self._partitioner, self._state, (batch for batch, _ in batches), of=table.name
         )
         wanted = metrics.selected(self.config)
         return {**evaluation.summary(scores, wanted), 'out_of_vocabulary': batches.out_of_vocabulary()}
@@ -147,19 +147,25 @@ class Predictor:
         with Progress('predicting', 'rows') as progress, _Writer(output) as writer:
             # One batch is computed while the one before is written.
             waiting: list[tuple[pl.DataFrame, jax.Array]] = []
+            done = 0
+
+            def write() -> None:
+                nonlocal done
+                kept, output = waiting.pop(0)
+                logits = np.asarray(output)[: kept.height]
+                evaluation.check_finite(logits, self._state, done, of=table.name)
+                probability = pl.Series(PROBABILITY, metrics.sigmoid(logits))
+                writer.write(kept.drop(_ROW).with_columns(probability))
+                done += kept.height
+
             for batch, kept in batches:
                 waiting.append((kept, self._predict(self._state, self._partitioner.put(batch))))
                 if len(waiting) > 1:
-                    self._write(writer, *waiting.pop(0))
+                    write()
                 progress.advance(kept.height)
-            for item in waiting:
-                self._write(writer, *item)
+            while waiting:
+                write()
         return {'rows': batches.rows, 'output': output, 'out_of_vocabulary': batches.out_of_vocabulary()}
-
-    @staticmethod
-    def _write(writer: _Writer, kept: pl.DataFrame, logits: jax.Array) -> None:
-        probability = metrics.sigmoid(np.asarray(logits))[: kept.height]
-        writer.write(kept.drop(_ROW).with_columns(pl.Series(PROBABILITY, probability)))
 
 
 class _EncodedBatches:

@@ -26,6 +26,7 @@ from dlf_jax.data.preprocess.dictionary import NULL, PAD, UNKNOWN, Dictionary
 from dlf_jax.data.preprocess.id_tables import IdTables
 from dlf_jax.data.preprocess.statistics import Moments, Statistics
 from dlf_jax.data.readers.chunk import Chunk
+from dlf_jax.data.readers.columns import FLOAT32
 from dlf_jax.data.rows import Rows
 from dlf_jax.data.schema import MISSING, OUT_OF_VOCABULARY, RESERVED, Field, Schema
 from dlf_jax.data.values import canonical
@@ -34,7 +35,6 @@ from dlf_jax.file_writing import to_json
 
 VERSION = 3
 _log = logging.getLogger(__name__)
-_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 class Encoder:
@@ -184,7 +184,7 @@ class Encoder:
             values = coded.numbers[:, : len(schema.numeric)].T
             missing, shift, scale = self._treatments
             treated = (np.where(np.isnan(values), missing, values) - shift) / scale
-            if np.abs(treated).max(initial=0) > _FLOAT32:
+            if np.abs(treated).max(initial=0) > FLOAT32:
                 treated = self._in_range(values, treated, (missing - shift) / scale)
             features['numeric'] = np.ascontiguousarray(treated.T, np.float32)
         if schema.bags:
@@ -195,7 +195,7 @@ class Encoder:
 
     def _in_range(self, values: np.ndarray, treated: np.ndarray, missing: np.ndarray) -> np.ndarray:
         """Treated numbers [Fn, rows] with those beyond float32 as missing ones, where the field says so."""
-        beyond = np.abs(treated) > _FLOAT32
+        beyond = np.abs(treated) > FLOAT32
         for i, field in enumerate(self.schema.numeric):
             if field.out_of_range != 'missing' and beyond[i].any():
                 row = int(np.argmax(beyond[i]))

@@ -13,6 +13,7 @@ from dlf_jax.errors import UserError
 
 # Squares of larger numbers, and sums of them, leave the range of float64.
 LARGEST = 1e140
+FLOAT32 = float(np.finfo(np.float32).max)
 
 # Words of labels, in small letters, and what they mean.
 LABELS = {
@@ -105,8 +106,8 @@ def numbers(chunk: Chunk, name: str, field: Field | None = None) -> np.ndarray:
       field: field of the column, whose texts of missing values count; None for another column.
 
     Raises:
-      UserError: an infinite number, one beyond 1e140, or text that is no number; numbers out of range are
-        missing where `field.out_of_range` says so.
+      UserError: an infinite number, one beyond 1e140 (float32 where it is not treated), or text that is no
+        number; numbers out of range are missing where `field.out_of_range` says so.
     """
     column = chunk.frame[name]
     missing = field.missing if field else ()
@@ -119,12 +120,15 @@ def numbers(chunk: Chunk, name: str, field: Field | None = None) -> np.ndarray:
             values = np.where(values == float(marker), np.nan, values)
         except ValueError:
             continue
-    wrong = np.flatnonzero(np.abs(values) > LARGEST)
+    # A number that stays as it is must be one of float32.
+    largest = FLOAT32 if field and field.treatment == 'none' else LARGEST
+    beyond = np.abs(values) > largest
+    wrong = np.flatnonzero(beyond)
     if wrong.size and field and field.out_of_range == 'missing':
-        return np.where(np.abs(values) > LARGEST, np.nan, values)
+        return np.where(beyond, np.nan, values)
     if wrong.size:
         found = values[wrong[0]]
-        expected = 'a finite number or an empty field' if np.isinf(found) else f'at most {LARGEST:g}'
+        expected = 'a finite number or an empty field' if np.isinf(found) else f'at most {largest:g}'
         raise UserError(
             f'{chunk.where(int(wrong[0]))}: column {name!r}: expected {expected}, found {found:g}'
             + ("; out_of_range='missing' takes such numbers for missing" if field else '')
