@@ -36,6 +36,7 @@ class Proposal:
       why: the reason, for a comment; '' where it goes without saying.
       doubt: whether people should look at it.
       options: further options, as TOML.
+      missing: numbers that stand for a missing one, as texts.
       moment: whether the values are moments.
     """
 
@@ -43,6 +44,7 @@ class Proposal:
     why: str = ''
     doubt: bool = False
     options: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     moment: bool = False
 
 
@@ -64,10 +66,11 @@ def propose_kind(column: Column) -> Proposal:
     if found.kind == IGNORED:
         return found
     options = found.options
-    if column.markers:
-        told = ', '.join(toml_text(text) for text in column.markers)
-        options = (*options, f'missing = [{told}]')
-    if column.doubts:
+    numeric = found.kind == NUMERIC
+    missing = (*column.markers, *(column.strays if numeric else ()), *found.missing)
+    if missing:
+        options = (*options, f'missing = [{", ".join(map(toml_text, missing))}]')
+    if column.doubts and (numeric or not column.strays):
         why = '; '.join(filter(None, [found.why, *column.doubts]))
         found = dataclasses.replace(found, why=why, doubt=True)
     return dataclasses.replace(found, options=options)
@@ -101,7 +104,7 @@ def _unique(column: Column) -> bool:
 
 
 def _list(column: Column) -> Proposal:
-    if len(column.numbers):
+    if column.fractions:
         return Proposal(IGNORED, 'lists of fractions: write them as columns of numbers', doubt=True)
     return _several(column.distinct, column.longest, '', '', False)
 
@@ -176,13 +179,8 @@ def _number(column: Column) -> Proposal:
         f'{value:.0f} in {share:.1f} % of the rows, far from the others ({low:g} to {high:g}), '
         'is taken for missing'
     )
-    missing = ', '.join(toml_text(text) for text in (*column.markers, f'{value:.0f}'))
-    return dataclasses.replace(
-        found,
-        why='; '.join(filter(None, [found.why, why])),
-        doubt=True,
-        options=(*found.options, f'missing = [{missing}]'),
-    )
+    why = '; '.join(filter(None, [found.why, why]))
+    return dataclasses.replace(found, why=why, doubt=True, missing=(f'{value:.0f}',))
 
 
 def _plain_number(column: Column) -> Proposal:
@@ -211,7 +209,11 @@ def _whole(column: Column, named: bool, measured: bool, unique: bool) -> Proposa
         return Proposal(
             IGNORED, 'whole numbers that the type of floats has rounded: write them as integers or text', True
         )
-    if measured and column.exact and (column.distinct <= 5 or (names.year(column.name) and column.distinct <= _FEW)):
+    if (
+        measured
+        and column.exact
+        and (column.distinct <= 5 or (names.year(column.name) and column.distinct <= _FEW))
+    ):
         return _category(column)
     if measured:
         return _measure(column)
@@ -220,7 +222,7 @@ def _whole(column: Column, named: bool, measured: bool, unique: bool) -> Proposa
         return Proposal(IGNORED, 'an id, another in nearly every row: nothing to learn from')
     if named or high >= 2.0**53 or column.distinct <= 2:
         return _category(column)
-    if names.cycle(column.name) and 0 <= low and high <= 366:
+    if names.cycle(column.name) and low >= 0 and high <= 366:
         return _category(column)
     if column.distinct <= _FEW and column.repeats >= 5:
         return _category(column)
@@ -239,7 +241,7 @@ def _judged(column: Column, unique: bool) -> Proposal:
         return _measure(column, measure, True)
     if unique and shape is Shape.EVEN:
         return Proposal(IGNORED, f'{ids}, another in nearly every row: nothing to learn from', True)
-    if column.repeats < 2 or column.present < 10 * _ENOUGH_ROWS and column.repeats < 5:
+    if column.repeats < 2 or (column.present < 10 * _ENOUGH_ROWS and column.repeats < 5):
         return _measure(column, measure, True)
     sure = shape is not Shape.RANKED and column.repeats >= 10 and column.distinct > 100
     return _category(column, ids, not sure)

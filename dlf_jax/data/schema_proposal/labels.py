@@ -12,12 +12,7 @@ from dlf_jax.data.schema_proposal import names
 from dlf_jax.data.schema_proposal.column import Column, Nature
 from dlf_jax.data.values import canonical
 
-# Words for a click, and for none.
-_POSITIVE = frozenset(
-    'click clicked buy bought purchase purchased converted conversion positive pos good success successful won win '
-    'churn churned left exited installed install subscribed approved accepted default defaulted fraud survived '
-    'alive like liked on active present high'.split()
-)
+# What turns a word into its opposite.
 _NEGATIONS = ('no', 'non', 'not', 'un', 'in', 'dis')
 
 
@@ -59,7 +54,9 @@ def find_label(columns: Mapping[str, Column]) -> Label:
         return Label(why='; '.join(complaints), doubt=True)
     binary = [name for name, column in columns.items() if name and not column.missing and _binary(column)]
     if not binary:
-        return Label(why='no column of 0 and 1 was found: name the label, and what is a click: positive = "..."')
+        return Label(
+            why='no column of 0 and 1 was found: name the label, and what is a click: positive = "..."'
+        )
     ends = [name for name in (next(iter(columns)), list(columns)[-1]) if name in binary]
     plain = [name for name in binary if set(_texts(columns[name])) & {'0', '1', 'true'}]
     chosen = (ends or plain or binary)[0]
@@ -104,7 +101,7 @@ def _named(column: Column) -> Label | str:
         column.nature is Nature.NUMBERS
         and column.distinct > 2
         and len(column.numbers) > 2
-        and 0 <= column.numbers[0]
+        and column.numbers[0] >= 0
         and column.numbers[-1] <= 1
     )
     if not binary and not names.label_exactly(name):
@@ -131,7 +128,7 @@ def _positive(column: Column, texts: Sequence[str]) -> tuple[str, str]:
     for one, other in (texts, texts[::-1]):
         if _plain(other) in {negation + _plain(one) for negation in _NEGATIONS}:
             return one, f'{other!r} is taken for the opposite'
-    known = [text for text in texts if set(names.words(text)) & _POSITIVE]
+    known = [text for text in texts if names.positive(text)]
     if len(known) == 1:
         return known[0], f'{known[0]!r} or {(set(texts) - set(known)).pop()!r}'
     more = [text for text in texts if text.strip().startswith('>')]
@@ -139,7 +136,9 @@ def _positive(column: Column, texts: Sequence[str]) -> tuple[str, str]:
         return more[0], f'{" or ".join(map(repr, texts))}: the larger one is taken for a click'
     counts = {text: int(n) for text, n in zip(column.values.to_list(), column.counts, strict=True)}
     rarer = min(texts, key=lambda text: (counts.get(text, 0), text))
-    shares = ' or '.join(f'{text!r} ({100 * counts.get(text, 0) / np.sum(column.counts):.1f} %)' for text in texts)
+    shares = ' or '.join(
+        f'{text!r} ({100 * counts.get(text, 0) / np.sum(column.counts):.1f} %)' for text in texts
+    )
     return rarer, f'{shares}: the rarer one is taken for a click'
 
 

@@ -63,7 +63,7 @@ def propose(table: Table, path: str, missing: Sequence[str] = ()) -> dict[str, A
         '',
         *_label(label),
         '# weight = "..."  # column of the rows\' weights',
-        f'# group = {toml_text(_group(proposals))}  # column of users or sessions that AUC is averaged over too',
+        f'# group = {toml_text(_group(proposals))}  # users or sessions that AUC is averaged over too',
     ]
     for name, proposal in proposals.items():
         key = name if re.fullmatch(r'[A-Za-z0-9_-]+', name) else toml_text(name)
@@ -86,7 +86,8 @@ def propose(table: Table, path: str, missing: Sequence[str] = ()) -> dict[str, A
 
 def _columns(table: Table, missing: Sequence[str]) -> tuple[dict[str, Column], int, bool]:
     """The measured columns, the number of rows that were read, and whether those are all."""
-    pieces, rows, size, whole = [], 0, 0, True
+    pieces: list[pl.DataFrame] = []
+    rows, size, whole = 0, 0.0, True
     for chunk in table.chunks(Columns(keep=table.columns)):
         assert chunk.kept is not None
         if rows >= ROWS or size >= BYTES:
@@ -103,7 +104,10 @@ def _columns(table: Table, missing: Sequence[str]) -> tuple[dict[str, Column], i
         parts = [piece[name] for piece in pieces]
         values = None if name in unlike else _joined(parts)
         if values is None:
-            reason = unlike.get(name) or f'{" and ".join(sorted({str(part.dtype) for part in parts}))} in one column'
+            reason = (
+                unlike.get(name)
+                or f'{" and ".join(sorted({str(part.dtype) for part in parts}))} in one column'
+            )
             found[name] = _unusable(name, rows, reason)
         else:
             found[name] = measure(values, missing)
@@ -165,7 +169,10 @@ def _split(columns: Mapping[str, Column], proposals: Mapping[str, Proposal]) -> 
     found = [
         name
         for name, proposal in proposals.items()
-        if proposal.moment and not columns[name].missing and names.time_of_row(name) and _readable(columns[name])
+        if proposal.moment
+        and not columns[name].missing
+        and names.time_of_row(name)
+        and _readable(columns[name])
     ]
     # A time by its name before one by its values alone, then the one with more values.
     found.sort(key=lambda name: (not names.time(name), -columns[name].distinct))
