@@ -106,6 +106,7 @@ def zoo(rows=ROWS):
             one_of([f'{i:08x}' for i in r.integers(0, 2**32, 50)]),
         ),
         'app_version': ('categorical', one_of(['1.1', '1.10', '2.0'])),
+        'disease': ('categorical', one_of(['003.1', '250.0', '250.00', 'V12'])),
         'city': ('categorical', one_of(['Rome', 'Bonn', 'Graz'])),
         'rating': ('categorical', r.integers(1, 6, rows)),
         'stars': ('categorical', r.integers(1, 11, rows) / 2),
@@ -173,6 +174,7 @@ def typed(rows=ROWS):
         ),
         'ratio': ('numeric', pl.Series(np.where(r.random(rows) < 0.1, np.nan, r.random(rows)))),
         'wild': ('numeric', pl.Series(np.where(r.random(rows) < 0.01, np.inf, r.normal(size=rows)))),
+        'endless': ('ignored', pl.Series(one_of([np.inf, -np.inf]))),
         'day': ('ignored', pl.Series([datetime.date(2025, 1, 1 + i % 28) for i in range(rows)])),
         'moment': (
             'ignored',
@@ -216,6 +218,10 @@ def test_a_proposal_trains_as_it_stands(tmp_path, form):
     found = proposed.kinds()
     assert {name: kind for name, kind in found.items() if kind != kinds[name]} == {}
     assert found.keys() == kinds.keys()
+    assert {name for name, column in proposed.columns.items() if column.get('verbatim')} == {
+        'app_version',
+        'disease',
+    }
     told = proposed.told
     assert told['label'] == 'click'
     assert told['rows'] == ROWS
@@ -241,13 +247,11 @@ def test_numbers_of_users_and_items_are_categories_that_training_learns(tmp_path
     frame = frame.with_columns(pl.Series('zip', [f'{z:05d}' for z in 2000 + user * 7]))
     # The same numbers without a name that tells anything.
     for names in ({}, {'user': 'a', 'item': 'b', 'zip': 'c'}):
-        table = tmp_path / f'{len(names)}.csv'
-        frame.rename(names).write_csv(table)
         folder = tmp_path / str(len(names))
         folder.mkdir()
-        proposed = infer(folder, table)
+        proposed = propose(folder, frame.rename(names))
         assert set(proposed.kinds().values()) == {'categorical'}
-    by_hand = tmp_path / 'by_hand'
+    table = folder / 't.csv'
     flags = ('--config.training.epochs=3', '--config.training.batch_size=512')
     common = ('--config=configs/table.py:mlp', f'--data_dir={tmp_path / "data"}', *flags)
     inferred = run(
@@ -256,7 +260,7 @@ def test_numbers_of_users_and_items_are_categories_that_training_learns(tmp_path
     )  # fmt: skip
     expected = run(
         *common, '--config.dataset.label=click', "--config.dataset.categorical=('a','b','c')",
-        f'--config.dataset.train={table}', f'--workdir={by_hand}',
+        f'--config.dataset.train={table}', f'--workdir={tmp_path / "by_hand"}',
     )  # fmt: skip
     assert inferred['test']['auc'] > 0.85
     assert inferred['test']['auc'] == pytest.approx(expected['test']['auc'], abs=0.01)

@@ -54,8 +54,10 @@ def propose_kind(column: Column) -> Proposal:
         return Proposal(IGNORED, 'without a name it cannot be read')
     if column.nature is Nature.UNUSABLE:
         return Proposal(IGNORED, column.reason)
-    if not column.distinct:
-        return Proposal(IGNORED, 'no value in any row')
+    if not column.distinct or (column.nature is Nature.NUMBERS and not len(column.finite)):
+        return Proposal(
+            IGNORED, 'no value in any row' if not column.distinct else 'no finite number in any row'
+        )
     if column.distinct == 1 and not column.missing:
         return Proposal(IGNORED, 'the same value in every row')
     if column.nature is Nature.MOMENTS:
@@ -83,7 +85,7 @@ def toml_text(text: str) -> str:
 
 def _category(column: Column, why: str = '', doubt: bool = False, verbatim: bool = False) -> Proposal:
     options = ['min_count = 2'] if column.distinct > _MANY else []
-    options += ['verbatim = true  # 1.1 and 1.10 are two'] if verbatim else []
+    options += ['verbatim = true  # 1.1 and 1.10 are two values'] if verbatim else []
     return Proposal(CATEGORICAL, why, doubt, tuple(options))
 
 
@@ -138,7 +140,8 @@ def _text(column: Column) -> Proposal:
     if share > 0.5 and column.distinct > _FEW and not names.identifier(column.name):
         other = texts.filter(pl.Series(~number))[0]
         return _category(column, f'{100 * share:.1f} % are numbers, others are not, such as {other!r}', True)
-    version = names.version(column.name)
+    # As diseases are coded: 003.1, 250.0 and 250.00.
+    version = names.version(column.name) or bool(texts.str.contains(r'^0[0-9]+\.').any())
     if column.repeats < 2 and column.present >= _ENOUGH_ROWS:
         return _category(column, f'a value comes {column.repeats:.1f} times', True, version)
     return _category(column, verbatim=version)
