@@ -2,6 +2,7 @@
 
 import datetime
 import decimal
+import functools
 import tomllib
 
 import numpy as np
@@ -70,6 +71,10 @@ def draw(seed=0):
     return np.random.default_rng(seed)
 
 
+def choice(r, rows, values):
+    return np.asarray(values)[r.integers(0, len(values), rows)]
+
+
 def labelled(rows=ROWS, **columns):
     """A frame with a label and some columns."""
     return pl.DataFrame({'click': draw(99).integers(0, 2, rows), **columns})
@@ -78,27 +83,36 @@ def labelled(rows=ROWS, **columns):
 def zoo(rows=ROWS):
     """A frame with a column of every sort that text files can hold, and the kinds to be proposed for them."""
     r = draw()
+    one_of = functools.partial(choice, r, rows)
     start = datetime.datetime(2025, 3, 1)
     seconds = np.sort(r.integers(0, 10**6, rows))
+    verdicts = one_of(['liked it', 'sent it back'])
     columns = {
         'row_number': ('ignored', np.arange(rows)),
         'request': ('ignored', [f'{i:016x}' for i in r.integers(0, 2**62, rows)]),
         'serial': ('ignored', [f'{i:08d}' for i in r.permutation(rows)]),
         'user': ('categorical', r.integers(0, 300, rows)),
-        'item': ('categorical', r.integers(10**5, 10**6, 200)[r.integers(0, 200, rows)]),
+        'item': ('categorical', one_of(r.integers(10**5, 10**6, 200))),
         'x_dense': ('categorical', r.integers(0, 200, rows)),
-        'x_sparse': ('categorical', r.integers(0, 10**9, 150)[r.integers(0, 150, rows)]),
+        'x_sparse': ('categorical', one_of(r.integers(0, 10**9, 150))),
         'x_long': ('categorical', [f'{10**18 + i}' for i in r.integers(0, 100, rows)]),
-        'zip': ('categorical', np.array([f'{z:05d}' for z in r.integers(1000, 99999, 80)])[r.integers(0, 80, rows)]),
-        'x_code': ('categorical', np.array(['00123', '04711', '98765'])[r.integers(0, 3, rows)]),
-        'device_hash': ('categorical', np.array([f'{i:08x}' for i in r.integers(0, 2**32, 50)])[r.integers(0, 50, rows)]),
-        'app_version': ('categorical', np.array(['1.1', '1.10', '2.0'])[r.integers(0, 3, rows)]),
-        'city': ('categorical', np.array(['Rome', 'Bonn', 'Graz'])[r.integers(0, 3, rows)]),
+        'zip': (
+            'categorical',
+            one_of([f'{z:05d}' for z in r.integers(1000, 99999, 80)]),
+        ),
+        'x_code': ('categorical', one_of(['00123', '04711', '98765'])),
+        'device_hash': (
+            'categorical',
+            one_of([f'{i:08x}' for i in r.integers(0, 2**32, 50)]),
+        ),
+        'app_version': ('categorical', one_of(['1.1', '1.10', '2.0'])),
+        'disease': ('categorical', one_of(['003.1', '250.0', '250.00', 'V12'])),
+        'city': ('categorical', one_of(['Rome', 'Bonn', 'Graz'])),
         'rating': ('categorical', r.integers(1, 6, rows)),
         'stars': ('categorical', r.integers(1, 11, rows) / 2),
         'weekday': ('categorical', r.integers(0, 7, rows)),
         'hour_of_day': ('categorical', r.integers(0, 24, rows)),
-        'on_sale': ('categorical', np.array(['True', 'False'])[r.integers(0, 2, rows)]),
+        'on_sale': ('categorical', one_of(['True', 'False'])),
         'seen_before': ('categorical', np.where(r.random(rows) < 0.3, '1', '')),
         'age': ('numeric', np.clip(r.normal(40, 12, rows), 18, 90).astype(int)),
         'quantity': ('numeric', r.geometric(0.3, rows)),
@@ -110,18 +124,33 @@ def zoo(rows=ROWS):
         'birth_year': ('numeric', r.integers(1940, 2005, rows)),
         'ts': ('ignored', 1_700_000_000 + seconds),
         'sent_ms': ('ignored', (1_700_000_000 + seconds) * 1000),
-        'day_number': ('ignored', np.array([20250301, 20250302, 20250303])[r.integers(0, 3, rows)]),
-        'signup_date': ('ignored', [str((start - datetime.timedelta(days=int(d))).date()) for d in r.integers(0, 900, rows)]),
+        'day_number': ('ignored', one_of([20250301, 20250302, 20250303])),
+        'signup_date': (
+            'ignored',
+            [str((start - datetime.timedelta(days=int(d))).date()) for d in r.integers(0, 900, rows)],
+        ),
         'event_time': ('ignored', [str(start + datetime.timedelta(seconds=int(s))) for s in seconds]),
         'constant': ('ignored', ['same'] * rows),
         'empty': ('ignored', [None] * rows),
-        'tags': ('multi-valued', ['|'.join(f'w{j}' for j in r.integers(0, 30, 1 + i % 5)) for i in range(rows)]),
-        'colours': ('multi-valued', [', '.join(r.permutation(['red', 'blue', 'green', 'grey'])[: 1 + i % 4]) for i in range(rows)]),
-        'history': ('multi-valued', [' '.join(f'i{j}' for j in r.integers(0, 30, 1 + i % 7)) for i in range(rows)]),
-        'place': ('categorical', np.array(['Portland, OR', 'Austin, TX', 'Boston, MA'])[r.integers(0, 3, rows)]),
-        'review': ('ignored', [f'It came on day {i}, and I {w}, as ever.' for i, w in enumerate(np.array(['liked it', 'sent it back'])[r.integers(0, 2, rows)])]),
+        'tags': (
+            'multi-valued',
+            ['|'.join(f'w{j}' for j in r.integers(0, 30, 1 + i % 5)) for i in range(rows)],
+        ),
+        'colours': (
+            'multi-valued',
+            [', '.join(r.permutation(['red', 'blue', 'green', 'grey'])[: 1 + i % 4]) for i in range(rows)],
+        ),
+        'history': (
+            'multi-valued',
+            [' '.join(f'i{j}' for j in r.integers(0, 30, 1 + i % 7)) for i in range(rows)],
+        ),
+        'place': (
+            'categorical',
+            one_of(['Portland, OR', 'Austin, TX', 'Boston, MA']),
+        ),
+        'review': ('ignored', [f'It came on day {i}, and I {w}, as ever.' for i, w in enumerate(verdicts)]),
         'euros': ('ignored', [f'{v:.4f}'.replace('.', ',') for v in r.lognormal(3, 1, rows)]),
-    }  # fmt: skip
+    }
     kinds = {name: kind for name, (kind, _) in columns.items()}
     return labelled(rows, **{name: values for name, (_, values) in columns.items()}), kinds
 
@@ -129,17 +158,28 @@ def zoo(rows=ROWS):
 def typed(rows=ROWS):
     """A frame with columns of types that only Parquet has, and the kinds to be proposed for them."""
     r = draw(1)
+    one_of = functools.partial(choice, r, rows)
     columns = {
         'flag': ('categorical', pl.Series(r.integers(0, 2, rows)).cast(pl.Boolean)),
         'small': ('categorical', pl.Series(r.integers(0, 9, rows)).cast(pl.Int8)),
-        'colour': ('categorical', pl.Series(np.array(['red', 'blue'])[r.integers(0, 2, rows)]).cast(pl.Categorical)),
+        'colour': (
+            'categorical',
+            pl.Series(one_of(['red', 'blue'])).cast(pl.Categorical),
+        ),
         'amount': ('numeric', pl.Series([decimal.Decimal(int(v)) / 100 for v in r.integers(0, 9999, rows)])),
         'float_id': ('categorical', pl.Series(r.integers(0, 100, rows)).cast(pl.Float64)),
-        'rounded_id': ('ignored', pl.Series(r.integers(10**17, 10**18, 50)[r.integers(0, 50, rows)]).cast(pl.Float64)),
+        'rounded_id': (
+            'ignored',
+            pl.Series(one_of(r.integers(10**17, 10**18, 50))).cast(pl.Float64),
+        ),
         'ratio': ('numeric', pl.Series(np.where(r.random(rows) < 0.1, np.nan, r.random(rows)))),
         'wild': ('numeric', pl.Series(np.where(r.random(rows) < 0.01, np.inf, r.normal(size=rows)))),
+        'endless': ('ignored', pl.Series(one_of([np.inf, -np.inf]))),
         'day': ('ignored', pl.Series([datetime.date(2025, 1, 1 + i % 28) for i in range(rows)])),
-        'moment': ('ignored', pl.Series([datetime.datetime(2025, 1, 1) + datetime.timedelta(hours=i) for i in range(rows)])),
+        'moment': (
+            'ignored',
+            pl.Series([datetime.datetime(2025, 1, 1) + datetime.timedelta(hours=i) for i in range(rows)]),
+        ),
         'clock': ('categorical', pl.Series([datetime.time(i % 24) for i in range(rows)])),
         'wait': ('ignored', pl.Series([datetime.timedelta(seconds=i) for i in range(rows)])),
         'bytes': ('ignored', pl.Series([bytes([255, i % 7]) for i in range(rows)])),
@@ -149,9 +189,14 @@ def typed(rows=ROWS):
         'nested': ('ignored', pl.Series([[[i], [2]] for i in range(rows)])),
         'vector': ('ignored', pl.Series([list(r.normal(size=3)) for _ in range(rows)])),
         'items': ('multi-valued', pl.Series([list(r.integers(0, 40, i % 4)) for i in range(rows)])),
-        'words': ('multi-valued', pl.Series([[f'w{j}' for j in r.integers(0, 9, 2)] for _ in range(rows)]).cast(pl.Array(pl.String, 2))),
+        'words': (
+            'multi-valued',
+            pl.Series([[f'w{j}' for j in r.integers(0, 9, 2)] for _ in range(rows)]).cast(
+                pl.Array(pl.String, 2)
+            ),
+        ),
         'nothing': ('ignored', pl.Series([None] * rows, dtype=pl.Null)),
-    }  # fmt: skip
+    }
     kinds = {name: kind for name, (kind, _) in columns.items()}
     return labelled(rows, **{name: values for name, (_, values) in columns.items()}), kinds
 
@@ -173,6 +218,10 @@ def test_a_proposal_trains_as_it_stands(tmp_path, form):
     found = proposed.kinds()
     assert {name: kind for name, kind in found.items() if kind != kinds[name]} == {}
     assert found.keys() == kinds.keys()
+    assert {name for name, column in proposed.columns.items() if column.get('verbatim')} == {
+        'app_version',
+        'disease',
+    }
     told = proposed.told
     assert told['label'] == 'click'
     assert told['rows'] == ROWS
@@ -198,13 +247,11 @@ def test_numbers_of_users_and_items_are_categories_that_training_learns(tmp_path
     frame = frame.with_columns(pl.Series('zip', [f'{z:05d}' for z in 2000 + user * 7]))
     # The same numbers without a name that tells anything.
     for names in ({}, {'user': 'a', 'item': 'b', 'zip': 'c'}):
-        table = tmp_path / f'{len(names)}.csv'
-        frame.rename(names).write_csv(table)
         folder = tmp_path / str(len(names))
         folder.mkdir()
-        proposed = infer(folder, table)
+        proposed = propose(folder, frame.rename(names))
         assert set(proposed.kinds().values()) == {'categorical'}
-    by_hand = tmp_path / 'by_hand'
+    table = folder / 't.csv'
     flags = ('--config.training.epochs=3', '--config.training.batch_size=512')
     common = ('--config=configs/table.py:mlp', f'--data_dir={tmp_path / "data"}', *flags)
     inferred = run(
@@ -213,7 +260,7 @@ def test_numbers_of_users_and_items_are_categories_that_training_learns(tmp_path
     )  # fmt: skip
     expected = run(
         *common, '--config.dataset.label=click', "--config.dataset.categorical=('a','b','c')",
-        f'--config.dataset.train={table}', f'--workdir={by_hand}',
+        f'--config.dataset.train={table}', f'--workdir={tmp_path / "by_hand"}',
     )  # fmt: skip
     assert inferred['test']['auc'] > 0.85
     assert inferred['test']['auc'] == pytest.approx(expected['test']['auc'], abs=0.01)
@@ -279,6 +326,24 @@ def test_markers_that_the_config_names_are_known(tmp_path):
     assert proposed.told['in_doubt'] == []
 
 
+def test_texts_beside_numbers(tmp_path):
+    r = draw()
+    there = r.random(ROWS) < 0.95
+    zips = r.integers(10_000, 99_999, 60)[r.integers(0, 60, ROWS)].astype(str)
+    frame = labelled(
+        number=np.where(there, r.normal(size=ROWS).round(3).astype(str), 'too low'),
+        zip=np.where(there, zips, 'L1V3W'),
+        mixed=np.where(r.random(ROWS) < 0.6, zips, choice(r, ROWS, [f'v{i}' for i in range(90)])),
+    )
+    proposed = propose(tmp_path, frame)
+    assert proposed.kinds() == {'number': 'numeric', 'zip': 'categorical', 'mixed': 'categorical'}
+    assert proposed.columns['number']['missing'] == ['too low']
+    # Another code is one.
+    assert 'missing' not in proposed.columns['zip']
+    assert proposed.told['in_doubt'] == ['number', 'mixed']
+    assert '% are numbers' in proposed.comment('mixed')
+
+
 @pytest.mark.parametrize('form', ['csv', 'parquet'])
 def test_numbers_that_stand_for_missing_ones(tmp_path, form):
     r = draw()
@@ -308,8 +373,8 @@ def label_of(folder, values, name='label', **more):
 @pytest.mark.parametrize(
     'values',
     [
-        [0, 1], [False, True], ['False', 'True'], ['no', 'yes'], ['N', 'Y'], ['f', 't'], [-1, 1], ['0.0', '1.0'],
-        [0.0, 1.0], ['0', '1'], [b'0', b'1'],
+        [0, 1], [False, True], ['False', 'True'], ['no', 'yes'], ['N', 'Y'], ['f', 't'], [-1, 1],
+        ['0.0', '1.0'], [0.0, 1.0], ['0', '1'], [b'0', b'1'],
     ],
 )  # fmt: skip
 def test_labels_of_two_values(tmp_path, values):

@@ -13,7 +13,7 @@ from dlf_jax.data.schema_proposal import markers, names
 from dlf_jax.data.values import canonical
 
 # Whole numbers from here on are not all of them floats.
-_EXACT = {pl.Float64: 2.0**53, pl.Float32: 2.0**24}
+_EXACT = {'Float64': 2.0**53, 'Float32': 2.0**24, 'Float16': 2.0**11}
 _LEADING_ZERO = r'^-?0[0-9]'
 _DATE = (
     r'^(?:[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}|[0-9]{4}/[0-9]{1,2}/[0-9]{1,2}|[0-9]{1,2}/[0-9]{1,2}/[0-9]{4}|'
@@ -23,6 +23,10 @@ _DATE = (
 _STRAY, _STRAY_SHARE = 2, 0.2
 # Number of texts in a comment.
 _EXAMPLES = 3
+# Number of distinct numbers that are listed as texts too.
+_LISTED = 1000
+# No values, and their counts.
+_NOTHING = pl.Series('value', [], pl.String), np.empty(0, np.int64)
 
 
 class Nature(enum.Enum):
@@ -46,18 +50,20 @@ class Column:
       rows: number of rows.
       missing: number of rows without a value.
       values: the distinct values as text, rising, String [n]; of lists those inside. Empty for numbers of a
-        type of their own that are more than `LISTED`.
+        type of their own that are more than `_LISTED`.
       counts: how often each occurs, int64 [n].
       numbers: distinct numbers, rising, float64 [m]; empty where `nature` is another.
       number_counts: how often each occurs, int64 [m].
       distinct: number of distinct values.
       markers: texts that stand for a missing value.
+      strays: texts beside numbers that stand for a missing one if the column is numeric.
       doubts: what is not sure about the markers, for people.
       reason: why an unusable column is that.
       rising: whether numbers never fall in the file.
       zeros: whether numbers are written with leading zeros.
-      number_type: whether the file has a type of numbers for it, or text, which may be read as them.
+      readable_as_numbers: whether the reader takes the column's type for numbers; bytes it does not.
       exact: whether the numbers can be read as categories.
+      fractions: whether the lists hold fractions.
       longest: length of the longest list.
       examples: some values, for a comment.
     """
@@ -72,12 +78,14 @@ class Column:
     number_counts: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
     distinct: int = 0
     markers: tuple[str, ...] = ()
+    strays: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
     reason: str = ''
     rising: bool = False
     zeros: bool = False
     readable_as_numbers: bool = True
     exact: bool = True
+    fractions: bool = False
     longest: int = 0
     examples: tuple[str, ...] = ()
 
@@ -103,11 +111,6 @@ class Column:
         return self.present / max(self.distinct, 1)
 
 
-# Number of distinct numbers that are listed as texts too.
-LISTED = 1000
-_NONE = pl.Series('value', [], pl.String)
-
-
 def measure(values: pl.Series, missing: Sequence[str] = ()) -> Column:
     """Measures a column.
 
@@ -116,7 +119,6 @@ def measure(values: pl.Series, missing: Sequence[str] = ()) -> Column:
       missing: texts that are known to stand for a missing value.
     """
     kind, name, rows = values.dtype, values.name, len(values)
-    none = (_NONE, np.empty(0, np.int64))
     if isinstance(kind, pl.List | pl.Array):
         return _lists(values)
     reason = _unusable(kind)
@@ -126,13 +128,14 @@ def measure(values: pl.Series, missing: Sequence[str] = ()) -> Column:
         except pl.exceptions.PolarsError:
             reason = 'bytes that are no UTF-8 text'
     if reason:
-        return Column(name, Nature.UNUSABLE, rows, values.null_count(), *none, reason=reason)
-    if kind == pl.Boolean:
-        texts, counts = _counted(values.cast(pl.String))
-        return _plain(name, Nature.BOOLEANS, rows, texts, counts, values.cast(pl.String))
-    if isinstance(kind, pl.Date | pl.Datetime):
-        texts, counts = _counted(values.cast(pl.String))
-        return _plain(name, Nature.MOMENTS, rows, texts, counts, values.cast(pl.String))
+        return Column(
+            name, Nature.UNUSABLE, rows, values.null_count(), _NOTHING[0], _NOTHING[1], reason=reason
+        )
+    if kind == pl.Boolean or isinstance(kind, pl.Date | pl.Datetime):
+        nature = Nature.BOOLEANS if kind == pl.Boolean else Nature.MOMENTS
+        values = values.cast(pl.String)
+        found = _categories(nature, values, *_counted(values))
+        return dataclasses.replace(found, examples=_examples(values))
     if kind.is_numeric():
         return _numbers(values)
     return _texts(values.cast(pl.String), kind != pl.Binary, missing)
@@ -151,32 +154,23 @@ def _unusable(kind: pl.DataType) -> str:
 
 
 def _counted(texts: pl.Series) -> tuple[pl.Series, np.ndarray]:
-    """Distinct texts, rising, without nulls, and how often each occurs."""
-    frame = texts.rename('value').value_counts(sort=False).drop_nulls('value').sort('value')
+    """Distinct texts in any order, without nulls, and how often each occurs."""
+    frame = texts.rename('value').value_counts(sort=False).drop_nulls('value')
     return frame['value'], frame['count'].to_numpy().astype(np.int64)
 
 
 def _together(texts: pl.Series, counts: np.ndarray, verbatim: bool = False) -> tuple[pl.Series, np.ndarray]:
-    """The same with all ways to write a value together, without missing ones."""
-    frame = pl.DataFrame({'value': canonical(texts, (), verbatim), 'count': counts})
-    frame = frame.drop_nulls('value').group_by('value').agg(pl.col('count').sum()).sort('value')
+    """The same with all ways to write a value together, without missing ones, rising."""
+    frame = pl.DataFrame({'value': canonical(texts, (), verbatim), 'count': counts}).drop_nulls('value')
+    frame = frame.group_by('value').agg(pl.col('count').sum()).sort('value')
     return frame['value'], frame['count'].to_numpy().astype(np.int64)
 
 
-def _plain(
-    name: str,
-    nature: Nature,
-    rows: int,
-    texts: pl.Series,
-    counts: np.ndarray,
-    order: pl.Series,
-    **more: object,
-) -> Column:
+def _categories(nature: Nature, values: pl.Series, texts: pl.Series, counts: np.ndarray) -> Column:
+    """A column of texts, of which those without a marker are given with their counts."""
+    rows, name = len(values), values.name
     texts, counts = _together(texts, counts, names.version(name))
-    missing = rows - int(counts.sum())
-    return Column(
-        name, nature, rows, missing, texts, counts, distinct=len(texts), examples=_examples(order), **more
-    )  # type: ignore[arg-type]
+    return Column(name, nature, rows, rows - int(counts.sum()), texts, counts, distinct=len(texts))
 
 
 def _examples(values: pl.Series, without: Sequence[str] = ()) -> tuple[str, ...]:
@@ -192,16 +186,23 @@ def _numbers(values: pl.Series) -> Column:
     numbers, counts = _distinct_numbers(order)
     # Floats lose whole numbers from 2^53 on, which types of whole numbers have.
     distinct = len(numbers) if kind.is_float() else values.drop_nulls().n_unique()
-    listed = (_NONE, np.empty(0, np.int64))
-    if distinct <= LISTED:
-        listed = _together(*_counted(values.cast(pl.String)))
+    listed = _together(*_counted(values.cast(pl.String))) if distinct <= _LISTED else _NOTHING
     finite = numbers[np.isfinite(numbers)]
-    limit = _EXACT.get(type(kind), np.inf)
+    limit = _EXACT.get(str(kind), np.inf)
     return Column(
-        values.name, Nature.NUMBERS, len(values), len(values) - int(counts.sum()), *listed, numbers, counts,
-        distinct=distinct, rising=_rising(order), examples=_examples(values.drop_nans() if kind.is_float() else values),
+        values.name,
+        Nature.NUMBERS,
+        len(values),
+        len(values) - int(counts.sum()),
+        values=listed[0],
+        counts=listed[1],
+        numbers=numbers,
+        number_counts=counts,
+        distinct=distinct,
+        rising=_rising(order),
         exact=bool(np.abs(finite).max(initial=0) < limit),
-    )  # fmt: skip
+        examples=_examples(values.drop_nans() if kind.is_float() else values),
+    )
 
 
 def _distinct_numbers(values: pl.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -214,24 +215,26 @@ def _rising(values: pl.Series) -> bool:
 
 
 def _texts(values: pl.Series, readable_as_numbers: bool, missing: Sequence[str]) -> Column:
-    name, rows = values.name, len(values)
+    name = values.name
     texts, counts = _counted(values)
     told = texts.is_in(list(missing))
-    number = texts.cast(pl.Float64, strict=False)
-    is_number = number.is_finite().fill_null(False) | number.is_infinite().fill_null(False)
-    marker = (markers.among(texts, beside_numbers=True) & ~is_number) | told
-    other = ~is_number & ~marker
-    weights = pl.Series(counts)
-    stray: list[str] = []
-    if 0 < other.sum() <= _STRAY and (is_number & ~told).sum() > 20:
-        if weights.filter(other).sum() <= _STRAY_SHARE * counts.sum():
-            stray = texts.filter(other).to_list()
-            marker, other = marker | other, other & False
-    if not other.any() and (is_number & ~told).any() and readable_as_numbers:
-        kept = is_number & ~told
-        found = _untold(texts.filter(marker & (weights > 0)))
-        doubts = [f'{_quote(text)} is taken for a missing number' for text in stray]
-        return _number_texts(values, texts.filter(kept), counts[kept.to_numpy()], found, doubts)
+    number = texts.cast(pl.Float64, strict=False).is_not_nan().fill_null(False) & ~told
+    if readable_as_numbers and number.any():
+        marker = markers.among(texts) | told
+        # Beside numbers more words are none, and a rare other text is likely one.
+        loose = texts.filter(~number & ~marker & markers.among(texts, beside_numbers=True))
+        rest = ~number & ~marker & ~texts.is_in(loose.to_list())
+        rare = pl.Series(counts).filter(rest).sum() <= _STRAY_SHARE * counts.sum()
+        if not rest.any() or (rest.sum() <= _STRAY and number.sum() > 20 and rare):
+            stray = sorted(texts.filter(rest).to_list())
+            found = _untold(texts.filter(marker & ~number))
+            return dataclasses.replace(
+                _number_texts(values, texts.filter(number), counts[number.to_numpy()]),
+                markers=found,
+                strays=(*_untold(loose), *stray),
+                doubts=tuple(f'{text!r} is taken for a missing number' for text in stray),
+                examples=_examples(values, (*found, *loose, *stray, *markers.UNTOLD)),
+            )
     marker = markers.among(texts) | told
     present = texts.filter(~marker)
     doubtful = [
@@ -241,25 +244,27 @@ def _texts(values: pl.Series, readable_as_numbers: bool, missing: Sequence[str])
     ]
     marker &= ~texts.is_in(doubtful)
     found = _untold(texts.filter(marker), names.version(name))
-    doubts = [f'{_quote(text)} is written as the other values are, and so kept as one' for text in doubtful]
+    doubts = [f'{text!r} is written as the other values are, and so kept as one' for text in doubtful]
     kept_texts, kept_counts = texts.filter(~marker), counts[(~marker).to_numpy()]
-    more = {'markers': found, 'doubts': tuple(doubts), 'readable_as_numbers': readable_as_numbers}
     dates = len(kept_texts) > 0 and bool(kept_texts.str.contains(_DATE).all())
     nature = Nature.MOMENTS if dates else Nature.TEXT
-    order = values.filter(~values.is_in(found)) if found else values
-    return _plain(name, nature, rows, kept_texts, kept_counts, order, **more)
+    return dataclasses.replace(
+        _categories(nature, values, kept_texts, kept_counts),
+        markers=found,
+        doubts=tuple(doubts),
+        readable_as_numbers=readable_as_numbers,
+        examples=_examples(values, found),
+    )
 
 
 def _untold(texts: pl.Series, verbatim: bool = False) -> tuple[str, ...]:
     """Markers without those that the reader knows."""
     known = ('',) if verbatim else markers.UNTOLD
-    return tuple(text for text in texts.to_list() if text not in known)
+    return tuple(sorted(text for text in texts.to_list() if text not in known))
 
 
-def _number_texts(
-    values: pl.Series, texts: pl.Series, counts: np.ndarray, found: tuple[str, ...], doubts: list[str]
-) -> Column:
-    """A column of text that is numbers beside markers."""
+def _number_texts(values: pl.Series, texts: pl.Series, counts: np.ndarray) -> Column:
+    """A column of text that is numbers beside markers, of which the numbers are given with their counts."""
     numbers = texts.cast(pl.Float64).to_numpy()
     order = np.argsort(numbers, kind='stable')
     numbers, number_counts = numbers[order], counts[order]
@@ -268,16 +273,21 @@ def _number_texts(
     zeros = bool(texts.str.contains(_LEADING_ZERO).any())
     large = np.abs(distinct_numbers[np.isfinite(distinct_numbers)]).max(initial=0) >= 2.0**53
     as_written = zeros or large
-    listed = (texts, counts) if as_written else (_NONE, np.empty(0, np.int64))
-    if len(texts) <= LISTED:
-        listed = _together(texts, counts, names.version(values.name))
+    listed = _together(texts, counts, names.version(values.name)) if len(texts) <= _LISTED else _NOTHING
     in_order = values.cast(pl.Float64, strict=False).drop_nans()
     return Column(
-        values.name, Nature.NUMBERS, len(values), len(values) - int(counts.sum()), *listed, distinct_numbers,
-        number_counts, distinct=len(texts) if as_written else len(distinct_numbers), markers=found,
-        doubts=tuple(doubts), rising=_rising(in_order), zeros=zeros,
-        examples=_examples(values, (*found, 'NaN', 'nan')),
-    )  # fmt: skip
+        values.name,
+        Nature.NUMBERS,
+        len(values),
+        len(values) - int(counts.sum()),
+        values=listed[0],
+        counts=listed[1],
+        numbers=distinct_numbers,
+        number_counts=number_counts,
+        distinct=len(texts) if as_written else len(distinct_numbers),
+        rising=_rising(in_order),
+        zeros=zeros,
+    )
 
 
 def _lists(values: pl.Series) -> Column:
@@ -291,24 +301,27 @@ def _lists(values: pl.Series) -> Column:
         except pl.exceptions.PolarsError:
             reason = 'bytes that are no UTF-8 text'
     if reason:
-        none = (_NONE, np.empty(0, np.int64))
-        return Column(name, Nature.UNUSABLE, rows, values.null_count(), *none, reason=reason)
+        return Column(
+            name, Nature.UNUSABLE, rows, values.null_count(), _NOTHING[0], _NOTHING[1], reason=reason
+        )
     lengths = values.list.len().fill_null(0).to_numpy()
     fractions = inner.is_float() and bool((flat != flat.floor()).any())
-    numbers, number_counts = (
-        _distinct_numbers(flat.cast(pl.Float64)) if fractions else (np.empty(0), np.empty(0))
-    )
     texts, counts = _counted(flat.cast(pl.String))
     marker = markers.among(texts)
     present = texts.filter(~marker)
-    marker &= ~texts.is_in([t for t in texts.filter(marker) if markers.like_the_others(t.strip(), present)])
-    found = _untold(texts.filter(marker))
-    texts, counts = _together(present, counts[(~markers.among(texts)).to_numpy()])
+    found = [t for t in _untold(texts.filter(marker)) if not markers.like_the_others(t.strip(), present)]
+    kept = ~texts.is_in(found)
+    listed = _together(texts.filter(kept), counts[kept.to_numpy()])
     return Column(
-        name, Nature.LISTS, rows, int((lengths == 0).sum()), texts, counts, numbers, number_counts,
-        distinct=len(texts), markers=found, longest=int(lengths.max(initial=0)), examples=_examples(flat),
-    )  # fmt: skip
-
-
-def _quote(text: str) -> str:
-    return repr(text)
+        name,
+        Nature.LISTS,
+        rows,
+        int((lengths == 0).sum()),
+        values=listed[0],
+        counts=listed[1],
+        distinct=len(listed[0]),
+        markers=tuple(found),
+        fractions=fractions,
+        longest=int(lengths.max(initial=0)),
+        examples=_examples(flat),
+    )

@@ -36,6 +36,7 @@ class Proposal:
       why: the reason, for a comment; '' where it goes without saying.
       doubt: whether people should look at it.
       options: further options, as TOML.
+      missing: numbers that stand for a missing one, as texts.
       moment: whether the values are moments.
     """
 
@@ -43,6 +44,7 @@ class Proposal:
     why: str = ''
     doubt: bool = False
     options: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
     moment: bool = False
 
 
@@ -52,8 +54,10 @@ def propose_kind(column: Column) -> Proposal:
         return Proposal(IGNORED, 'without a name it cannot be read')
     if column.nature is Nature.UNUSABLE:
         return Proposal(IGNORED, column.reason)
-    if not column.distinct:
-        return Proposal(IGNORED, 'no value in any row')
+    if not column.distinct or (column.nature is Nature.NUMBERS and not len(column.finite)):
+        return Proposal(
+            IGNORED, 'no value in any row' if not column.distinct else 'no finite number in any row'
+        )
     if column.distinct == 1 and not column.missing:
         return Proposal(IGNORED, 'the same value in every row')
     if column.nature is Nature.MOMENTS:
@@ -64,10 +68,11 @@ def propose_kind(column: Column) -> Proposal:
     if found.kind == IGNORED:
         return found
     options = found.options
-    if column.markers:
-        told = ', '.join(toml_text(text) for text in column.markers)
-        options = (*options, f'missing = [{told}]')
-    if column.doubts:
+    numeric = found.kind == NUMERIC
+    missing = (*column.markers, *(column.strays if numeric else ()), *found.missing)
+    if missing:
+        options = (*options, f'missing = [{", ".join(map(toml_text, missing))}]')
+    if column.doubts and (numeric or not column.strays):
         why = '; '.join(filter(None, [found.why, *column.doubts]))
         found = dataclasses.replace(found, why=why, doubt=True)
     return dataclasses.replace(found, options=options)
@@ -80,7 +85,7 @@ def toml_text(text: str) -> str:
 
 def _category(column: Column, why: str = '', doubt: bool = False, verbatim: bool = False) -> Proposal:
     options = ['min_count = 2'] if column.distinct > _MANY else []
-    options += ['verbatim = true  # 1.1 and 1.10 are two'] if verbatim else []
+    options += ['verbatim = true  # 1.1 and 1.10 are two values'] if verbatim else []
     return Proposal(CATEGORICAL, why, doubt, tuple(options))
 
 
@@ -101,7 +106,7 @@ def _unique(column: Column) -> bool:
 
 
 def _list(column: Column) -> Proposal:
-    if len(column.numbers):
+    if column.fractions:
         return Proposal(IGNORED, 'lists of fractions: write them as columns of numbers', doubt=True)
     return _several(column.distinct, column.longest, '', '', False)
 
@@ -135,7 +140,8 @@ def _text(column: Column) -> Proposal:
     if share > 0.5 and column.distinct > _FEW and not names.identifier(column.name):
         other = texts.filter(pl.Series(~number))[0]
         return _category(column, f'{100 * share:.1f} % are numbers, others are not, such as {other!r}', True)
-    version = names.version(column.name)
+    # As diseases are coded: 003.1, 250.0 and 250.00.
+    version = names.version(column.name) or bool(texts.str.contains(r'^0[0-9]+\.').any())
     if column.repeats < 2 and column.present >= _ENOUGH_ROWS:
         return _category(column, f'a value comes {column.repeats:.1f} times', True, version)
     return _category(column, verbatim=version)
@@ -176,13 +182,8 @@ def _number(column: Column) -> Proposal:
         f'{value:.0f} in {share:.1f} % of the rows, far from the others ({low:g} to {high:g}), '
         'is taken for missing'
     )
-    missing = ', '.join(toml_text(text) for text in (*column.markers, f'{value:.0f}'))
-    return dataclasses.replace(
-        found,
-        why='; '.join(filter(None, [found.why, why])),
-        doubt=True,
-        options=(*found.options, f'missing = [{missing}]'),
-    )
+    why = '; '.join(filter(None, [found.why, why]))
+    return dataclasses.replace(found, why=why, doubt=True, missing=(f'{value:.0f}',))
 
 
 def _plain_number(column: Column) -> Proposal:

@@ -12,46 +12,7 @@ from dlf_jax.data.schema_proposal import names
 from dlf_jax.data.schema_proposal.column import Column, Nature
 from dlf_jax.data.values import canonical
 
-# Words for a click, and for none.
-_POSITIVE = frozenset(
-    [
-        'click',
-        'clicked',
-        'buy',
-        'bought',
-        'purchase',
-        'purchased',
-        'converted',
-        'conversion',
-        'positive',
-        'pos',
-        'good',
-        'success',
-        'successful',
-        'won',
-        'win',
-        'churn',
-        'churned',
-        'left',
-        'exited',
-        'installed',
-        'install',
-        'subscribed',
-        'approved',
-        'accepted',
-        'default',
-        'defaulted',
-        'fraud',
-        'survived',
-        'alive',
-        'like',
-        'liked',
-        'on',
-        'active',
-        'present',
-        'high',
-    ]
-)
+# What turns a word into its opposite.
 _NEGATIONS = ('no', 'non', 'not', 'un', 'in', 'dis')
 
 
@@ -167,7 +128,7 @@ def _positive(column: Column, texts: Sequence[str]) -> tuple[str, str]:
     for one, other in (texts, texts[::-1]):
         if _plain(other) in {negation + _plain(one) for negation in _NEGATIONS}:
             return one, f'{other!r} is taken for the opposite'
-    known = [text for text in texts if set(names.words(text)) & _POSITIVE]
+    known = [text for text in texts if names.positive(text)]
     if len(known) == 1:
         return known[0], f'{known[0]!r} or {(set(texts) - set(known)).pop()!r}'
     more = [text for text in texts if text.strip().startswith('>')]

@@ -7,8 +7,8 @@ import polars as pl
 
 # What programs and people write for no value.
 _MARKERS = (
-    'NA', 'N/A', 'n/a', '#N/A', '#NA', '<NA>', 'NULL', 'null', 'Null', '(null)', '<null>', 'None', '(none)', '\\N',
-    '-', '--', '?', '(missing)', 'NaN', 'nan', 'NAN', '-nan', '-NaN', 'nil', 'undefined', '',
+    'NA', 'N/A', 'n/a', '#N/A', '#NA', '<NA>', 'NULL', 'null', 'Null', '(null)', '<null>', 'None', '(none)',
+    '\\N', '-', '--', '?', '(missing)', 'NaN', 'nan', 'NAN', '-nan', '-NaN', 'nil', 'undefined', '',
 )  # fmt: skip
 # Further ones beside numbers, where no word is a value.
 _BESIDE_NUMBERS = (*_MARKERS, 'na', 'none', 'NONE', 'missing', 'Missing', 'unknown', 'Unknown', '.', '*', 'x')

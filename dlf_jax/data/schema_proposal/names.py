@@ -4,382 +4,66 @@ from __future__ import annotations
 
 import re
 
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 # Words that say that a value names a thing, where they end a column's name.
-_IDENTIFIERS = frozenset(
-    [
-        'id',
-        'ids',
-        'uid',
-        'uuid',
-        'guid',
-        'gid',
-        'cid',
-        'pid',
-        'sid',
-        'key',
-        'code',
-        'hash',
-        'type',
-        'category',
-        'cat',
-        'cate',
-        'class',
-        'group',
-        'kind',
-        'status',
-        'segment',
-        'cluster',
-        'flag',
-        'zip',
-        'zipcode',
-        'postcode',
-        'postal',
-        'plz',
-        'sku',
-        'ean',
-        'upc',
-        'isbn',
-        'gtin',
-        'asin',
-        'ssn',
-        'icd',
-        'naics',
-        'sic',
-        'iata',
-        'phone',
-        'ip',
-        'imei',
-        'cookie',
-        'label',
-        'version',
-    ]
+_IDENTIFIERS = _words(
+    'id ids uid uuid guid gid cid pid sid key code hash type category cat cate class group kind status '
+    'segment cluster flag zip zipcode postcode postal plz sku ean upc isbn gtin asin ssn icd naics sic '
+    'iata phone ip imei cookie label version'
 )
 # Things that columns are called after, whose numbers are names too.
-_THINGS = frozenset(
-    [
-        'user',
-        'item',
-        'ad',
-        'movie',
-        'film',
-        'product',
-        'shop',
-        'store',
-        'seller',
-        'buyer',
-        'customer',
-        'client',
-        'visitor',
-        'member',
-        'session',
-        'device',
-        'campaign',
-        'advertiser',
-        'publisher',
-        'creative',
-        'site',
-        'app',
-        'page',
-        'url',
-        'query',
-        'keyword',
-        'song',
-        'artist',
-        'track',
-        'video',
-        'news',
-        'article',
-        'author',
-        'book',
-        'hotel',
-        'city',
-        'country',
-        'state',
-        'county',
-        'region',
-        'brand',
-        'merchant',
-        'vendor',
-        'adgroup',
-        'tag',
-        'genre',
-        'host',
-        'domain',
-        'browser',
-        'os',
-        'account',
-        'passenger',
-        'employee',
-        'patient',
-        'order',
-        'ticket',
-        'channel',
-        'node',
-        'slot',
-        'model',
-    ]
+_THINGS = _words(
+    'user item ad movie film product shop store seller buyer customer client visitor member session '
+    'device campaign advertiser publisher creative site app page url query keyword song artist track '
+    'video news article author book hotel city country state county region brand merchant vendor adgroup '
+    'tag genre host domain browser os account passenger employee patient order ticket channel node slot '
+    'model'
 )
-_QUANTITIES = frozenset(
-    [
-        'price',
-        'cost',
-        'amount',
-        'amt',
-        'age',
-        'count',
-        'counts',
-        'cnt',
-        'num',
-        'n',
-        'number',
-        'nr',
-        'quantity',
-        'qty',
-        'score',
-        'rate',
-        'ratio',
-        'percent',
-        'percentage',
-        'pct',
-        'avg',
-        'average',
-        'mean',
-        'median',
-        'std',
-        'sum',
-        'total',
-        'min',
-        'max',
-        'duration',
-        'length',
-        'len',
-        'width',
-        'height',
-        'weight',
-        'wgt',
-        'size',
-        'balance',
-        'income',
-        'salary',
-        'wage',
-        'revenue',
-        'profit',
-        'budget',
-        'fee',
-        'fare',
-        'tax',
-        'discount',
-        'bid',
-        'spend',
-        'spent',
-        'sales',
-        'clicks',
-        'views',
-        'impressions',
-        'visits',
-        'purchases',
-        'orders',
-        'items',
-        'days',
-        'hours',
-        'minutes',
-        'seconds',
-        'months',
-        'years',
-        'times',
-        'distance',
-        'speed',
-        'temperature',
-        'temp',
-        'humidity',
-        'pressure',
-        'depth',
-        'volume',
-        'latitude',
-        'longitude',
-        'lat',
-        'lon',
-        'lng',
-        'gain',
-        'loss',
-        'likes',
-        'shares',
-        'comments',
-        'followers',
-        'friends',
-        'votes',
-        'points',
-        'popularity',
-        'elapsed',
-        'lag',
-        'recency',
-        'frequency',
-        'tenure',
-        'sqft',
-        'year',
-        'yob',
-        'capital',
-        'sibsp',
-        'parch',
-    ]
+_QUANTITIES = _words(
+    'price cost amount amt age count counts cnt num n number nr quantity qty score rate ratio percent '
+    'percentage pct avg average mean median std sum total min max duration length len width height weight '
+    'wgt size balance income salary wage revenue profit budget fee fare tax discount bid spend spent '
+    'sales clicks views impressions visits purchases orders items days hours minutes seconds months years '
+    'times distance speed temperature temp humidity pressure depth volume latitude longitude lat lon lng '
+    'gain loss likes shares comments followers friends votes points popularity elapsed lag recency '
+    'frequency tenure sqft year yob capital sibsp parch'
 )
-_CYCLES = frozenset(
-    [
-        'hour',
-        'weekday',
-        'dow',
-        'wday',
-        'dayofweek',
-        'day',
-        'month',
-        'minute',
-        'week',
-        'quarter',
-        'daytime',
-        'season',
-    ]
-)
-_TIMES = frozenset(
-    [
-        'time',
-        'timestamp',
-        'ts',
-        'datetime',
-        'date',
-        'dt',
-        'hour',
-        'day',
-        'epoch',
-        'unixtime',
-        'created',
-        'updated',
-        'modified',
-        'logged',
-        'month',
-        'period',
-        'when',
-        'dob',
-        'birthday',
-        'birthdate',
-    ]
+_CYCLES = _words('hour weekday dow wday dayofweek day month minute week quarter daytime season')
+_TIMES = _words(
+    'time timestamp ts datetime date dt hour day epoch unixtime created updated modified logged month '
+    'period when dob birthday birthdate'
 )
 # Times of something else than the row, by which no split should go.
-_OTHER_TIMES = frozenset(
-    [
-        'birth',
-        'birthday',
-        'birthdate',
-        'dob',
-        'expiry',
-        'expires',
-        'expiration',
-        'end',
-        'until',
-        'due',
-        'signup',
-        'registered',
-        'registration',
-        'joined',
-        'release',
-        'released',
-        'updated',
-        'modified',
-        'last',
-    ]
+_OTHER_TIMES = _words(
+    'birth birthday birthdate dob expiry expires expiration end until due signup registered registration '
+    'joined release released updated modified last'
 )
-_PEOPLE = frozenset(
-    [
-        'user',
-        'customer',
-        'client',
-        'visitor',
-        'member',
-        'session',
-        'buyer',
-        'passenger',
-        'patient',
-        'uid',
-        'cookie',
-        'device',
-    ]
-)
+_PEOPLE = _words('user customer client visitor member session buyer passenger patient uid cookie device')
 
 # Names of labels: those of an event or of the trade, then words that are features as often.
-_LABELS = tuple(
-    [
-        'label',
-        'click',
-        'clicked',
-        'clk',
-        'target',
-        'y',
-        'converted',
-        'conversion',
-        'purchase',
-        'purchased',
-        'install',
-        'installed',
-        'bought',
-        'buy',
-        'subscribed',
-        'attributed',
-        'churn',
-        'churned',
-        'survived',
-        'exited',
-        'fraud',
-        'response',
-        'default',
-        'defaulted',
-        'approved',
-        'attrition',
-        'success',
-        'outcome',
-        'income',
-        'class',
-        'result',
-        'deposit',
-        'like',
-        'liked',
-    ]
+_LABELS = _words(
+    'label click clicked clk target y converted conversion purchase purchased install installed bought '
+    'buy subscribed attributed churn churned survived exited fraud response default defaulted approved '
+    'attrition success outcome income class result deposit like liked'
 )
 # Those that say it among other words, too: `clicked_on_ad`, `default_payment_next_month`.
-_SPEAKING = frozenset(
-    [
-        'label',
-        'click',
-        'clicked',
-        'target',
-        'converted',
-        'conversion',
-        'purchased',
-        'subscribed',
-        'churn',
-        'churned',
-        'survived',
-        'exited',
-        'fraud',
-        'default',
-        'defaulted',
-        'approved',
-        'attrition',
-    ]
+_SPEAKING = _words(
+    'label click clicked target converted conversion purchased subscribed churn churned survived exited '
+    'fraud default defaulted approved attrition'
 )
 # Those that become known with the click or after it, so that beside another label they are no features.
-_EVENTS = frozenset(
-    [
-        'label',
-        'click',
-        'clicked',
-        'target',
-        'converted',
-        'conversion',
-        'purchase',
-        'purchased',
-        'install',
-        'installed',
-        'bought',
-    ]
+_EVENTS = _words(
+    'label click clicked target converted conversion purchase purchased install installed bought'
+)
+# Values of a label that are the event.
+_POSITIVE = _words(
+    'click clicked buy bought purchase purchased converted conversion positive pos good success '
+    'successful won win churn churned left exited installed install subscribed approved accepted default '
+    'defaulted fraud survived alive like liked on active present high'
 )
 _ASKING = ('is', 'has', 'was', 'did')
 
@@ -467,3 +151,8 @@ def event(name: str) -> bool:
     """Whether a name is that of what is known only once the label is, such as `conversion`."""
     found = [word for word in words(name) if word not in _ASKING]
     return len(found) == 1 and found[0] in _EVENTS
+
+
+def positive(value: str) -> bool:
+    """Whether a value of a label is known to be that of a click, or of what else is to be predicted."""
+    return any(word in _POSITIVE for word in words(value))

@@ -84,7 +84,7 @@ def _ranks(counts: np.ndarray) -> np.ndarray:
 
 
 def _roughness(counts: np.ndarray) -> float:
-    """How much neighbours differ: von Neumann's ratio of ranks (Bartels 1982), 1 where the order is by chance."""
+    """How much neighbours differ: von Neumann's ratio of ranks (Bartels 1982), 1 in an order by chance."""
     ranks = _ranks(counts)
     return float(np.square(np.diff(ranks)).sum() / 2 / np.square(ranks - ranks.mean()).sum())
 

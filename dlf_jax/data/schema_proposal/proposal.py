@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from dlf_jax.data.readers.chunk import Columns
@@ -63,7 +64,7 @@ def propose(table: Table, path: str, missing: Sequence[str] = ()) -> dict[str, A
         '',
         *_label(label),
         '# weight = "..."  # column of the rows\' weights',
-        f'# group = {toml_text(_group(proposals))}  # column of users or sessions that AUC is averaged over too',
+        f'# group = {toml_text(_group(proposals))}  # users or sessions that AUC is averaged over too',
     ]
     for name, proposal in proposals.items():
         key = name if re.fullmatch(r'[A-Za-z0-9_-]+', name) else toml_text(name)
@@ -86,7 +87,8 @@ def propose(table: Table, path: str, missing: Sequence[str] = ()) -> dict[str, A
 
 def _columns(table: Table, missing: Sequence[str]) -> tuple[dict[str, Column], int, bool]:
     """The measured columns, the number of rows that were read, and whether those are all."""
-    pieces, rows, size, whole = [], 0, 0, True
+    pieces: list[pl.DataFrame] = []
+    rows, size, whole = 0, 0.0, True
     for chunk in table.chunks(Columns(keep=table.columns)):
         assert chunk.kept is not None
         if rows >= ROWS or size >= BYTES:
@@ -195,9 +197,10 @@ def _group(proposals: Mapping[str, Proposal]) -> str:
 def _statistics(column: Column) -> str:
     found = [f'{column.distinct:,} values', f'{100 * column.missing / max(column.rows, 1):.1f} % missing']
     if column.nature is Nature.NUMBERS and len(column.numbers):
-        numbers, counts = column.numbers, column.number_counts
-        mean = float((numbers * (counts / counts.sum())).sum())
-        found.append(f'{numbers[0]:g} to {numbers[-1]:g}, mean {mean:.4g}')
+        finite, counts = column.finite, column.number_counts[np.isfinite(column.numbers)]
+        if len(finite):
+            mean = float((finite * (counts / counts.sum())).sum())
+            found.append(f'{finite[0]:g} to {finite[-1]:g}, mean {mean:.4g}')
     examples = ', '.join(toml_text(text[:24]) for text in column.examples)
     return ', '.join(found) + (f'; such as {examples}' if examples else '')
 

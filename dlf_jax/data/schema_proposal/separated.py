@@ -41,58 +41,58 @@ def separated(texts: pl.Series) -> Separated | None:
       texts: String [n], distinct.
     """
     sample = texts.gather_every(max(1, len(texts) // _SAMPLE))
+    if _share(sample.str.contains(_DECIMAL_COMMA)) > 0.5:
+        return None
     for separator in _SEPARATORS:
         there = sample.str.contains(separator, literal=True)
-        if (there.mean() or 0) <= _SHARE or sample.str.contains(_DECIMAL_COMMA).mean() > 0.5:  # type: ignore[operator]
+        if _share(there) <= _SHARE:
             continue
         spaced = f'{separator} '
-        if separator in ';,|' and bool(sample.filter(there).str.contains(spaced, literal=True).all()):
+        if separator != ' ' and sample.filter(there).str.contains(spaced, literal=True).all():
             separator = spaced
-        if distinct := _are_values(sample, separator):
-            longest = int(texts.str.count_matches(separator, literal=True).max() or 0) + 1  # type: ignore[arg-type]
-            return Separated(separator, longest, distinct, separator in ('|', ';'))
+        if distinct := _distinct_values(sample, separator):
+            counts = texts.str.count_matches(separator, literal=True).to_numpy()
+            return Separated(separator, int(counts.max()) + 1, distinct, separator in ('|', ';'))
     return None
 
 
-def _are_values(texts: pl.Series, separator: str) -> int:
+def _share(found: pl.Series) -> float:
+    """Share of true ones; 0 of none."""
+    return float(found.fill_null(False).to_numpy().mean()) if len(found) else 0.0
+
+
+def _distinct_values(texts: pl.Series, separator: str) -> int:
     """Number of distinct parts; 0 where they are not short values that come again, at any place."""
     parts = texts.str.split(separator)
     lengths = parts.list.len().to_numpy()
     flat = parts.explode(empty_as_null=True, keep_nulls=True).fill_null('')
-    first = np.zeros(len(flat), bool)
-    first[np.cumsum(lengths) - lengths] = True
-    later = flat.filter(pl.Series(~first))
-    if (
-        not len(later)
-        or (flat.str.len_bytes() > 40).mean() > 0.02
-        or flat.str.contains(_NOT_A_VALUE).mean() > 0.02
-    ):  # type: ignore[operator]
-        return 0
-    plain_words = flat.str.count_matches(' ').fill_null(0)
-    if (plain_words > 3).mean() > 0.02:  # type: ignore[operator]
-        return 0
-    if separator == ' ' and (flat.str.contains('[0-9]').mean() or 0) < 0.95:  # type: ignore[operator]
+    is_first = np.zeros(len(flat), bool)
+    is_first[np.cumsum(lengths) - lengths] = True
+    odd = (
+        (flat.str.len_bytes() > 40)
+        | flat.str.contains(_NOT_A_VALUE)
         # Words of a sentence.
+        | (flat.str.count_matches(' ', literal=True) > 3)
+    )
+    if _share(odd) > 0.02:
         return 0
-    if separator != '|' and flat.str.strip_chars().str.len_bytes().eq(0).mean() > 0.2:  # type: ignore[operator]
+    if separator == ' ' and _share(flat.str.contains('[0-9]')) < 0.95:
         return 0
-    overlap = later.is_in(flat.filter(pl.Series(first)).unique().to_list()).mean() or 0
+    if separator != '|' and _share(flat.str.strip_chars() == '') > 0.2:
+        return 0
+    first, later = flat.filter(pl.Series(is_first)), flat.filter(pl.Series(~is_first))
+    overlap = _share(later.is_in(first.unique().to_list()))
     distinct = flat.n_unique()
     repeated = len(flat) / distinct
     # `city, country` has always two parts, and other words in each place.
     varied = len(np.unique(lengths)) > 2
-    again = (overlap > 0.3 and repeated > 1.5) or (varied and repeated > 3)  # type: ignore[operator]
-    return distinct if again else 0
+    return distinct if (overlap > 0.3 and repeated > 1.5) or (varied and repeated > 3) else 0
 
 
 def decimal_commas(texts: pl.Series) -> bool:
     """Whether texts are numbers with a comma for the point."""
-    return (
-        len(texts) > 0
-        and bool(texts.str.contains(_DECIMAL_COMMA).mean() > 0.5)
-        and bool(  # type: ignore[operator]
-            texts.str.contains(r'^-?[0-9.,]+$').all()
-        )
+    return _share(texts.str.contains(_DECIMAL_COMMA)) > 0.5 and bool(
+        texts.str.contains(r'^-?[0-9.,]+$').all()
     )
 
 
@@ -100,4 +100,4 @@ def with_units(texts: pl.Series) -> bool:
     """Whether texts are numbers with a currency, a unit, a sign or a separator of thousands about them."""
     pattern = r'^[$€£¥]? ?[<>~]?[+-]?[0-9][0-9,]*(?:\.[0-9]+)? ?(?:%|[$€£¥]|[A-Za-z]{1,5}\.?)?$'
     digits = r'^[$€£¥<>~+]|[%$€£¥]$|[0-9] ?[A-Za-z]{1,5}$|,'
-    return len(texts) > 0 and bool((texts.str.contains(pattern) & texts.str.contains(digits)).mean() > 0.95)  # type: ignore[operator]
+    return _share(texts.str.contains(pattern) & texts.str.contains(digits)) > 0.95
