@@ -75,7 +75,7 @@ def load_config(
     except TypeError as error:
         what = ' '.join(str(error).split())
         raise UsageError(f'overrides: a value of another type than the default: {what}') from error
-    configs.apply_variant(config, values)
+    configs.apply_choices(config, values)
     config_checks.validate(config)
     return config
 

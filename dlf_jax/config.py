@@ -1,8 +1,8 @@
 """The whole default config, a comment per key.
 
 Used as a config file itself, it trains the defaults: `--config=dlf_jax/config.py:MODEL`. Where several say
-something of a key, the command line wins over the variant, the variant over the config file, the file over
-the defaults.
+something of a key, the command line wins over the variant, the variant over `config.paper`, that over the
+config file, the file over the defaults.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ SMALL = {
     },
     'mlp': {'hidden': (400, 400, 400)},
 }
+# What all models of DLF's paper have in common (section 5.1.4); fields that a model lacks are left out.
+PAPER = {'training.batch_size': 10_000, 'model.embedding_size': 64}
 
 
 def get_config(model: str = 'dlf') -> ConfigDict:
@@ -62,6 +64,11 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.parallel = 'jit'
     # One of the model's variants; it sets model fields that are not set on the command line.
     config.variant = 'full'
+    # Whether the common setting of DLF's paper goes before the config file: embeddings of width 64 and
+    # batches of 10,000 rows; and `dlf` in its full size, which are the model's defaults: 8 layers, 2
+    # attention layers, 16 tokens a block. What the paper searched and does not print (learning rate,
+    # penalty, dropout) and the other models' layers stay the config file's.
+    config.paper = False
 
     config.dataset = ConfigDict()
     # criteo, avazu, movielens, frappe, table (your own files) or synthetic.
@@ -272,7 +279,34 @@ def build_model(config: ConfigDict) -> models.CTRModel:
         raise UsageError(f'config.{error}') from error
 
 
-def apply_variant(config: ConfigDict, overridden: Collection[str]) -> None:
+def apply_choices(config: ConfigDict, overridden: Collection[str]) -> None:
+    """Sets the keys that `config.paper` and `config.variant` stand for, those of the variant last.
+
+    Args:
+      config: with the values of the command line; changed in place.
+      overridden: dotted keys that the command line sets; they stay as they are.
+
+    Raises:
+      UsageError: there is no such variant, or it conflicts with a field that the command line sets.
+    """
+    if config.paper:
+        _apply_paper(config, overridden)
+    _apply_variant(config, overridden)
+
+
+def _apply_paper(config: ConfigDict, overridden: Collection[str]) -> None:
+    """Sets the keys of `PAPER`, and the fields of DLF, whose defaults are the paper's; see `config.paper`."""
+    values: dict[str, Any] = dict(PAPER)
+    if config.model.name == 'dlf':
+        sizes = {key: value for key, value in _model_fields('dlf').items() if not key.endswith('dropout')}
+        values.update({f'model.{key}': value for key, value in sizes.items()})
+    known = dict(flatten(config))
+    config.update_from_flattened_dict(
+        {key: value for key, value in values.items() if key in known and key not in overridden}
+    )
+
+
+def _apply_variant(config: ConfigDict, overridden: Collection[str]) -> None:
     """Sets the model fields that `config.variant` stands for.
 
     The command line wins over the variant, the variant over the config file, the file over the model's

@@ -159,7 +159,7 @@ def _config() -> ConfigDict:
         config.dataset.name = _DATASET.value
     if _VARIANT.value:
         config.variant = _VARIANT.value
-    configs.apply_variant(config, _overrides())
+    configs.apply_choices(config, _overrides())
     config_checks.validate(config)
     return config
 

@@ -164,7 +164,7 @@ def test_variant_sets_fields_but_those_given():
     config = configs.get_config('dlf')
     config.variant = 'released'
     config.model.layers = 7
-    configs.apply_variant(config, {'model.layers': 7})
+    configs.apply_choices(config, {'model.layers': 7})
     assert config.model.layers == 7
     assert config.model != configs.get_config('dlf').model
 

@@ -63,6 +63,7 @@ PAPER: Scores = {dataset: {**rows, **_TABLE_3.get(dataset, {})} for dataset, row
 LEADERBOARD: Scores = _columns(
     'frappe movielens criteo avazu',
     """
+    lr         .9356 .3076  .9342 .3201  .7886 .4609  .7516 .3735
     fm         .9671 .2065  .9434 .2729  .8022 .4491  .7613 .3677
     afm        .9697 .2264  .9472 .2653  .8044 .4470  .7574 .3705
     sam        .9801 .1735  .9631 .2667  .8131 .4389  .7632 .3672

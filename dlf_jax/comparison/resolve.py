@@ -96,7 +96,7 @@ def resolve(file: Path, setting: Setting, overrides: Mapping[str, str], dataset:
         config = _load([f'--config={file}:{setting.model}', *flags_of(values)])
         config.dataset.name = dataset or config.dataset.name
         config.variant = setting.variant
-        configs.apply_variant(config, values)
+        configs.apply_choices(config, values)
         config_checks.validate(config)
     except (UsageError, flags.Error, TypeError, ValueError) as error:
         raise UsageError(f'{setting.name}: {" ".join(str(error).split())}') from error

@@ -20,26 +20,29 @@ BRIDGES = ('hadamard', 'add', 'concat', 'attention')
 class Regulation(nn.Module):
     """Regulation module: weights the fields separately for each stream, `softmax(g / tau)_f x_f`.
 
-    `[B, F d]` to one `[B, F d]` per stream. Parameters: `cross_gate: [F]`, `deep_gate: [F]`, initially
-    ones, and with `norm` also `cross_norm: [F d]`, `deep_norm: [F d]`.
+    `[B, F d]` to one `[B, F d]` per stream. Parameters: with `gated` `cross_gate: [F]`, `deep_gate: [F]`,
+    initially ones, and with `norm` `cross_norm: [F d]`, `deep_norm: [F d]`.
 
     Attributes:
       fields: `F`, number of fields.
       tau: temperature of the softmax.
       norm: whether a BatchNorm follows.
+      gated: whether there are weights; otherwise both streams get `x` itself, or its norm.
     """
 
     fields: int
     tau: float
     norm: bool
+    gated: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array, mode: Mode) -> list[jax.Array]:
         outputs = []
         for stream in ('cross', 'deep'):
-            gate = self.param(f'{stream}_gate', nn.initializers.ones, (self.fields,))
-            weights = jnp.repeat(softmax(gate / self.tau), x.shape[1] // self.fields)
-            output = x * weights
+            output = x
+            if self.gated:
+                gate = self.param(f'{stream}_gate', nn.initializers.ones, (self.fields,))
+                output = x * jnp.repeat(softmax(gate / self.tau), x.shape[1] // self.fields)
             outputs.append(BatchNorm(name=f'{stream}_norm')(output, mode) if self.norm else output)
         return outputs
 
@@ -120,9 +123,10 @@ class EDCN(CTRModel):
       layers: `L`, number of layers.
       bridge: 'hadamard', 'add', 'concat' or 'attention'.
       channel_attention: whether the 'attention' bridge weights channels instead of the two streams.
+      regulation: whether the fields are weighted; FuxiCTR can leave the weights out, and the norms in.
       tau: temperature of the regulation; the higher, the more equal the weights of the fields.
       residual: whether cross layers add their input.
-      gate_norm: whether a BatchNorm follows each regulation gate.
+      gate_norm: whether a BatchNorm follows each regulation gate, or stands in its place.
       batch_norm: whether deep layers have a BatchNorm.
       dropout: dropout rate after each deep layer.
     """
@@ -131,6 +135,7 @@ class EDCN(CTRModel):
     layers: int = 3
     bridge: str = 'hadamard'
     channel_attention: bool = False
+    regulation: bool = True
     tau: float = 1.0
     residual: bool = True
     gate_norm: bool = False
@@ -156,7 +161,9 @@ class EDCN(CTRModel):
         bridged = embeddings['embedding'].reshape(batch, -1)
         for i in range(self.layers):
             name = f'layer_{i}'
-            regulation = Regulation(fields, self.tau, self.gate_norm, name=f'{name}_regulation')
+            regulation = Regulation(
+                fields, self.tau, self.gate_norm, self.regulation, name=f'{name}_regulation'
+            )
             cross, deep = regulation(bridged, mode)
             if i == 0:
                 first = cross

@@ -14,7 +14,7 @@ from jax import lax
 from dlf_jax.models.base import CTRModel
 from dlf_jax.models.layers import BatchNorm, Dense, Dropout, at_least_float32, masked_moments
 from dlf_jax.models.mode import Mode
-from dlf_jax.models.validators import check_choice, check_positive, check_rate, check_widths
+from dlf_jax.models.validators import check_choice, check_own_rate, check_positive, check_rate, check_widths
 
 
 class FieldGate(nn.Module):
@@ -92,6 +92,7 @@ class FinalNet(CTRModel):
       relu: whether a ReLU follows each layer; an option of FuxiCTR.
       batch_norm: whether layers have a BatchNorm.
       dropout: dropout rate after each layer.
+      dropout_2: dropout rate after each layer of the second block; -1 for `dropout`.
     """
 
     embedding_size: int = 10
@@ -103,6 +104,7 @@ class FinalNet(CTRModel):
     relu: bool = False
     batch_norm: bool = True
     dropout: float = 0.0
+    dropout_2: float = -1.0
 
     variants: ClassVar[dict[str, dict[str, Any]]] = {'full': {}, '1b': {'blocks': 1}, '2b': {'blocks': 2}}
 
@@ -113,18 +115,21 @@ class FinalNet(CTRModel):
         hidden = {'hidden_1': self.hidden_1, 'hidden_2': self.hidden_2}
         check_widths(**hidden)
         check_rate(dropout=self.dropout)
+        check_own_rate('dropout', dropout_2=self.dropout_2)
         for key, widths in hidden.items():
             if self.residual == 'concat' and any(width % 2 for width in widths):
                 raise ValueError(f"model.{key}={widths}: model.residual='concat' needs even widths")
 
     def logits(self, embeddings: Mapping[str, jax.Array], mode: Mode) -> jax.Array:
         first = embeddings['embedding']
-        inputs = [(self.hidden_1, FieldGate(name='gate')(first) if self.gate else first)]
+        gated = FieldGate(name='gate')(first) if self.gate else first
+        inputs = [(self.hidden_1, self.dropout, gated)]
         if self.blocks == 2:
-            inputs.append((self.hidden_2, first))
+            dropout_2 = self.dropout if self.dropout_2 == -1 else self.dropout_2
+            inputs.append((self.hidden_2, dropout_2, first))
         outputs = []
-        for i, (hidden, features) in enumerate(inputs, 1):
-            fields = (self.residual, self.relu, self.batch_norm, self.dropout)
+        for i, (hidden, dropout, features) in enumerate(inputs, 1):
+            fields = (self.residual, self.relu, self.batch_norm, dropout)
             block = FactorizedBlock(hidden, *fields, name=f'block_{i}')
             outputs.append(block(features.reshape(features.shape[0], -1), mode))
         logits: jax.Array = sum(outputs) / self.blocks  # type: ignore[assignment]  # not the int of an empty sum

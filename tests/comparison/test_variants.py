@@ -41,7 +41,7 @@ def config_with(model, variant, from_file=None, command_line=None):
     config.model.update(from_file or {})
     config.model.update(command_line or {})
     config.variant = variant
-    configs.apply_variant(config, [f'model.{field}' for field in command_line or {}])
+    configs.apply_choices(config, [f'model.{field}' for field in command_line or {}])
     return config.model
 
 

@@ -23,6 +23,8 @@ CASES = {
         'gate_norm': True,
     },
     'one layer': {'layers': 1, 'gate_norm': True},
+    'no weights': {'regulation': False, 'gate_norm': True},
+    'no regulation at all': {'regulation': False},
 }
 
 
@@ -41,7 +43,7 @@ def test_parameter_count(case):
         'concat': checks.dense(2 * width, width),
         'attention': checks.dense(width, width) + width * (width if model.channel_attention else 1),
     }
-    layer = 2 * f + 4 * width * model.gate_norm + 2 * width + bridge[model.bridge]
+    layer = 2 * f * model.regulation + 4 * width * model.gate_norm + 2 * width + bridge[model.bridge]
     layer += checks.mlp_count(width, (width,), 0, model.batch_norm)
     assert checks.count(model) == model.layers * layer + checks.dense(3 * width, 1)
 

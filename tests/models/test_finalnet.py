@@ -88,9 +88,31 @@ def test_dropout():
     checks.check_dropout(FinalNet(**SMALL, dropout=0.5), 'dropout')
 
 
+def test_dropout_of_the_second_block_alone():
+    model = FinalNet(**SMALL, dropout_2=checks.ALL, batch_norm=False)
+    variables, rows = jax.tree.map(jnp.float32, checks.random_inputs(model))
+    params = variables['params']
+    # Nothing passes the second block but its last bias; the first is as it is without dropout.
+    first = model.clone(blocks=1).apply(
+        {'params': {name: params[name] for name in ('gate', 'block_1')}}, rows
+    )
+    options = {'train': True, 'rngs': {'dropout': jax.random.key(0)}, 'mutable': ['losses']}
+    logits, _ = model.apply(variables, rows, **options)
+    np.testing.assert_allclose(logits, (first + params['block_2']['out']['bias']) / 2, rtol=1e-5)
+    evaluated = model.apply(variables, rows)
+    np.testing.assert_array_equal(evaluated, model.clone(dropout_2=-1.0).apply(variables, rows))
+
+
 @pytest.mark.parametrize(
     ('field', 'value'),
-    [('blocks', 3), ('residual', 'max'), ('hidden_1', (5,)), ('hidden_2', [8]), ('dropout', 1.0)],
+    [
+        ('blocks', 3),
+        ('residual', 'max'),
+        ('hidden_1', (5,)),
+        ('hidden_2', [8]),
+        ('dropout', 1.0),
+        ('dropout_2', 1.0),
+    ],
 )
 def test_error_names_the_field(field, value):
     with pytest.raises(ValueError, match=rf'model.{field}='):

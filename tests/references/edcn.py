@@ -29,7 +29,7 @@ def bridged(x, h, params, kind, channels):
 
 
 def logits(
-    params, stats, rows, train, *, layers, bridge, channel_attention, tau, residual, gate_norm,
+    params, stats, rows, train, *, layers, bridge, channel_attention, regulation, tau, residual, gate_norm,
     batch_norm, **_,
 ):  # fmt: skip
     batch, fields, _ = rows['embedding'].shape
@@ -41,8 +41,8 @@ def logits(
             return params.get(f'layer_{i}_{part}'), stats.get(f'layer_{i}_{part}')
 
         gates, running = named('regulation')
-        x = regulated(state, gates['cross_gate'], tau, fields)
-        h = regulated(state, gates['deep_gate'], tau, fields)
+        x = regulated(state, gates['cross_gate'], tau, fields) if regulation else state
+        h = regulated(state, gates['deep_gate'], tau, fields) if regulation else state
         if gate_norm:
             x = blocks.batch_norm(gates['cross_norm'], running['cross_norm'], x, train)
             h = blocks.batch_norm(gates['deep_norm'], running['deep_norm'], h, train)
