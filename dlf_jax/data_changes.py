@@ -21,6 +21,7 @@ def describe(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         *_files(there['files'], now['files']),
         *_values('config.dataset.', there['keys'], now['keys']),
         *_schema(there['schema'], now['schema']),
+        *_values('partition values of ', there.get('folders', {}), now.get('folders', {})),
         *_values('', _versions(there), _versions(now)),
     ]
 

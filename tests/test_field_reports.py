@@ -169,9 +169,8 @@ def test_empty_is_missing_however_it_is_written(tmp_path):
     prices = (np.arange(ROWS) % 5).astype(float)
 
     def csv(empty):
-        lines = [
-            f'{i % 2},{w if t else empty},{p:g}' for i, (w, t, p) in enumerate(zip(words, there, prices))
-        ]
+        texts = np.where(there, words, empty)
+        lines = [f'{i % 2},{texts[i]},{prices[i]:g}' for i in range(ROWS)]
         return 'click,ad,price\n' + '\n'.join(lines) + '\n'
 
     (tmp_path / '0.csv').write_text(csv(''))

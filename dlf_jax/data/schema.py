@@ -290,4 +290,8 @@ class Schema:
 def _set_attributes(value: Field | Schema) -> dict[str, Any]:
     """The attributes of a dataclass that differ from their defaults."""
     found = ((field.name, field.default, getattr(value, field.name)) for field in dataclasses.fields(value))
-    return {name: current for name, default, current in found if current != default}
+    return {
+        name: list(current) if isinstance(current, tuple) else current
+        for name, default, current in found
+        if current != default
+    }

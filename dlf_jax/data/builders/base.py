@@ -27,6 +27,7 @@ from dlf_jax.data.loading.records import BlockWriter, RecordBlocks, features
 from dlf_jax.data.preprocess import beam, encoder, local
 from dlf_jax.data.preprocess.splits import PARTS, Split
 from dlf_jax.data.preprocess.task import WHOLE, ShardWriter, Task
+from dlf_jax.data.readers.partitions import partition_values
 from dlf_jax.data.readers.tables import Table, check_columns, expand, families, open_table
 from dlf_jax.data.schema import MULTI_VALUED, SHARED_OPTIONS, Field, Schema, number_field, text_field
 from dlf_jax.data.unknown_values import unknown_shares
@@ -397,6 +398,8 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
                 'files': {part: [found[path] for path in table.paths] for part, table in tables.items()},
                 'encoder': encoder.VERSION,
             }
+            if folders := self._folders():
+                contents['folders'] = folders
             files = {
                 part: [{'path': os.path.abspath(path), 'sum': found[path]} for path in table.paths]
                 for part, table in self._by_file(tables).items()
@@ -429,6 +432,16 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
                 raise UserError(
                     f'{path}: changed while it was prepared; run the same command again once it is whole'
                 )
+
+    def _folders(self) -> dict[str, list[list[str | None]]]:
+        """Values that folders give to columns that are read, by part and file; {} where there are none."""
+        columns, found = self.task.columns(), {}
+        for part, table in self.task.tables.items():
+            added = getattr(table, 'added', ())
+            if names := [name for name in columns.typed if name in added]:
+                values = map(partition_values, table.paths)
+                found[part] = [[by_name[name] for name in names] for by_name in values]
+        return found
 
     def _check_rows(self, rows: dict[str, int]) -> None:
         """Compares the number of rows of every table, once it is read, with the published numbers."""

@@ -77,7 +77,7 @@ class ParquetTable:
             while True:
                 with _readable(path, row):
                     batch = next(batches, None)
-                    frame = pl.DataFrame(pl.from_arrow(batch)) if batch is not None else None
+                    frame = pl.DataFrame(pl.from_arrow(_plain(batch))) if batch is not None else None
                 if frame is None:
                     return
                 yield _typed(frame, columns, path, row)
@@ -97,7 +97,10 @@ class ParquetTable:
     def read(self, place: tuple, columns: Columns) -> Chunk:
         """See `Table.read`."""
         path, group, number, row = place
-        return next(itertools.islice(self._group(path, group, row, columns), number, None))
+        chunk = next(itertools.islice(self._group(path, group, row, columns), number, None), None)
+        if chunk is None:
+            raise UserError(f'{path}, from row {row}: fewer rows than the file says; fetch or copy it again')
+        return chunk
 
     @property
     def size(self) -> int:
@@ -145,7 +148,15 @@ def _readable(path: str, row: int) -> Iterator[None]:
         raise UserError(f'{path}: no such file') from error
     except (pa.ArrowException, OSError, ValueError, pl.exceptions.PolarsError) as error:
         where = f', from row {row}' if row > 1 else ''
-        raise UserError(f'{path}{where}: not a readable Parquet file: {error}') from error
+        # Some messages of Arrow are of several lines.
+        reason = ' '.join(str(error).split())
+        raise UserError(f'{path}{where}: not a readable Parquet file: {reason}') from error
+
+
+def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A batch without the metadata of its columns, which Polars does not survive where it is damaged."""
+    fields = [field.remove_metadata() for field in batch.schema]
+    return pa.RecordBatch.from_arrays(batch.columns, schema=pa.schema(fields))
 
 
 def _family(kind: pa.DataType) -> str:

@@ -5,6 +5,8 @@ import os
 import polars as pl
 import pytest
 
+from dlf_jax.config import get_config
+from dlf_jax.data import builders
 from dlf_jax.data.readers import tables
 from dlf_jax.data.readers.chunk import Columns
 from dlf_jax.errors import UserError
@@ -184,3 +186,18 @@ def test_folders_with_beam(tmp_path):
     encoders = [next((tmp_path / name).rglob('encoder')) for name in 'ab']
     for file in encoders[0].iterdir():
         assert file.read_bytes() == (encoders[1] / file.name).read_bytes(), file.name
+
+
+def test_a_folder_of_another_name_is_other_data(tmp_path):
+    """The files are the same, the column of their folder is not; one that is not read does not count."""
+    config = get_config('mlp').dataset
+    config.name, config.label = 'table', 'click'
+    found = {}
+    for categorical in (('user',), ('user', 'day')):
+        for day in (1, 2):
+            folder = tmp_path / f'day={day}'
+            folder.mkdir(exist_ok=True)
+            config.train, config.categorical = str(write_table(folder / 'p.csv', 50)), categorical
+            found[categorical, day] = builders.build(config, str(tmp_path / 'data')).data_dir
+    assert found[('user',), 1] == found[('user',), 2]
+    assert found[('user', 'day'), 1] != found[('user', 'day'), 2]

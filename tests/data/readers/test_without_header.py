@@ -131,3 +131,16 @@ def test_days_by_the_command(tmp_path):
         '--mode=prepare',
     )
     assert sum(run(*flags, f'--data_dir={tmp_path / "data"}')['rows'].values()) == 300
+
+
+def test_a_schema_is_proposed_by_the_command(tmp_path):
+    path = without_header(tmp_path / 'train.csv')
+    flags = (
+        '--dataset=table',
+        f'--config.dataset.train={path}',
+        '--mode=prepare',
+        '--config.dataset.infer=True',
+    )
+    told = run(*flags, COLUMNS, f'--output={tmp_path / "s.toml"}')
+    assert told['label'] == 'click'
+    assert '[columns.user]' in (tmp_path / 's.toml').read_text()
