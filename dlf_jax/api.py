@@ -20,8 +20,9 @@ from ml_collections import ConfigDict
 from dlf_jax import config as configs
 from dlf_jax import config_checks
 from dlf_jax.config_files import find_config_file
-from dlf_jax.data import builders, unknown_values
+from dlf_jax.data import builders
 from dlf_jax.data.builders.base import Builder
+from dlf_jax.data.loading import unknown_values
 from dlf_jax.errors import UsageError, suggest
 from dlf_jax.lock import locked
 from dlf_jax.serving.predict import Predictor

@@ -21,7 +21,7 @@ FLOORS = (
 )
 # The wings of `data`, over what all of them stand on.
 WINGS = (
-    ('schema', 'hashing', 'progress', 'prefetch', 'rows'),
+    ('schema', 'hashing', 'progress', 'prefetch', 'rows', 'values'),
     ('readers', 'download', 'loading'),
     ('preprocess', 'schema_files'),
     ('schema_proposal',),

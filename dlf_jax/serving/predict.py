@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ml_collections import ConfigDict
 
-from dlf_jax.data import builders, unknown_values
+from dlf_jax.data import builders
 from dlf_jax.data.loading import batches as batching
+from dlf_jax.data.loading import unknown_values
 from dlf_jax.data.loading.order import even_batch
 from dlf_jax.data.preprocess.encoder import Encoder
 from dlf_jax.data.progress import Progress

@@ -24,13 +24,13 @@ from dlf_jax.data.download.fetch import fetch
 from dlf_jax.data.download.published_files import Published, check_rows, recognise
 from dlf_jax.data.loading.overlap import shared_rows
 from dlf_jax.data.loading.records import BlockWriter, RecordBlocks, features
+from dlf_jax.data.loading.unknown_values import unknown_shares
 from dlf_jax.data.preprocess import beam, encoder, local
 from dlf_jax.data.preprocess.splits import PARTS, Split
 from dlf_jax.data.preprocess.task import WHOLE, ShardWriter, Task
 from dlf_jax.data.readers.partitions import partition_values
 from dlf_jax.data.readers.tables import Table, check_columns, expand, families, open_table
 from dlf_jax.data.schema import MULTI_VALUED, SHARED_OPTIONS, Field, Schema, number_field, text_field
-from dlf_jax.data.unknown_values import unknown_shares
 from dlf_jax.errors import UserError
 from dlf_jax.file_writing import to_json, write_atomically, writing
 from dlf_jax.lock import locked
