@@ -36,6 +36,7 @@ class Run:
       arguments: arguments of `dlf_jax.main`, all but the workdir.
       workdir: its own.
       config: the config that `arguments` make.
+      data_dir: folder of prepared data.
     """
 
     dataset: str
@@ -44,6 +45,7 @@ class Run:
     arguments: tuple[str, ...]
     workdir: Workdir
     config: ConfigDict
+    data_dir: str
 
     @property
     def name(self) -> str:
@@ -175,7 +177,8 @@ def _row(
         own.seed = seed
         config_checks.validate(own)
         place = workdir / 'runs' / folder_name(dataset, short_name(dataset)) / folder / f'seed{seed}'
-        runs.append(Run(dataset, folder, seed, (*arguments, f'--config.seed={seed}'), Workdir(place), own))
+        seeded = (*arguments, f'--config.seed={seed}')
+        runs.append(Run(dataset, folder, seed, seeded, Workdir(place), own, data_dir))
     return Row(dataset, setting, tuple(runs))
 
 

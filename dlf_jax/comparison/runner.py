@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dlf_jax.comparison.run_list import Run
+from dlf_jax.data import builders
+from dlf_jax.data.builders.base import Builder
 from dlf_jax.errors import UserError
 from dlf_jax.file_writing import writing
 from dlf_jax.lock import locked
@@ -48,10 +50,18 @@ def finished_results(runs: Sequence[Run]) -> dict[Run, Result]:
     """Results of the runs that are finished already.
 
     Raises:
-      UserError: the workdir of a run holds a run of another config.
+      UserError: the workdir of a run holds a run of another config, or on other data than the files of today.
     """
     found = {run: run.workdir.finished(run.config) for run in runs}
-    return {run: result for run, result in found.items() if result is not None}
+    finished = {run: result for run, result in found.items() if result is not None}
+    opened: dict[str, Builder] = {}
+    for run in finished:
+        # The runs of one dataset share its files, which are summed once.
+        key = run.config.dataset.to_json(sort_keys=True)
+        if key not in opened:
+            opened[key] = builders.build(run.config.dataset, os.path.expanduser(run.data_dir))
+        run.workdir.check_data(opened[key])
+    return finished
 
 
 def carry_out(

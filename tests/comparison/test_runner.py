@@ -1,5 +1,7 @@
 """Folders that another process works in, children without a parent, times in words."""
 
+import json
+import os
 import subprocess
 import sys
 import threading
@@ -8,8 +10,9 @@ import time
 import pytest
 
 from dlf_jax.comparison import runner
+from dlf_jax.data import builders
 from dlf_jax.errors import UserError
-from dlf_jax.file_writing import write_atomically
+from dlf_jax.file_writing import to_json, write_atomically
 from dlf_jax.lock import locked
 from tests.comparison.conftest import make, result
 from tests.conftest import ROOT
@@ -18,6 +21,9 @@ from tests.conftest import ROOT
 def as_finished(run, saved):
     """What a finished run leaves that tells its result."""
     (run.workdir.checkpoints / '5').mkdir(parents=True)
+    builder = builders.build(run.config.dataset, os.path.expanduser(run.data_dir))
+    mark = {'fingerprint': builder.builder_config.name, 'made_of': builder.made_of}
+    write_atomically(run.workdir.path / 'data.json', to_json(mark))
     write_atomically(run.workdir.path / 'config.json', run.config.to_json())
     run.workdir.finish(saved)
 
@@ -50,6 +56,12 @@ def test_finished_results(tmp_path):
     assert list(runner.finished_results([first, second])) == [first]
     with pytest.raises(UserError, match=r'holds a run of another config .*embedding\.std'):
         runner.finished_results(make(tmp_path, 'mlp', seeds='2', overrides={'embedding.std': '0.3'}).runs)
+    mark = first.workdir.path / 'data.json'
+    saved = json.loads(mark.read_text())
+    saved['made_of']['files'] = {'train': [{'path': '/logs/train.csv', 'sum': 'of before'}]}
+    mark.write_text(json.dumps(saved))
+    with pytest.raises(UserError, match=r'holds a run on other data \(train: /logs/train.csv there'):
+        runner.finished_results([first, second])
 
 
 def test_a_child_whose_parent_has_gone_does_not_start():
