@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import atexit
 import functools
 import json
@@ -16,7 +17,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
+import dlf_jax
+from dlf_jax import config as configs
 from tests.wheel import Installed
 
 ROOT = Path(__file__).parents[1]
@@ -83,6 +87,18 @@ def fail(*arguments: str | Path, code: int = 1, **options) -> str:
     errors = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
     assert len(errors) == 1, done.stderr
     return errors[0]
+
+
+def config_of(*flags: str) -> ConfigDict:
+    """The config that flags of the command make, for tests that need no process of their own."""
+    values: dict[str, str] = {}
+    for flag in flags:
+        name, _, text = flag.partition('=')
+        values[{'--dataset': 'dataset.name'}.get(name, name.removeprefix('--config.'))] = text
+    model = values.pop('model.name', '')
+    defaults = dict(configs.flatten(dlf_jax.load_config(model=model)))
+    typed = {k: v if isinstance(defaults[k], str) else ast.literal_eval(v) for k, v in values.items()}
+    return dlf_jax.load_config(model=model, overrides=typed)
 
 
 def write_table(path: Path, rows: int, seed: int = 0) -> Path:

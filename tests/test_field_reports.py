@@ -8,7 +8,9 @@ import polars as pl
 import pytest
 import tensorflow_datasets as tfds
 
-from tests.conftest import SMALL_FLAGS, command, fail, finish, run
+import dlf_jax
+from dlf_jax.errors import UserError
+from tests.conftest import SMALL_FLAGS, command, config_of, fail, finish, run
 
 ROWS = 600
 
@@ -32,11 +34,22 @@ def flags(train, *more, categorical=('ad',), numeric=('price',)):
 
 
 def prepare(tmp_path, path, *more, **kinds):
-    return run('--mode=prepare', *flags(path, *more, **kinds), f'--data_dir={tmp_path / "data"}')
+    return dlf_jax.prepare(config_of(*flags(path, *more, **kinds)), tmp_path / 'data')
 
 
 def refused(tmp_path, path, *more, **kinds):
-    return fail('--mode=prepare', *flags(path, *more, **kinds), f'--data_dir={tmp_path / "data"}')
+    with pytest.raises(UserError) as error:
+        prepare(tmp_path, path, *more, **kinds)
+    assert '\n' not in str(error.value)
+    return str(error.value)
+
+
+def train(tmp_path, *flag):
+    return dlf_jax.train(config_of(*flag), tmp_path / 'run', tmp_path / 'data')
+
+
+def evaluate(tmp_path, path):
+    return dlf_jax.evaluate(tmp_path / 'run', str(path))
 
 
 def rows_of(found):
@@ -221,7 +234,7 @@ def test_markers_of_missing_values(tmp_path, form):
         f'--config.dataset.train={path}',
         f'--config.dataset.schema={schema}',
     )
-    found = run('--mode=prepare', *flag, f'--data_dir={tmp_path / "data"}')
+    found = dlf_jax.prepare(config_of(*flag), tmp_path / 'data')
     assert found['fields']['ad'] == 5
     assert found['missing_numbers'] == {'price': 0.4}
 
@@ -279,16 +292,15 @@ def test_soft_labels_train_and_are_evaluated(tmp_path):
     frame = table(rows=2000)
     rate = np.where(frame['ad'] == 'x', 0.8, 0.1) + draw.uniform(-0.1, 0.1, 2000)
     frame.with_columns(click=pl.Series(rate)).write_csv(tmp_path / 't.csv')
-    flag = flags(
-        tmp_path / 't.csv', '--config.dataset.soft_labels=True', '--config.optimizer.learning_rate=0.05'
-    )
-    result = run(
-        *flag, '--config.training.epochs=30', f'--workdir={tmp_path / "run"}', f'--data_dir={tmp_path}'
-    )
+    keys = ('--config.optimizer.learning_rate=0.05', '--config.training.monitor=logloss')
+    result = train(
+        tmp_path, *flags(tmp_path / 't.csv', '--config.dataset.soft_labels=True', *keys),
+        '--config.training.epochs=10',
+    )  # fmt: skip
     assert result['valid']['auc'] > 0.99
     entropy = -np.mean(rate * np.log(rate) + (1 - rate) * np.log(1 - rate))
     assert result['valid']['logloss'] == pytest.approx(entropy, abs=0.05)
-    found = run('--mode=evaluate', f'--workdir={tmp_path / "run"}', f'--input={tmp_path / "t.csv"}')
+    found = evaluate(tmp_path, tmp_path / 't.csv')
     assert found['logloss'] == pytest.approx(entropy, abs=0.05)
 
 
@@ -306,9 +318,8 @@ def test_a_column_with_two_duties(tmp_path, form, duty):
     found = prepare(tmp_path, path, *keys)
     prices = rows_of(found)['numeric'][:, 0]
     assert len(np.unique(prices)) == 50
-    flag = (*flags(path, *keys), f'--data_dir={tmp_path / "data"}', f'--workdir={tmp_path / "run"}')
-    run(*flag, '--config.training.epochs=1')
-    assert run('--mode=evaluate', f'--workdir={tmp_path / "run"}', f'--input={path}')['rows'] == ROWS
+    train(tmp_path, *flags(path, *keys), '--config.training.epochs=1')
+    assert evaluate(tmp_path, path)['rows'] == ROWS
 
 
 def test_a_time_of_dates_is_no_number(tmp_path):
@@ -356,12 +367,12 @@ def test_rows_without_a_group(tmp_path):
     user = pl.Series([None if i % 3 == 0 else f'u{i % 7}' for i in range(ROWS)])
     table(user=user).write_csv(tmp_path / 't.csv')
     flag = flags(tmp_path / 't.csv', '--config.dataset.group=user')
-    result = run(*flag, f'--workdir={tmp_path / "run"}', f'--data_dir={tmp_path}')
+    result = train(tmp_path, *flag)
     assert result['valid']['rows_without_group'] == 40
-    found = run('--mode=evaluate', f'--workdir={tmp_path / "run"}', f'--input={tmp_path / "t.csv"}')
+    found = evaluate(tmp_path, tmp_path / 't.csv')
     assert found['rows_without_group'] == 200
     table(user=user).filter(user.is_not_null()).write_csv(tmp_path / 'g.csv')
-    grouped = run('--mode=evaluate', f'--workdir={tmp_path / "run"}', f'--input={tmp_path / "g.csv"}')
+    grouped = evaluate(tmp_path, tmp_path / 'g.csv')
     assert grouped['gauc'] == pytest.approx(found['gauc'], abs=1e-9)
 
 
@@ -370,11 +381,8 @@ def test_groups_have_the_identity_of_values(tmp_path):
     table(user=user).write_csv(tmp_path / 'int.csv')
     table(user=user.cast(pl.Float64)).write_parquet(tmp_path / 'float.parquet')
     flag = flags(tmp_path / 'int.csv', '--config.dataset.group=user')
-    run(*flag, f'--workdir={tmp_path / "run"}', f'--data_dir={tmp_path}')
-    found = [
-        run('--mode=evaluate', f'--workdir={tmp_path / "run"}', f'--input={tmp_path / name}')
-        for name in ('int.csv', 'float.parquet')
-    ]
+    train(tmp_path, *flag)
+    found = [evaluate(tmp_path, tmp_path / name) for name in ('int.csv', 'float.parquet')]
     assert found[0]['gauc'] == found[1]['gauc']
 
 

@@ -11,7 +11,7 @@ from dlf_jax.file_writing import to_json
 
 PACKAGE = Path(__file__).parents[1] / 'dlf_jax'
 # Where `json.dumps` puts text in quotes, which holds no numbers.
-QUOTES = {'data/schema_proposal.py'}
+QUOTES = {'data/readers/file_kinds.py', 'data/schema_proposal/kinds.py'}
 
 
 def strict(text):

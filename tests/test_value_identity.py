@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 import tensorflow_datasets as tfds
 
-from tests.conftest import SMALL_FLAGS, command, fail, finish, run
+import dlf_jax
+from tests.conftest import SMALL_FLAGS, command, config_of, fail, finish, run
 
 ROWS = 1200
 
@@ -74,16 +75,15 @@ def trained(tmp_path_factory, data_dir):
 
 @pytest.mark.parametrize('name', WRITERS)
 def test_a_whole_number_scores_the_same_in_every_dtype(trained, name, tmp_path):
-    arguments = (f'--workdir={trained / "run"}', '--mode=predict')
-    told = run(*arguments, f'--input={trained / name}', f'--output={tmp_path / "o.parquet"}')
+    told = dlf_jax.predict(trained / 'run', str(trained / name), str(tmp_path / 'o.parquet'))
     assert told['out_of_vocabulary'] == {'user': 0, 'ad': 0}
-    run(*arguments, f'--input={trained / "int.csv"}', f'--output={tmp_path / "e.parquet"}')
+    dlf_jax.predict(trained / 'run', str(trained / 'int.csv'), str(tmp_path / 'e.parquet'))
     assert pl.read_parquet(tmp_path / 'o.parquet').equals(pl.read_parquet(tmp_path / 'e.parquet'))
 
 
 def test_both_files_in_one_list_have_20_users(trained, tmp_path):
     names = ','.join(str(trained / name) for name in ('int.parquet', 'float.parquet'))
-    found = run('--mode=prepare', *flags(names), f'--data_dir={tmp_path}')
+    found = dlf_jax.prepare(config_of(*flags(names)), tmp_path)
     assert found['fields'] == {'user': 22, 'ad': 7}
     assert found['out_of_vocabulary']['valid'] == {'user': 0, 'ad': 0}
 
@@ -115,11 +115,8 @@ def test_other_kinds_of_values(tmp_path, hashed):
     names = ('user', 'ad', 'truth', 'price', 'small', 'stamp')
     prepared = []
     for name in ('typed.parquet', 'text.csv', 'other.csv'):
-        found = run(
-            '--mode=prepare',
-            *flags(tmp_path / name, categorical=names),
-            *hashed,
-            f'--data_dir={tmp_path / "data"}',
+        found = dlf_jax.prepare(
+            config_of(*flags(tmp_path / name, categorical=names), *hashed), tmp_path / 'data'
         )
         prepared.append(records(found['folder']))
         if not hashed:
@@ -145,7 +142,7 @@ def test_kinds_that_have_no_value_in_common_are_refused(trained, tmp_path):
 def test_rounded_ids_are_refused(tmp_path):
     frame = table().with_columns(user=pl.col('user') + 1_700_000_000_000_000_001)
     frame.write_parquet(tmp_path / 'whole.parquet')
-    found = run('--mode=prepare', *flags(tmp_path / 'whole.parquet'), f'--data_dir={tmp_path / "data"}')
+    found = dlf_jax.prepare(config_of(*flags(tmp_path / 'whole.parquet')), tmp_path / 'data')
     assert found['fields']['user'] == 22
     as_float(frame).write_parquet(tmp_path / 'rounded.parquet')
     message = fail('--mode=prepare', *flags(tmp_path / 'rounded.parquet'), f'--data_dir={tmp_path / "data"}')
@@ -159,7 +156,7 @@ def test_leading_zeros_are_kept_and_versions_can_be(tmp_path):
         user=pl.Series(draw.choice(['02516', '2516', '2516.0', '1.10', '1.1', '12345e67'], ROWS))
     )
     frame.write_csv(tmp_path / 't.csv')
-    found = run('--mode=prepare', *flags(tmp_path / 't.csv'), f'--data_dir={tmp_path / "data"}')
+    found = dlf_jax.prepare(config_of(*flags(tmp_path / 't.csv')), tmp_path / 'data')
     assert found['fields']['user'] == 2 + 4
     schema = tmp_path / 'schema.toml'
     schema.write_text(
@@ -167,9 +164,7 @@ def test_leading_zeros_are_kept_and_versions_can_be(tmp_path):
         '[columns.ad]\nkind = "categorical"\n'
     )
     own = (*SMALL_FLAGS, '--dataset=table', f'--config.dataset.train={tmp_path / "t.csv"}')
-    found = run(
-        '--mode=prepare', *own, f'--config.dataset.schema={schema}', f'--data_dir={tmp_path / "data"}'
-    )
+    found = dlf_jax.prepare(config_of(*own, f'--config.dataset.schema={schema}'), tmp_path / 'data')
     assert found['fields']['user'] == 2 + 6
 
 

@@ -82,14 +82,12 @@ def test_a_part_that_weighs_nothing(tmp_path, part, rows):
     assert not (tmp_path / 'run' / 'checkpoints').exists()
 
 
-def test_files_that_weigh_nothing_and_scores_that_are_no_numbers(tmp_path):
+def test_files_that_weigh_nothing(tmp_path):
     done = finish(command(*weighted(tmp_path, np.arange(1000) % 3), *folders(tmp_path)))
     assert done.returncode == 0, done.stderr
     evaluate = ('--mode=evaluate', folders(tmp_path)[0], f'--input={tmp_path / "e.csv"}')
     (tmp_path / 'e.csv').write_text('click,user,ad,price,times\n' + '1,u1,a1,0.5,0\n0,u1,a1,0.5,0\n')
-    assert 'the weights of the rows are all 0' in fail(*evaluate)
-    (tmp_path / 'e.csv').write_text('click,user,ad,price,times\n' + '1,u1,a1,0.5,1\n0,u1,a1,1e300,1\n')
-    assert 'the model gives no finite score of row 2 (1 in all)' in fail(*evaluate)
+    assert f'the weights of {tmp_path / "e.csv"} are all 0' in fail(*evaluate)
 
 
 def test_a_training_part_of_one_kind_is_allowed_and_told(tmp_path):

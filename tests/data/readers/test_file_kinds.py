@@ -48,7 +48,7 @@ def follow(message, tmp_path):
     if not shutil.which(program):
         pytest.skip(f'{program} is not installed')
     before = set(tmp_path.iterdir())
-    subprocess.run(['bash', '-c', command], cwd=tmp_path, check=True)
+    subprocess.run(['bash', '-c', command], cwd=tmp_path, check=True, timeout=60)
     (new,) = set(tmp_path.iterdir()) - before
     return rows(new)
 
@@ -56,7 +56,7 @@ def follow(message, tmp_path):
 def packed_by(program, text):
     if not shutil.which(program):
         pytest.skip(f'{program} is not installed')
-    return subprocess.run([program, '-c'], input=text, capture_output=True, check=True).stdout
+    return subprocess.run([program, '-c'], input=text, capture_output=True, check=True, timeout=60).stdout
 
 
 def zipped(path):
@@ -119,7 +119,7 @@ def test_the_command_of_the_message_makes_a_table(what, name, tmp_path):
     assert f'{path}: {what}, not a text or Parquet table; ' in message
     command = message.replace('compressed twice; unpack it', 'it')
     if what == 'an xz file inside gzip':
-        subprocess.run(['bash', '-c', command.split('it: ')[-1]], cwd=tmp_path, check=True)
+        subprocess.run(['bash', '-c', command.split('it: ')[-1]], cwd=tmp_path, check=True, timeout=60)
         (path,) = set(tmp_path.iterdir()) - {path}
         command = refusal(path)
     assert follow(command, tmp_path) == [('x', 1.0), ('y', 2.0)]
@@ -210,7 +210,7 @@ def test_damaged_gz_files_tell_the_cause(tmp_path):
     message = refusal(path, whole + b'garbage')
     assert 'bytes after the end of the gzip data' in message
     # gzip warns with exit code 2, and writes all of the text.
-    subprocess.run(['bash', '-c', message.split('them: ')[1]], check=False, capture_output=True)
+    subprocess.run(['bash', '-c', message.split('them: ')[1]], check=False, capture_output=True, timeout=60)
     assert rows(f'{path}.txt') == [('x', 1.0), ('y', 2.0)]
     assert 'ends too early' in refusal(path, whole[:-9])
     assert 'damaged .gz file (CRC check failed' in refusal(path, whole[:-8] + b'\0' * 4 + whole[-4:])
@@ -230,7 +230,7 @@ def test_first_lines_that_are_none(tmp_path):
         tables.check_columns(table, ['a'], 'a feature')
     message = refusal(path, 'a,b\n\xe9,1\n'.encode('latin-1'))
     assert 'line 2: not UTF-8 text (byte 0xe9)' in message
-    subprocess.run(['bash', '-c', message.split('example: ')[1]], check=True)
+    subprocess.run(['bash', '-c', message.split('example: ')[1]], check=True, timeout=60)
     assert rows(f'{path}.utf8') == [('\xe9', 1.0)]
 
 

@@ -122,8 +122,11 @@ def test_not_gz_and_not_parquet(tmp_path):
     # What is in a file counts, not its name.
     (chunk,) = read(write(tmp_path, 'a,b\n1,2\n', 't.csv.gz'), ['a'])
     assert chunk.frame.rows() == [('1',)]
+    (chunk,) = read(write(tmp_path, 'a,b\n1,2\n', 't.parquet'), ['a'])
+    assert chunk.frame.rows() == [('1',)]
+    pl.DataFrame({'a': ['x', 'y']}).write_parquet(tmp_path / 'whole')
     with pytest.raises(UserError, match='not a readable Parquet file'):
-        read(write(tmp_path, 'a,b\n', 't.parquet'), ['a'])
+        read(write(tmp_path, (tmp_path / 'whole').read_bytes()[:-20], 'cut.parquet'), ['a'])
 
 
 def test_endless_line(tmp_path, monkeypatch):
