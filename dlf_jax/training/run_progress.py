@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from dlf_jax.training.schedules import Plateau
 
@@ -18,6 +19,7 @@ class RunProgress:
     Attributes:
       steps: number of steps taken; fewer than the other runs' once it has stopped.
       evaluated: step of the latest evaluation.
+      evaluations: number of evaluations.
       plateau: early stopping and learning rate after the evaluations so far.
       best: validation metrics at the best step: auc, logloss, rows.
       seconds: time spent so far, in all.
@@ -27,6 +29,7 @@ class RunProgress:
 
     steps: int = 0
     evaluated: int = 0
+    evaluations: int = 0
     plateau: Plateau = dataclasses.field(default_factory=Plateau)
     best: dict[str, Any] | None = None
     seconds: float = 0.0
@@ -58,6 +61,11 @@ def in_stack(runs: Runs) -> Runs:
     """The runs whose states the stack at the latest step holds."""
     latest = steps_taken(runs)
     return {seed: run for seed, run in runs.items() if run.steps == latest}
+
+
+def going_on(runs: Runs, config: ConfigDict) -> Runs:
+    """The runs of the stack that early stopping has not ended."""
+    return {seed: run for seed, run in in_stack(runs).items() if not run.plateau.exhausted(config)}
 
 
 def best_seed(runs: Runs) -> int:

@@ -18,7 +18,6 @@ from ml_collections import ConfigDict
 from dlf_jax.data.builders.base import Builder
 from dlf_jax.data.loading.batches import EvaluationBatches, TrainingBatches, iterate
 from dlf_jax.data.loading.order import Order, even_batch
-from dlf_jax.data.progress import Progress as Bar
 from dlf_jax.errors import UserError
 from dlf_jax.training import metrics, multihost, part_checks, results, run_progress, runtime_errors
 from dlf_jax.training.checkpoint import Checkpoints, Unreadable
@@ -30,8 +29,10 @@ from dlf_jax.training.model_setup import TrainingSetup
 from dlf_jax.training.preemption import Preempted, Preemption
 from dlf_jax.training.run_progress import RunProgress, Runs
 from dlf_jax.training.seeds import StackedBatches, seeds_of, stack_runs, unstack_runs
+from dlf_jax.training.step_plan import StepPlan
 from dlf_jax.training.step_timer import StepTimer
 from dlf_jax.training.train_state import TrainState
+from dlf_jax.training.training_bar import TrainingBar
 from dlf_jax.workdir import Workdir
 
 _log = logging.getLogger(__name__)
@@ -94,12 +95,11 @@ class Trainer:
             seed: TrainingBatches(blocks, order, options.epochs, host, hosts)
             for seed, order in self.orders.items()
         }
-        self.steps_per_epoch = self.orders[config.seed].steps
-        self.total_steps = len(self.batches[config.seed])
-        self.evaluate_every = options.evaluate_every or self.steps_per_epoch
+        steps = self.orders[config.seed].steps
+        self.plan = StepPlan(steps, len(self.batches[config.seed]), options.evaluate_every or steps)
 
         # Model, optimizer and their shardings.
-        self.setup = TrainingSetup(config, schema, self.total_steps, options.batch_size)
+        self.setup = TrainingSetup(config, schema, self.plan.total, options.batch_size)
         self.partitioner = self.setup.partitioner
         # Parts whose rows without a group have been told.
         self.told: set[str] = set()
@@ -116,7 +116,7 @@ class Trainer:
                 self.config.model.name,
                 f'{counts["table"]:,}',
                 f'{counts["dense"]:,}',
-                self.steps_per_epoch,
+                self.plan.per_epoch,
                 f'; {len(self.batches)} seeds together' if len(self.batches) > 1 else '',
             )
             with self.preemption.watched():
@@ -156,33 +156,26 @@ class Trainer:
         scales = stack_runs([np.float32(run.plateau.scale) for run in stack.values()], np.stack)
         self.state = self.state.replace(learning_rate_scale=self.partitioner.put_everywhere(scales))
 
-    def _is_evaluated(self, step: int) -> bool:
-        """Whether an evaluation follows a step."""
-        return step > 0 and (step % self.evaluate_every == 0 or step == self.total_steps)
-
     def _evaluation_pending(self) -> bool:
         """Whether the evaluation that follows the latest step is still to be done."""
         stack = run_progress.in_stack(self.runs)
-        return self._is_evaluated(self.step) and any(run.evaluated < self.step for run in stack.values())
+        return self.plan.is_evaluated(self.step) and any(run.evaluated < self.step for run in stack.values())
 
     def _active(self) -> Runs:
         """Runs that take another step."""
-        if self.step >= self.total_steps:
-            return {}
-        stack = run_progress.in_stack(self.runs)
-        return {seed: run for seed, run in stack.items() if not run.plateau.exhausted(self.config)}
+        return {} if self.step >= self.plan.total else run_progress.going_on(self.runs, self.config)
 
     def _train(self) -> None:
         """Takes steps until every run has stopped."""
-        pending, size = self._evaluation_pending(), self.config.training.batch_size
+        pending = self._evaluation_pending()
         log = MetricWriter(
             self.workdir.metrics, self.workdir.tensorboard, self.step, list(self.runs), not pending
         )
-        bar = Bar('training', 'samples', self.total_steps * size, self.step * size)
+        bar = TrainingBar(self.config, self.plan, self.runs, self.step)
         guard = LossGuard(self.workdir.checkpoints, self.config)
         with contextlib.closing(log), bar:
             if pending:
-                self._evaluate(log)
+                self._evaluate(log, bar)
             while self._active():
                 self._drop_stopped()
                 self._train_stack(log, guard, bar)
@@ -200,7 +193,7 @@ class Trainer:
 
         self.state = self.setup.make(select, len(stack), self.state)
 
-    def _train_stack(self, log: MetricWriter, guard: LossGuard, bar: Bar) -> None:
+    def _train_stack(self, log: MetricWriter, guard: LossGuard, bar: TrainingBar) -> None:
         """Takes steps with the same runs: until the end, or an evaluation that stops one of them."""
         options, stack = self.config.training, self._active()
         step, count = self.step, len(stack)
@@ -209,6 +202,7 @@ class Trainer:
             StepTimer(stack),
             self.orders[self.config.seed],
         )
+        bar.timer = timer
         parts = [self.batches[seed] for seed in stack]
         source: StackedBatches | TrainingBatches = StackedBatches(parts) if count > 1 else parts[0]
         with iterate(source, step) as batches, jax.transfer_guard('disallow'):
@@ -218,31 +212,30 @@ class Trainer:
                 step += 1
                 guard.add(step, list(stack), found)
                 timer.count(order.batch_rows(step - 1))
-                bar.advance(options.batch_size)
+                bar.advance(1)
                 if step % options.log_every == 0:
                     self._write_metrics(log, bar, step, guard.read())
                 stopping = self.preemption.due()
-                if stopping or self._is_evaluated(step) or step % options.checkpoint_every == 0:
+                if stopping or self.plan.is_evaluated(step) or step % options.checkpoint_every == 0:
                     guard.read()
                     timer.pause()
                     self.runs |= timer.progress(self.runs, step)
                     self.checkpoints.save(self.state, self.runs)
                     if stopping:
                         self._stop()
-                    if self._is_evaluated(step):
-                        self._evaluate(log)
+                    if self.plan.is_evaluated(step):
+                        self._evaluate(log, bar)
                         timer.restart(self.runs)
                         if len(self._active()) < count:
                             return
                     timer.resume()
 
     def _write_metrics(
-        self, log: MetricWriter, bar: Bar, step: int, found: dict[int, dict[str, float]]
+        self, log: MetricWriter, bar: TrainingBar, step: int, found: dict[int, dict[str, float]]
     ) -> None:
         for seed, values in found.items():
-            log.write('train', step, seed, epoch=step / self.steps_per_epoch, **values)
-        loss = np.mean([values['loss'] for values in found.values()])
-        bar.set_postfix_str(f'loss {loss:.4f}', refresh=False)
+            log.write('train', step, seed, epoch=step / self.plan.per_epoch, **values)
+        bar.loss = float(np.mean([values['loss'] for values in found.values()]))
 
     @contextlib.contextmanager
     def _compiling(self, program: Callable) -> Iterator[None]:
@@ -265,13 +258,13 @@ class Trainer:
             'the same command goes on'
         )
 
-    def _evaluate(self, log: MetricWriter) -> None:
+    def _evaluate(self, log: MetricWriter, bar: TrainingBar) -> None:
         """Scores the validation part and updates each run's plateau, best step and learning rate.
 
         The state has been saved.
         """
         start, step, stack = time.monotonic(), self.step, run_progress.in_stack(self.runs)
-        scores = self._score(self.state, len(stack), 'valid')
+        scores, told = self._score(self.state, len(stack), 'valid'), []
         for (seed, run), found in zip(stack.items(), scores, strict=True):
             value = metrics.monitored(self.config.training.monitor, found)
             if math.isnan(value):
@@ -281,22 +274,23 @@ class Trainer:
                 )
             plateau = run.plateau.observe(value, step, self.config)
             gained = plateau.best_step == step
-            log.write('valid', step, seed, epoch=step / self.steps_per_epoch, **found)
-            _log.info(
-                '%sstep %d, epoch %.2f: valid %s%s',
-                f'seed {seed}, ' if len(self.batches) > 1 else '',
-                step,
-                step / self.steps_per_epoch,
-                metrics.describe(found),
-                '' if gained else f'; no gain, learning rate x {plateau.scale:g}',
-            )
+            log.write('valid', step, seed, epoch=step / self.plan.per_epoch, **found)
+            which = f'seed {seed}, ' if len(self.batches) > 1 else ''
+            end = '' if gained else f'; no gain, learning rate x {plateau.scale:g}'
+            epoch = step / self.plan.per_epoch
+            told.append(f'{which}step {step}, epoch {epoch:.2f}: valid {metrics.describe(found)}{end}')
             self.runs[seed] = dataclasses.replace(
                 run,
                 evaluated=step,
+                evaluations=run.evaluations + 1,
                 plateau=plateau,
                 best=found if gained else run.best,
                 seconds=run.seconds + time.monotonic() - start,
             )
+        bar.evaluated(self.runs, time.monotonic() - start)
+        # Not before the bar knows: it is drawn again below each line.
+        for line in told:
+            _log.info('%s', line)
         self.checkpoints.note(self.runs)
         self._set_learning_rate_scale()
 
