@@ -2,8 +2,9 @@
 
     python -m dlf_jax.main --config=configs/synthetic.py --workdir=/tmp/dlf-synthetic
 
-Expected of DLF on the validation part: AUC 0.811, where 0.822 is the best possible, in a few minutes on two
-CPU cores. `launch/quickstart.sh` does the same from a bare checkout.
+`launch/quickstart.sh` does the same from a bare checkout. One epoch, for a first result within a minute: expected of
+DLF on the validation part is an AUC of 0.810 to 0.811, where 0.822 is the best possible; with
+`--config.training.epochs=4`, 0.817.
 """
 
 from ml_collections import ConfigDict
@@ -11,7 +12,7 @@ from ml_collections import ConfigDict
 from dlf_jax import config as defaults
 
 MODELS = {
-    'dlf': {'layers': 1, 'tokens': 4, 'head': (128,), 'dropout': 0.2},
+    'dlf': {'layers': 1, 'tokens': 4, 'heads': 1, 'head': (128,), 'dropout': 0.1},
     'mlp': {'hidden': (128, 64), 'dropout': 0.2},
 }
 
@@ -21,7 +22,14 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config = defaults.get_config(model)
     config.dataset.name = 'synthetic'
     config.embedding.penalty = 2e-3
-    config.training.batch_size = 2048
-    config.training.evaluate_every = 200
+    # In one epoch there is no time to grow from small embeddings by small steps, nor to wait for evaluations
+    # without gain: the learning rate begins high and ends at 0.
+    config.embedding.std = 0.1
+    config.optimizer.learning_rate = 1e-2
+    config.optimizer.schedule = 'cosine'
+    config.plateau.factor = 1.0
+    config.plateau.patience = 0
+    config.training.epochs = 1
+    config.training.batch_size = 512
     defaults.set_model(config, MODELS, embedding_size=8)
     return config

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # From nothing to a result: sets up a virtual environment, trains DLF on the embedded synthetic data,
-# evaluates it and prints the result. Arguments go to the training, for example --config.seed=3.
+# evaluates it and prints the result, within a minute. Arguments go to the training; for example, for
+# longer training and a higher AUC:
+#   launch/quickstart.sh --config.training.epochs=4
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/environment.sh ""

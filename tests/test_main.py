@@ -110,6 +110,16 @@ def test_synthetic_result_tells_the_best_possible_auc(tmp_path, data_dir):
     assert 'the best possible on this data' in done.stderr
 
 
+@pytest.mark.slow
+def test_the_quickstart_comes_close_to_the_best_possible_auc(tmp_path):
+    folders = (f'--workdir={tmp_path / "run"}', f'--data_dir={tmp_path / "data"}')
+    result = run('--config=configs/synthetic.py', *folders)
+    assert result['model'] == 'dlf'
+    for part in ('valid', 'test'):
+        found, best = result[part]['auc'], result[part]['best_possible_auc']
+        assert (found - 0.5) / (best - 0.5) > 0.95
+
+
 def test_prepare_tells_what_it_made(tmp_path):
     told = run(*TINY, '--mode=prepare', f'--data_dir={tmp_path}')
     assert told['rows'] == {'train': 2100, 'valid': 600, 'test': 300}
