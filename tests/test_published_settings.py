@@ -281,7 +281,10 @@ def setup_and_batch(dataset, model, variant, paper):
     return TrainingSetup(config, schema, 100, size, jax.devices()[:1]), batch
 
 
-@pytest.mark.parametrize('dataset', CATEGORICAL)
+@pytest.mark.parametrize(
+    'dataset',
+    [name if name == 'movielens' else pytest.param(name, marks=pytest.mark.slow) for name in CATEGORICAL],
+)
 @pytest.mark.parametrize('model', models.MODELS)
 def test_every_models_step_keeps_the_shapes_of_its_state(dataset, model):
     """Traced, not run; on the data with numbers and categories also each variant, and the paper's setting."""

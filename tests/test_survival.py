@@ -15,6 +15,7 @@ def steps_kept(workdir):
     return sorted(int(path.name) for path in (workdir / 'checkpoints').iterdir() if path.name.isdigit())
 
 
+@pytest.mark.slow
 def test_sigterm_saves_the_step_that_was_taken(undisturbed, tmp_path, data_dir):  # noqa: F811
     workdir = tmp_path / 'run'
     for lines in (7, 14):

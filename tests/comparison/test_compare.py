@@ -56,6 +56,7 @@ def runs(tmp_path):
     return found.runs
 
 
+@pytest.mark.slow
 def test_killed_and_run_again(tmp_path, data_dir, runs):
     good, bad = runs
     log = good.workdir.path / 'log.txt'

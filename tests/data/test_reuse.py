@@ -107,6 +107,7 @@ def test_a_file_that_changes_while_it_is_prepared(tmp_path):
     assert not run(*flags)['reused']
 
 
+@pytest.mark.slow
 def test_verify_may_differ_between_the_runs_of_a_workdir(tmp_path):
     table = write_table(tmp_path / 't.csv', 300)
     flags = (*table_flags(table), f'--workdir={tmp_path / "run"}', f'--data_dir={tmp_path / "data"}')

@@ -460,6 +460,7 @@ def test_a_table_without_a_usable_label_says_so(tmp_path, values, why):
     assert why in proposed.text
 
 
+@pytest.mark.slow
 def test_a_split_by_time_is_shown_where_it_can_be_made(tmp_path):
     r = draw()
     moments = [str(datetime.datetime(2025, 1, 1) + datetime.timedelta(minutes=int(m))) for m in range(ROWS)]

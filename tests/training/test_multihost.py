@@ -86,7 +86,7 @@ def alone(tmp_path_factory, data_dir):
     ('processes', 'devices', 'more'),
     [
         (2, 2, ()),
-        (2, 2, ('--config.parallel=pmap',)),
+        pytest.param(2, 2, ('--config.parallel=pmap',), marks=pytest.mark.slow),
         pytest.param(4, 1, (), marks=pytest.mark.slow),
         pytest.param(4, 1, ('--config.parallel=pmap',), marks=pytest.mark.slow),
     ],

@@ -174,7 +174,7 @@ SCHEMAS = {
 }
 
 
-@pytest.mark.parametrize('form', SCHEMAS)
+@pytest.mark.parametrize('form', ['libffm', pytest.param('libsvm', marks=pytest.mark.slow)])
 def test_training_and_prediction_by_the_command(form, tmp_path):
     path = tmp_path / 'train.data'
     path.write_text('\n'.join(learnable(form)) + '\n')

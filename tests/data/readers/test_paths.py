@@ -169,6 +169,7 @@ def test_folders_by_the_command(tmp_path):
     assert "no column 'user'" in message
 
 
+@pytest.mark.slow
 def test_folders_with_beam(tmp_path):
     pytest.importorskip('apache_beam')
     folder = partitioned(tmp_path)
