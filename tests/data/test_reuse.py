@@ -3,6 +3,8 @@
 import json
 import os
 
+import pytest
+
 from dlf_jax.data.download import checksums
 from tests.conftest import command, fail, finish, run, table_flags, write_table
 

@@ -9,8 +9,8 @@ import pytest
 from tests.conftest import ROOT
 from tests.training.devices import CHECKS
 
-# For every day: one model with BatchNorm, dropout and a sown loss, and tables cut by rows under an optimizer that
-# moves every row. The others take minutes.
+# For every day: one model with BatchNorm, dropout and a sown loss, and tables cut by rows under an optimizer
+# that moves every row. The others take minutes.
 QUICK = ('model-finalnet', 'gradients', 'rows-adam')
 
 
