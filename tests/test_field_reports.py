@@ -287,6 +287,15 @@ def test_labels_that_cannot_be(tmp_path, line, keys, message):
     assert message in refused(tmp_path, tmp_path / 't.csv', *keys)
 
 
+def test_labels_of_two_conventions_in_two_files(tmp_path):
+    click = table()['click']
+    table(click=click).write_csv(tmp_path / 'one.csv')
+    table(click=2 * click - 1).write_csv(tmp_path / 'two.csv')
+    message = refused(tmp_path, f'{tmp_path / "one.csv"},{tmp_path / "two.csv"}')
+    assert 'two.csv, line' in message
+    assert "label 'click': both 0 and -1" in message
+
+
 def test_soft_labels_train_and_are_evaluated(tmp_path):
     draw = np.random.default_rng(0)
     frame = table(rows=2000)

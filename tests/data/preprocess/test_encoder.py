@@ -165,3 +165,27 @@ def test_impossible_fields_are_refused():
         Field('x', 'numeric', 'cubic')
     with pytest.raises(ValueError, match='cannot have'):
         Field('x', 'categorical', 'standard')
+
+
+def test_an_encoder_of_before_values_had_one_text(tmp_path):
+    """Its vocabulary may hold floats as they were printed, and its missing numbers were 0 under `none`."""
+    schema = Schema((text_field('user'), number_field('price', 'none')), 'label')
+    users = ['7.0', '7.0', '7.0', 'x', 'x', '8']
+    fitted(schema, [chunk(user=users, price=[1.0, 2.0, 3.0, None, 2.0, 2.0])]).save(tmp_path)
+    path = tmp_path / 'encoder.json'
+    saved = json.loads(path.read_text())
+    for key in ('families', 'expected_unknown'):
+        del saved[key]
+    for field in saved['schema']['fields']:
+        for key in ('missing', 'verbatim', 'out_of_range'):
+            del field[key]
+    path.write_text(json.dumps({**saved, 'version': 2}))
+    vocabulary = pl.read_parquet(tmp_path / 'vocabulary.parquet')
+    vocabulary.with_columns(pl.col('value').replace('7', '7.0')).write_parquet(
+        tmp_path / 'vocabulary.parquet'
+    )
+    encoder = encoders.Encoder.load(tmp_path)
+    rows, unknown = encoder.transform(chunk(user=['7', '7.0', '7.00', 'x', '8'], price=[None] * 4 + [1.5]))
+    assert rows['categorical'][:, 0].tolist() == [2, 2, 2, 3, 4]
+    assert rows['numeric'][:, 0].tolist() == [0, 0, 0, 0, 1.5]
+    assert counts(unknown) == {'user': [0, 5]}
