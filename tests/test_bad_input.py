@@ -105,6 +105,7 @@ def test_workdir_of_another_config(trained, data_dir):
     assert (trained / 'config.json').read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_mistake_before_the_first_step_does_not_take_the_workdir(tmp_path):
     path = write_table(tmp_path / 't.csv', 300)
     assert "no column 'clik'" in train_fails(path, tmp_path, '--config.dataset.label=clik')
@@ -125,6 +126,7 @@ def test_no_model_in_the_workdir(tmp_path):
     assert 'no trained model here' in message
 
 
+@pytest.mark.slow
 def test_truncated_record_shard(tmp_path):
     flags = (*TINY, f'--workdir={tmp_path / "run"}', f'--data_dir={tmp_path / "data"}')
     run(*flags)
@@ -159,6 +161,7 @@ def test_no_room_for_prepared_data(tmp_path):
     assert run(*flags)['steps'] == 18
 
 
+@pytest.mark.slow
 def test_no_room_for_a_checkpoint_loses_nothing(tmp_path, data_dir):
     flags = (*TINY, '--config.model.hidden=(64,64)', f'--data_dir={data_dir}')
     undisturbed = run(*flags, f'--workdir={tmp_path / "whole"}')

@@ -46,6 +46,7 @@ def test_again_on_a_finished_workdir(trained, data_dir):
     assert done.stdout == (trained / 'result.json').read_text()
 
 
+@pytest.mark.slow
 def test_more_epochs_go_on(tmp_path, data_dir):
     flags = (*TINY, f'--workdir={tmp_path}', f'--data_dir={data_dir}')
     first = run(*flags)
@@ -196,6 +197,7 @@ def test_validation_names_the_key():
         config_checks.validate(bad)
 
 
+@pytest.mark.slow
 def test_compiled_programs_are_kept_for_the_next_run(tmp_path, data_dir):
     """Beside the data; not where JAX's own setting names a folder."""
     unset = {'JAX_COMPILATION_CACHE_DIR': ''}

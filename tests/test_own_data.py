@@ -16,6 +16,7 @@ DLF = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_parquet_file_with_every_kind_of_column(tmp_path):
     frame = own_frame().with_columns(pl.col('tags').str.split(' '))
     frame.write_parquet(tmp_path / 'own.parquet')

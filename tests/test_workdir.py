@@ -77,6 +77,7 @@ def test_a_run_of_before_the_files_were_named(files, tmp_path):
     run(*flags(files), f'--workdir={workdir}')
 
 
+@pytest.mark.slow
 def test_a_changed_schema_file_is_told(tmp_path):
     table, schema = write_table(tmp_path / 'train.csv', 300), tmp_path / 'schema.toml'
     text = 'label = "click"\n[columns.user]\nkind = "categorical"\n[columns.ad]\nkind = "categorical"\n'

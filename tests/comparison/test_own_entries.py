@@ -117,6 +117,7 @@ def test_datasets_of_one_s_own_find_configs_and_files(mine):
         run_list.find_dataset('mine.py:Clikcs')
 
 
+@pytest.mark.slow
 def test_a_comparison_of_one_s_own(mine, data_dir):
     """One process trains a model, on a dataset, by a metric that are all in one file."""
     line = [

@@ -51,6 +51,7 @@ def test_flipped_labels_with_the_times_of_before_are_noticed(tmp_path):
     assert len(json.loads((tmp_path / 'data' / 'digests.json').read_text())) == 1
 
 
+@pytest.mark.slow
 def test_verify_reads_the_files_again(tmp_path):
     table = write_table(tmp_path / 't.csv', 300)
     first, _ = prepare(table)

@@ -297,6 +297,7 @@ def test_a_metric_of_groups_needs_a_group_column():
         metrics.check_groups(config_of(names=('gauc',)), '')
 
 
+@pytest.mark.slow
 def test_a_run_computes_its_metrics_wherever_it_evaluates(own, tmp_path, data_dir):
     """Two seeds, the best step by a metric of one's own; the workdir remembers it."""
     table = write_table(tmp_path / 'train.csv', 2000)

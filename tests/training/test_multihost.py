@@ -147,6 +147,7 @@ def test_an_error_of_one_process_is_told_by_all(tmp_path, data_dir):
         assert 'Traceback' not in one.stderr
 
 
+@pytest.mark.slow
 def test_sigterm_to_one_process_while_all_compile(tmp_path, data_dir):
     """They wait neither for the compiler nor for each other."""
     more = ('--config.model.name=dlf', '--config.model.layers=12', '--config.model.attention_layers=4')
@@ -279,6 +280,7 @@ def test_a_frozen_first_process_is_left_after_the_timeout(tmp_path):
     killed(first)
 
 
+@pytest.mark.slow
 def test_a_first_process_that_is_frozen_for_less_is_not_left(tmp_path):
     started, break_file = library(tmp_path, 20, exits=True, gathers=False)
     started[0].send_signal(signal.SIGSTOP)
@@ -316,6 +318,7 @@ def test_a_library_gets_an_exception_for_a_collective_that_fails(tmp_path):
     assert 'peer' in done.stderr
 
 
+@pytest.mark.slow
 def test_training_by_the_library_raises_for_a_process_that_is_gone(tmp_path, data_dir):
     """At once: it does not wait for the checkpoint that the lost process was to write its part of."""
     address, workdir = free_address(), tmp_path / 'run'

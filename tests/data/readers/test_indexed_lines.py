@@ -174,7 +174,8 @@ SCHEMAS = {
 }
 
 
-@pytest.mark.parametrize('form', ['libffm', pytest.param('libsvm', marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('form', SCHEMAS)
 def test_training_and_prediction_by_the_command(form, tmp_path):
     path = tmp_path / 'train.data'
     path.write_text('\n'.join(learnable(form)) + '\n')

@@ -134,6 +134,7 @@ def partitioned(tmp_path):
     return tmp_path / 'logs'
 
 
+@pytest.mark.slow
 def test_folders_by_the_command(tmp_path):
     """Their columns as features, time, group and kept columns; in training, with Beam, and in prediction."""
     folder = partitioned(tmp_path)
