@@ -100,7 +100,7 @@ def prepare(config: ConfigDict, data_dir: str | os.PathLike = DATA_DIR) -> dict[
     builder = builders.build(config.dataset, os.path.expanduser(data_dir))
     builder.prepare()
     seconds = time.monotonic() - start
-    _tell_unknown(builder)
+    unknown = _tell_unknown(builder)
     encoder, rows = builder.encoder(), dict(builder.info.metadata['rows'])
     schema = encoder.schema
     shared = {'rows_also_in_train': builder.shared_rows()} if config.dataset.check_overlap else {}
@@ -113,7 +113,7 @@ def prepare(config: ConfigDict, data_dir: str | os.PathLike = DATA_DIR) -> dict[
         'seconds': round(seconds, 2),
         'rows_per_second': None if builder.reused else round(sum(rows.values()) / seconds),
         'vocabulary': schema.vocabulary,
-        'out_of_vocabulary': builder.out_of_vocabulary(),
+        'out_of_vocabulary': unknown,
         'missing_numbers': {n: round(1 - m.count / rows['train'], 6) for n, m in encoder.moments.items()},
         'fields': {f.name: f.size if f.size else f.treatment or f.owner for f in schema.fields},
     }
@@ -161,7 +161,8 @@ def train(
         _tell_differences(config)
         # The first process prepares what is missing, the others wait for its lock.
         builder.prepare()
-        _tell_unknown(builder)
+        if multihost.is_first():
+            _tell_unknown(builder)
         result = trainer.train(config, builder, folder, preemption)
         multihost.run_on_first(lambda: folder.finish(result))
         return result
@@ -235,12 +236,12 @@ def _of_all_processes(config: ConfigDict) -> Iterator[None]:
         yield
 
 
-def _tell_unknown(builder: Builder) -> None:
-    """Logs the shares of values of the later parts that the training part did not have."""
-    if multihost.is_first():
-        expected = builder.expected_unknown()
-        for part, shares in builder.out_of_vocabulary().items():
-            unknown_values.tell(part, shares, expected)
+def _tell_unknown(builder: Builder) -> dict[str, dict[str, float]]:
+    """Logs and returns the shares of values of the later parts that the training part did not have."""
+    found, expected = builder.out_of_vocabulary(), builder.expected_unknown()
+    for part, shares in found.items():
+        unknown_values.tell(part, shares, expected)
+    return found
 
 
 def _tell_differences(config: ConfigDict) -> None:

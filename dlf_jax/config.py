@@ -79,7 +79,8 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.dataset.valid = ''
     # Test files; '': none, or a part of the split.
     config.dataset.test = ''
-    # Separator of text files; '': a comma for .csv, a tab for .tsv and .txt.
+    # Separator of text files; '': a comma for .csv, a tab for .tsv and .txt. Where the first line has none of
+    # it, the one that it has.
     config.dataset.separator = ''
     # Read the files again to see whether they are those of the prepared data, whatever their sizes and times.
     config.dataset.verify = False
@@ -91,7 +92,8 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.dataset.download = False
     # Go on although the files are not the published ones.
     config.dataset.allow_modified = False
-    # For `table`: a schema file (TOML) that describes the columns, in place of the nine keys below.
+    # For `table`: a schema file (TOML) that describes the columns, in place of `label`, `positive`,
+    # `soft_labels`, `weight`, `group`, `categorical` and `numeric`.
     config.dataset.schema = ''
     # For `table`: whether `--mode=prepare` proposes a schema file instead of preparing.
     config.dataset.infer = False

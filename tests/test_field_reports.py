@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import logging
 
 import numpy as np
 import polars as pl
@@ -130,6 +131,18 @@ def test_kept_texts_are_kept_to_the_letter(model, tmp_path):
     found = predict(model, tmp_path / 'in.csv', tmp_path, "--config.predict.keep=('price','note')")
     assert found['price'].to_list() == ['9.99'] * 80
     assert found['note'][:8].to_list() == ['1.50', None, '', ' x', '007', 'NaN', '1e3', 'a,b']
+
+
+@pytest.mark.parametrize('batch', [7, 10_000])
+@pytest.mark.parametrize('output', ['o.parquet', 'o.csv'])
+def test_kept_columns_of_other_types_in_other_files_are_refused(model, tmp_path, output, batch):
+    """Large integers would be rounded beside floats."""
+    for name, kind in (('1.parquet', pl.Int64), ('2.parquet', pl.Float64)):
+        table(n=pl.Series(range(ROWS), dtype=kind)).write_parquet(tmp_path / name)
+    options = {'keep': ('n',), 'batch_size': batch}
+    with pytest.raises(UserError, match=r"keep: the column 'n' is of Int64 in one file and of Float64 in an"):
+        dlf_jax.predict(model, f'{tmp_path}/*.parquet', str(tmp_path / output), options)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['1.parquet', '2.parquet']
 
 
 def test_names_that_clash_are_refused(model, tmp_path):
@@ -272,8 +285,8 @@ def test_a_boolean_label(tmp_path):
 @pytest.mark.parametrize(
     ('line', 'keys', 'message'),
     [
-        ('2', (), "line 5: label 'click': expected 0 or 1, found 2; config.dataset.positive"),
-        ('0.3', (), "line 5: label 'click': expected 0 or 1, found 0.3; config.dataset.soft_labels=True"),
+        ('2', (), "line 5: label 'click': expected 0 or 1, found 2; in training, config.dataset.positive"),
+        ('0.3', (), 'expected 0 or 1, found 0.3; training with config.dataset.soft_labels=True takes shares'),
         ('', (), "line 5: label 'click': expected 0 or 1, found an empty field"),
         ('', ('--config.dataset.positive=1',), 'expected a value, found an empty field'),
         ('1.2', ('--config.dataset.soft_labels=True',), 'expected a number from 0 to 1, found 1.2'),
@@ -296,7 +309,8 @@ def test_labels_of_two_conventions_in_two_files(tmp_path):
     assert "label 'click': both 0 and -1" in message
 
 
-def test_soft_labels_train_and_are_evaluated(tmp_path):
+def test_soft_labels_train_and_are_evaluated(tmp_path, caplog):
+    caplog.set_level(logging.INFO, 'dlf_jax')
     draw = np.random.default_rng(0)
     frame = table(rows=2000)
     rate = np.where(frame['ad'] == 'x', 0.8, 0.1) + draw.uniform(-0.1, 0.1, 2000)
@@ -309,7 +323,10 @@ def test_soft_labels_train_and_are_evaluated(tmp_path):
     assert result['valid']['auc'] > 0.99
     entropy = -np.mean(rate * np.log(rate) + (1 - rate) * np.log(1 - rate))
     assert result['valid']['logloss'] == pytest.approx(entropy, abs=0.05)
+    assert 'auc and gauc count those above 0.5 as clicks' in caplog.text
+    caplog.clear()
     found = evaluate(tmp_path, tmp_path / 't.csv')
+    assert 'auc and gauc count those above 0.5 as clicks' in caplog.text
     assert found['logloss'] == pytest.approx(entropy, abs=0.05)
 
 
@@ -328,6 +345,7 @@ def test_a_column_with_two_duties(tmp_path, form, duty):
     prices = rows_of(found)['numeric'][:, 0]
     assert len(np.unique(prices)) == 50
     if form == 'parquet':
+        # The records are those of the CSV, so training is the same.
         return
     train(tmp_path, *flags(path, *keys), '--config.training.epochs=1')
     assert evaluate(tmp_path, path)['rows'] == ROWS

@@ -100,8 +100,10 @@ class Predictor:
           labelled: whether the label column must be there.
         """
         paths = tables.expand(spec, '--input')
-        table = builders.dataset_class(self.config.dataset.name).open_files(self.config.dataset, paths)
-        schema = self.encoder.schema
+        schema, options = self.encoder.schema, ConfigDict(self.config.dataset)
+        # Which a schema file may have named.
+        options.label = schema.label
+        table = builders.dataset_class(options.name).open_files(options, paths)
         if labelled:
             others = {'the label': schema.label, 'the weight': schema.weight, 'the group': schema.group}
             for why, name in others.items():
@@ -119,6 +121,7 @@ class Predictor:
           Metrics, `rows`, and `out_of_vocabulary`: by field, the share of values that the training part did
           not have.
         """
+        metrics.tell_soft_labels(self.encoder.schema)
         batches = _EncodedBatches(table, self.encoder, self.batch_size, labelled=True)
         scores = evaluation.score(
             self._predict, self._partitioner, self._state, (batch for batch, _ in batches), of=table.name
@@ -229,13 +232,19 @@ class _EncodedBatches:
 
 
 def _concatenated(kept: list[pl.DataFrame]) -> pl.DataFrame:
-    """Frames of several files one after another, of types that hold the values of all of them."""
-    if len(kept) == 1:
-        return kept[0]
-    try:
-        return pl.concat(kept, how='vertical_relaxed')
-    except pl.exceptions.PolarsError as error:
-        raise UserError(f'config.predict.keep: the files have columns of different types: {error}') from error
+    """Frames one after another. Raises UserError where a kept column has other types in other files."""
+    for frame in kept[1:]:
+        _check_types(kept[0].schema, frame.schema)
+    return kept[0] if len(kept) == 1 else pl.concat(kept)
+
+
+def _check_types(first: pl.Schema, other: pl.Schema) -> None:
+    for name, kind in first.items():
+        if other[name] != kind:
+            raise UserError(
+                f'config.predict.keep: the column {name!r} is of {kind} in one file and of {other[name]} in '
+                'another; write it with the same type in all files, or predict them one by one'
+            )
 
 
 @dataclasses.dataclass
@@ -252,6 +261,7 @@ class _Writer:
             raise UserError(f'--output={self.path}: no such folder, or a folder itself')
         self._temporary = target.with_name(f'.{target.name}.tmp')
         self._parquet: pq.ParquetWriter | None = None
+        self._kinds: pl.Schema | None = None
         self._lines = 0
 
     def __enter__(self) -> _Writer:
@@ -261,6 +271,9 @@ class _Writer:
 
     def write(self, frame: pl.DataFrame) -> None:
         with writing(self.path):
+            if self._kinds is None:
+                self._kinds = frame.schema
+            _check_types(self._kinds, frame.schema)
             if self.path.endswith('.csv'):
                 self._check_flat(frame)
                 frame.write_csv(self._file, include_header=not self._lines)

@@ -11,9 +11,10 @@ import jax
 import numpy as np
 
 from dlf_jax.data.progress import Progress
+from dlf_jax.data.schema import NO_GROUP
 from dlf_jax.errors import UserError
 from dlf_jax.training import multihost
-from dlf_jax.training.metrics import NO_GROUP, Metric
+from dlf_jax.training.metrics import Metric
 from dlf_jax.training.sharding import Partitioner
 from dlf_jax.training.train_state import TrainState
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,12 +11,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dlf_jax import plugins
+from dlf_jax.data.schema import NO_GROUP, Schema
 from dlf_jax.errors import UsageError
+
+_log = logging.getLogger(__name__)
 
 # Probabilities are clipped to [CLIP, 1 - CLIP] before their logarithm is taken.
 CLIP = 1e-7
-# Group of the rows that belong to none.
-NO_GROUP = -1
 # Value of `config.training.monitor` for the difference of the two metrics.
 AUC_MINUS_LOGLOSS = 'auc-logloss'
 
@@ -286,6 +288,12 @@ def undefined(monitor: str, scores: Mapping[str, np.ndarray]) -> bool:
     names = ('auc', 'logloss') if monitor == AUC_MINUS_LOGLOSS else (monitor,)
     zeros = np.zeros(len(scores['label']))
     return any(name in METRICS and METRICS[name]({**scores, 'logit': zeros}) is None for name in names)
+
+
+def tell_soft_labels(schema: Schema) -> None:
+    """Logs from which label on a row counts as a click in AUC, where labels are soft."""
+    if schema.soft_labels:
+        _log.info('labels are numbers from 0 to 1: auc and gauc count those above 0.5 as clicks')
 
 
 def describe(found: Mapping[str, Any], digits: int = 6) -> str:

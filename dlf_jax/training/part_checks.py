@@ -37,6 +37,7 @@ def check(config: ConfigDict, builder: Builder) -> None:
         undefined.
     """
     schema, monitor = builder.schema(), config.training.monitor
+    metrics.tell_soft_labels(schema)
     for part in builder.parts():
         wanted = [_ANY_WEIGHT, _NOT_CONSTANT if part == 'train' else _BOTH_KINDS]
         found = _undefined([*wanted, *([monitor] if part == 'valid' else [])], builder.blocks(part))

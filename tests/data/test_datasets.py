@@ -13,6 +13,7 @@ from dlf_jax.data import builders
 from dlf_jax.data.builders import DATASETS, base
 from dlf_jax.data.builders.avazu import RAW_FIELDS, X1_FIELDS
 from dlf_jax.data.builders.criteo import CATEGORIES, NUMBERS
+from dlf_jax.data.builders.fingerprint import Fingerprint
 from dlf_jax.data.schema import Field, Schema
 from dlf_jax.errors import UsageError, UserError
 from tests.conftest import write_table
@@ -100,7 +101,10 @@ def test_a_dataset_declares_the_keys_that_it_reads(name, tmp_path, monkeypatch):
     monkeypatch.setattr(base, 'ConfigDict', RecordingConfig)
     monkeypatch.setattr(RecordingConfig, 'read', read)
     # The fingerprint looks at every declared key.
-    monkeypatch.setattr(base.Builder, '_fingerprint', lambda self, data_dir: f'case{len(read)}')
+    monkeypatch.setattr(
+        base.Builder, '_fingerprint',
+        lambda self, data_dir: Fingerprint(self.task, {'case': len(read)}, '', data_dir, lambda name: True),
+    )  # fmt: skip
     for i, keys in enumerate(CASES[name]):
         builder = builders.build(config_of(name, keys, files), str(tmp_path / f'data{i}'))
         builder.prepare()

@@ -90,7 +90,7 @@ class Growing(Builder):
         return Schema((self.categorical('user'), self.number('price', 'standard')), 'click')
 
     def write_extras(self, folder):
-        with open(self._paths()[0], 'r+b') as file:
+        with open(self.task.tables['all'].paths[0], 'r+b') as file:
             file.seek(-4, 2)
             file.write(b'9')
 """

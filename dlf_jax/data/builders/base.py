@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import hashlib
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -19,6 +17,7 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from dlf_jax import allocator
+from dlf_jax.data.builders.fingerprint import Fingerprint
 from dlf_jax.data.download import checksums
 from dlf_jax.data.download.fetch import fetch
 from dlf_jax.data.download.published_files import Published, check_rows, recognise
@@ -28,7 +27,6 @@ from dlf_jax.data.loading.unknown_values import unknown_shares
 from dlf_jax.data.preprocess import beam, encoder, local
 from dlf_jax.data.preprocess.splits import PARTS, Split
 from dlf_jax.data.preprocess.task import WHOLE, ShardWriter, Task
-from dlf_jax.data.readers.partitions import partition_values
 from dlf_jax.data.readers.tables import Table, check_columns, expand, families, open_table
 from dlf_jax.data.schema import MULTI_VALUED, SHARED_OPTIONS, Field, Schema, number_field, text_field
 from dlf_jax.errors import UserError
@@ -36,9 +34,6 @@ from dlf_jax.file_writing import to_json, write_atomically, writing
 from dlf_jax.lock import locked
 
 _log = logging.getLogger(__name__)
-
-# Version of the fingerprint's own contents.
-_FINGERPRINT = 2
 
 # Keys of `config.dataset`, in groups that a dataset reads or does not read, each with its neutral value: the
 # value under which the records are those of the time before the key existed. A key at its neutral value is
@@ -83,8 +78,6 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
     INSTRUCTIONS = ''
     # Published files that `dataset.download` fetches; they add the `RELEASE_KEYS`.
     RELEASE: Published | None = None
-    # What the records are made of, in the fingerprint and in words: files, keys, schema, versions.
-    made_of: dict[str, Any]
     # Whether `prepare` found the records there.
     reused = False
 
@@ -120,18 +113,18 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         for table in self.task.tables.values():
             self._check_columns(table)
         if 'verify' in self.dataset and self.dataset.verify:
-            checksums.forget(self._paths(), data_dir)
+            paths = [path for table in self.task.tables.values() for path in table.paths]
+            checksums.forget(paths, data_dir)
         self._release = self.release_of(next(iter(self.task.tables.values())))
         if self._release:
-            paths = self._by_file({part: table.paths for part, table in self.task.tables.items()})
-            recognise(self._release, paths, data_dir, self.dataset.allow_modified)
+            by_part = self._by_file({part: table.paths for part, table in self.task.tables.items()})
+            recognise(self._release, by_part, data_dir, self.dataset.allow_modified)
         runner = self.dataset.beam_runner
         self._beam = beam.options(runner, self.dataset.beam_options) if runner else {}
         self._blocks: dict[str, RecordBlocks] = {}
         self._staging = Path()
-        # What the files were when they were summed.
-        self._stamps: dict[str, str] = {}
-        fingerprint = tfds.core.BuilderConfig(name=self._fingerprint(data_dir))
+        self._made_from = self._fingerprint(data_dir)
+        fingerprint = tfds.core.BuilderConfig(name=self._made_from.name)
         with writing(f'prepared data in {data_dir}'):
             super().__init__(data_dir=data_dir, config=fingerprint, file_format='array_record')
 
@@ -272,7 +265,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         folder = Path(self.data_dir)
         self.reused = folder.exists()
         if self.reused:
-            _log.info('reusing %s%s', folder, self._grounds() if self._stamps else '')
+            _log.info('reusing %s%s', folder, self._made_from.grounds())
             return
         allocator.keep_freed_memory()
         with writing(f'prepared data in {folder}'):
@@ -296,15 +289,6 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
                 # Files in which TFDS's Beam workers report.
                 for left in folder.glob('*.shard_infos.json'):
                     left.unlink()
-
-    def _grounds(self) -> str:
-        """What says that the records are those of the files, in words."""
-        if self._read_anew:
-            return ': the files, which were read for it, have the sums that they had when it was prepared'
-        return (
-            ': the files have the sizes and times that they had when they were summed; '
-            '--config.dataset.verify=True reads them again'
-        )
 
     def encoder(self) -> encoder.Encoder:
         """Reads the fitted encoder of prepared data."""
@@ -379,8 +363,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         """Values by part instead of by table; a table that is split counts as the training file."""
         return {'train' if table == WHOLE else table: value for table, value in by_table.items()}
 
-    def _fingerprint(self, data_dir: str) -> str:
-        paths, tables = self._paths(), self.task.tables
+    def _fingerprint(self, data_dir: str) -> Fingerprint:
         unread = {*_WORK_KEYS, *(() if self.task.split else SPLIT_KEYS)}
         keys = {
             key: self.dataset[key]
@@ -388,60 +371,15 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
             if key not in unread and self.dataset[key] != neutral
         }
 
-        def fingerprint(anew: bool = False) -> str:
-            self._stamps = {path: checksums.stamp(path) for path in paths}
-            found = dict(zip(paths, checksums.sums(paths, data_dir, anew), strict=True))
-            contents = {
-                'version': _FINGERPRINT,
-                'keys': keys,
-                'schema': self.task.schema.identity(),
-                'files': {part: [found[path] for path in table.paths] for part, table in tables.items()},
-                'encoder': encoder.VERSION,
-            }
-            if folders := self._folders():
-                contents['folders'] = folders
-            files = {
-                part: [{'path': os.path.abspath(path), 'sum': found[path]} for path in table.paths]
-                for part, table in self._by_file(tables).items()
-            }
-            self.made_of = {
-                'dataset': self.name, 'release': str(self.VERSION), **contents, 'files': files
-            }  # fmt: skip
-            return hashlib.sha256(to_json(contents, sort_keys=True).encode()).hexdigest()[:16]
+        def is_prepared(name: str) -> bool:
+            return Path(data_dir, self.name, name, str(self.VERSION)).exists()
 
-        self._read_anew, self._digests = not checksums.are_remembered(paths, data_dir), data_dir
-        known = fingerprint()
-        if self._read_anew or Path(data_dir, self.name, known, str(self.VERSION)).exists():
-            return known
-        # The records that are about to be made are of the bytes that are there now.
-        self._read_anew = True
-        return fingerprint(anew=True)
+        return Fingerprint(self.task, keys, str(self.VERSION), data_dir, is_prepared)
 
-    def _paths(self) -> list[str]:
-        """The files of all tables."""
-        return [path for table in self.task.tables.values() for path in table.paths]
-
-    def _check_unchanged(self) -> None:
-        """Raises UserError where a file is not what it was when it was summed."""
-        changed = [path for path, before in self._stamps.items() if checksums.stamp(path) != before]
-        if not changed:
-            return
-        sums = {file['path']: file['sum'] for files in self.made_of['files'].values() for file in files}
-        for path, now in zip(changed, checksums.sums(changed, self._digests), strict=True):
-            if now != sums[os.path.abspath(path)]:
-                raise UserError(
-                    f'{path}: changed while it was prepared; run the same command again once it is whole'
-                )
-
-    def _folders(self) -> dict[str, list[list[str | None]]]:
-        """Values that folders give to columns that are read, by part and file; {} where there are none."""
-        columns, found = self.task.columns(), {}
-        for part, table in self.task.tables.items():
-            added = getattr(table, 'added', ())
-            if names := [name for name in columns.typed if name in added]:
-                values = map(partition_values, table.paths)
-                found[part] = [[by_name[name] for name in names] for by_name in values]
-        return found
+    @property
+    def made_of(self) -> dict[str, Any]:
+        """What the records are made of, in words: files, keys, schema, versions."""
+        return self._made_from.made_of
 
     def _check_rows(self, rows: dict[str, int]) -> None:
         """Compares the number of rows of every table, once it is read, with the published numbers."""
@@ -462,7 +400,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
     def _download_and_prepare(self, *arguments: Any, **options: Any) -> None:
         super()._download_and_prepare(*arguments, **options)
         # Before TFDS gives the unfinished folder its final name.
-        self._check_unchanged()
+        self._made_from.check_unchanged()
 
     def _example_writer(self) -> BlockWriter:
         return BlockWriter()

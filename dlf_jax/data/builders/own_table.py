@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
-from pathlib import Path
-from typing import Any
-
 from ml_collections import ConfigDict
 
 from dlf_jax.data import schema_files
 from dlf_jax.data.builders.base import Builder
 from dlf_jax.data.readers import file_kinds
 from dlf_jax.data.readers.tables import AUTO, Table, fields_of_first_row, open_table
-from dlf_jax.data.schema import MULTI_VALUED, Schema
+from dlf_jax.data.schema import Schema
 from dlf_jax.errors import UserError
 
 _COLUMN_KEYS = {
@@ -40,22 +36,14 @@ class OwnTable(Builder):
 
     @classmethod
     def open_files(cls, config: ConfigDict, paths: tuple[str, ...]) -> Table:
-        described = _described(config)
-        columns = tuple(config.get('columns', ()))
-        label = config.label or described.get('label', 'label')
+        columns, label = tuple(config.get('columns', ())), config.label or 'label'
         if label in columns and file_kinds.kind(paths[0]) == file_kinds.TEXT:
             without = tuple(name for name in columns if name != label)
             # Rows to be scored may come without their label.
             if fields_of_first_row(paths[0], config.separator) == len(without):
                 columns = without
-        listed = described.get('columns', {})
-        single = (name for name, c in listed.items() if c.get('kind') != MULTI_VALUED)
         return open_table(
-            paths,
-            separator=config.separator,
-            columns=columns,
-            format=config.get('format', AUTO),
-            single=(*config.categorical, *single),
+            paths, separator=config.separator, columns=columns, format=config.get('format', AUTO)
         )
 
     def make_schema(self, table: Table) -> Schema:
@@ -93,14 +81,3 @@ class OwnTable(Builder):
             if names.count(name) > 1:
                 raise UserError(f'config.dataset: column {name!r} is named {names.count(name)} times')
         return schema
-
-
-def _described(config: ConfigDict) -> dict[str, Any]:
-    """Contents of the schema file where it can be read, which is checked in training alone."""
-    try:
-        found = tomllib.loads(Path(config.schema).expanduser().read_text('utf-8')) if config.schema else {}
-    except (OSError, ValueError):
-        return {}
-    columns = found.get('columns')
-    kept = {n: c for n, c in columns.items() if isinstance(c, dict)} if isinstance(columns, dict) else {}
-    return {**found, 'columns': kept}

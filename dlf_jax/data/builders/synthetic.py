@@ -45,6 +45,7 @@ class SyntheticTable:
 
     columns = ('label', *NUMBERS, *CATEGORIES)
     paths: tuple[str, ...] = ()
+    folder_columns: tuple[str, ...] = ()
     absent: ClassVar[Mapping[str, str]] = {}
     families: ClassVar[Mapping[str, tuple[str, str]]] = {}
 

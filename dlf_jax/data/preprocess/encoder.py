@@ -291,7 +291,8 @@ class OutOfRange(UserError):
     def __init__(self, field: Field, row: int, found: float, treated: float):
         super().__init__(
             f'column {field.name!r}: {found:g} is {treated:g} after the treatment {field.treatment!r}, '
-            "beyond the numbers of float32; mend it, or out_of_range='missing' takes such numbers for missing"
+            'beyond the numbers of float32; mend it, or train with config.dataset.out_of_range=missing, '
+            'which takes it for missing'
         )
         self.field, self.row = field, row
 
@@ -363,7 +364,9 @@ def fit(schema: Schema, found: Statistics, families: Mapping[str, str] | None = 
     by_name = {f.name: f for f in schema.owners}
     counts = {name: _joined(counts, by_name[name]) for name, counts in found.counts.items()}
     vocabularies = {name: _vocabulary(frame, by_name[name]) for name, frame in counts.items()}
-    expected = {name: _expected_unknown(frame, by_name[name]) for name, frame in counts.items()}
+    expected = {
+        name: _expected_unknown(frame, vocabularies[name], by_name[name]) for name, frame in counts.items()
+    }
     boundaries = {f.name: found.samples[f.name].boundaries(f.buckets) for f in schema.ranged}
 
     def size(field: Field) -> int:
@@ -407,11 +410,17 @@ def _joined(counts: pl.DataFrame, field: Field) -> pl.DataFrame:
     return grouped.select('value', 'count')
 
 
-def _expected_unknown(counts: pl.DataFrame, field: Field) -> float:
-    """Share of values that the vocabulary would lack, had each been left out of its counting (Good 1953)."""
-    kept = counts['count'] > field.min_count
+def _expected_unknown(counts: pl.DataFrame, vocabulary: pl.DataFrame, field: Field) -> float:
+    """Share of values that the vocabulary would lack, had each been left out of its counting (Good 1953).
+
+    Args:
+      counts: `value` and `count` of all values of the training part.
+      vocabulary: those that have ids.
+      field: their field.
+    """
     total = int(counts['count'].sum())
-    return round(1 - float(counts['count'].filter(kept).sum()) / total, 6) if total else 0.0
+    kept = vocabulary['count'].filter(vocabulary['count'] > field.min_count)
+    return round(1 - int(kept.sum()) / total, 6) if total else 0.0
 
 
 def _vocabulary(counts: pl.DataFrame, field: Field) -> pl.DataFrame:

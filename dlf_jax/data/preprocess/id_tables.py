@@ -57,13 +57,13 @@ class IdTables:
         Returns:
           int32 [columns, rows].
         """
-        looked_up = [i for i, owner in enumerate(owners) if owner in self.starts]
-        if len(looked_up) == len(owners):
+        if all(owner in self.starts for owner in owners):
+            # All columns in one operation.
             return self.ids.take(codes + np.array([[self.starts[owner]] for owner in owners]))
         found = np.empty(codes.shape, np.int32)
         for i, owner in enumerate(owners):
             if owner in self.starts:
-                self.ids.take(codes[i] + self.starts[owner], out=found[i], mode='clip')
+                found[i] = self.ids.take(codes[i] + self.starts[owner])
                 continue
             first = self.shifts[owner]
             np.add(codes[i], first, out=found[i], casting='unsafe')

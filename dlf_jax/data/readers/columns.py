@@ -11,6 +11,8 @@ from dlf_jax.data.schema import NO_GROUP, Field, Schema
 from dlf_jax.data.values import canonical_rows
 from dlf_jax.errors import UserError
 
+# Advice that holds for training and for what comes after it.
+_OUT_OF_RANGE = '; mend it, or train with config.dataset.out_of_range=missing, which takes it for missing'
 # Squares of larger numbers, and sums of them, leave the range of float64.
 LARGEST = 1e140
 FLOAT32 = float(np.finfo(np.float32).max)
@@ -48,22 +50,34 @@ def categories(chunk: Chunk, field: Field) -> pl.Series:
       above 2 and floor(x) below.
 
     Raises:
-      UserError: lists in place of values, or an infinite number.
+      UserError: a list of several values, or an infinite number.
     """
     if not field.number:
-        values = chunk.frame[field.name]
-        if values.dtype != pl.String:
-            raise UserError(
-                f'{chunk.where(0)}: column {field.name!r}: expected one value a row, found lists; '
-                'make the field multi-valued'
-            )
-        return values
+        return _single(chunk, field.name)
     raw = numbers(chunk, field.name, field)
     found = np.floor(raw)
     large = np.flatnonzero(raw > 2)
     found[large] = np.floor(np.log(raw[large]) ** 2)
     # NaN, which is a missing value, becomes null; all else is within the range of Int64.
     return pl.Series(field.name, np.maximum(found, -(2.0**62))).cast(pl.Int64, strict=False)
+
+
+def _single(chunk: Chunk, name: str) -> pl.Series:
+    """Column of one value a row, String; a list of one value is that value, an empty one is missing.
+
+    Raises:
+      UserError: a list of several values.
+    """
+    values = chunk.frame[name]
+    if values.dtype == pl.String:
+        return values
+    several = (values.list.len() > 1).arg_true()
+    if len(several):
+        raise UserError(
+            f'{chunk.where(several[0])}: column {name!r}: expected one value a row, found lists of several; '
+            'make the field multi-valued'
+        )
+    return values.list.first()
 
 
 def elements(chunk: Chunk, field: Field) -> tuple[pl.Series, np.ndarray]:
@@ -131,7 +145,7 @@ def numbers(chunk: Chunk, name: str, field: Field | None = None) -> np.ndarray:
         expected = 'a finite number or an empty field' if np.isinf(found) else f'at most {largest:g}'
         raise UserError(
             f'{chunk.where(int(wrong[0]))}: column {name!r}: expected {expected}, found {found:g}'
-            + ("; out_of_range='missing' takes such numbers for missing" if field else '')
+            + (_OUT_OF_RANGE if field else '')
         )
     return values
 
@@ -168,7 +182,7 @@ def labels(chunk: Chunk, schema: Schema, seen: set[str] | None = None) -> np.nda
       UserError: another label, a missing one, or both 0 and -1; names its line.
     """
     name = schema.label
-    texts = canonical_rows(chunk.frame[name])
+    texts = canonical_rows(_single(chunk, name))
     distinct = texts.unique().to_list()
     if schema.positive:
         (positive,) = canonical_rows(pl.Series([schema.positive])).to_list()
@@ -182,8 +196,8 @@ def labels(chunk: Chunk, schema: Schema, seen: set[str] | None = None) -> np.nda
         if len(seen) > 1:
             raise UserError(
                 f'{chunk.where(texts.is_in(["0", "-1"]).arg_true()[0])}: label {name!r}: both 0 and -1; '
-                'labels are 0 and 1, or -1 and 1; config.dataset.positive names the value of a click where '
-                'there are more'
+                'labels are 0 and 1, or -1 and 1; in training, config.dataset.positive names the value of a '
+                'click where there are more'
             )
     wrong = (~texts.is_in(list(known)).fill_null(False)).arg_true()
     if len(wrong):
@@ -195,9 +209,9 @@ def labels(chunk: Chunk, schema: Schema, seen: set[str] | None = None) -> np.nda
         if not (schema.positive or schema.soft_labels) and found:
             soft = _probability(texts[wrong[0]]) is not None
             hint = (
-                '; config.dataset.soft_labels=True takes shares for labels'
+                '; training with config.dataset.soft_labels=True takes shares for labels'
                 if soft
-                else '; config.dataset.positive names the value that is a click'
+                else '; in training, config.dataset.positive names the value that is a click'
             )
         raise UserError(
             f'{chunk.where(int(wrong[0]))}: label {name!r}: expected {expected}, '
@@ -231,7 +245,7 @@ def weights(chunk: Chunk, name: str) -> np.ndarray:
 
 def groups(chunk: Chunk, name: str) -> np.ndarray:
     """Groups as stable hashes of their values, int64 [rows] of 0 and more; `NO_GROUP` where missing."""
-    values = canonical_rows(chunk.frame[name])
+    values = canonical_rows(_single(chunk, name))
     found = (stable_hash(values) >> np.uint64(1)).astype(np.int64)
     if values.null_count():
         found[values.is_null().to_numpy()] = NO_GROUP

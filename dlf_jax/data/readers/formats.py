@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 
 import polars as pl
 
+from dlf_jax.data.readers.base import WrappedTable
 from dlf_jax.data.readers.chunk import Chunk, Columns
 from dlf_jax.data.readers.file_kinds import TEXT, kind
-from dlf_jax.data.readers.tables import Table
 from dlf_jax.data.readers.text_blocks import first_line
 from dlf_jax.data.readers.text_table import TextTable
 from dlf_jax.errors import UserError
@@ -24,14 +24,11 @@ def is_libfm(path: str) -> bool:
     return kind(path) == TEXT and bool(_LIBFM_LINE.fullmatch(first_line(path)))
 
 
-@dataclasses.dataclass(frozen=True)
-class LibfmTable:
+class LibfmTable(WrappedTable):
     """libFM files of lines `label index:1 index:1 ...`, with one index per field in the fields' order.
 
     An index is a category.
     """
-
-    text: TextTable
 
     @classmethod
     def open(cls, paths: tuple[str, ...], label: str, fields: Sequence[str]) -> LibfmTable:
@@ -44,49 +41,8 @@ class LibfmTable:
         """
         return cls(TextTable(paths, ' ', (label, *fields), quote=False, strip=True))
 
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """The files."""
-        return self.text.paths
-
-    @property
-    def name(self) -> str:
-        """The files, for error messages."""
-        return self.text.name
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the columns."""
-        return self.text.columns
-
-    @property
-    def absent(self) -> Mapping[str, str]:
-        """See `Table.absent`."""
-        return self.text.absent
-
-    @property
-    def families(self) -> Mapping[str, tuple[str, str]]:
-        """See `Table.families`."""
-        return self.text.families
-
-    @property
-    def size(self) -> int:
-        """See `Table.size`."""
-        return self.text.size
-
-    def chunks(self, columns: Columns) -> Iterator[Chunk]:
-        """See `Table.chunks`."""
-        return map(self._categories, self.text.chunks(columns))
-
-    def places(self, file: int) -> Iterator[tuple[tuple, int]]:
-        """See `Table.places`."""
-        return self.text.places(file)
-
-    def read(self, place: tuple, columns: Columns) -> Chunk:
-        """See `Table.read`."""
-        return self._categories(self.text.read(place, columns))
-
-    def _categories(self, chunk: Chunk) -> Chunk:
+    def _made(self, chunk: Chunk, columns: Columns) -> Chunk:
+        del columns
         frame, label = chunk.frame, self.columns[0]
         for name in frame.columns:
             if name == label:
@@ -101,68 +57,24 @@ class LibfmTable:
         return dataclasses.replace(chunk, frame=frame)
 
 
-@dataclasses.dataclass(frozen=True)
-class HourTable:
+class HourTable(WrappedTable):
     """Table whose column `hour` (YYMMDDHH) also gives the columns `HOUR_COLUMNS`.
 
     These are the hour of the day (0 to 23), the weekday (1 is Monday) and 1 on Saturdays and Sundays, else 0.
     """
 
-    table: Table
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """The files."""
-        return self.table.paths
-
-    @property
-    def name(self) -> str:
-        """The files, for error messages."""
-        return self.table.name
-
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the columns."""
+        """See `Table.columns`."""
         return (*self.table.columns, *HOUR_COLUMNS)
 
-    @property
-    def absent(self) -> Mapping[str, str]:
-        """See `Table.absent`."""
-        return self.table.absent
-
-    @property
-    def families(self) -> Mapping[str, tuple[str, str]]:
-        """See `Table.families`."""
-        return self.table.families
-
-    @property
-    def size(self) -> int:
-        """See `Table.size`."""
-        return self.table.size
-
-    def chunks(self, columns: Columns) -> Iterator[Chunk]:
-        """See `Table.chunks`."""
-        for chunk in self.table.chunks(self._needed(columns)):
-            yield self._with_columns(chunk, columns)
-
-    def places(self, file: int) -> Iterator[tuple[tuple, int]]:
-        """See `Table.places`."""
-        return self.table.places(file)
-
-    def read(self, place: tuple, columns: Columns) -> Chunk:
-        """See `Table.read`."""
-        return self._with_columns(self.table.read(place, self._needed(columns)), columns)
-
-    @staticmethod
-    def _needed(columns: Columns) -> Columns:
-        """The columns to read for the wanted ones."""
+    def _needed(self, columns: Columns) -> Columns:
         derived = {*columns.text, *columns.keep}.intersection(HOUR_COLUMNS)
         text = (*(name for name in columns.text if name not in derived), *(['hour'] if derived else []))
         keep = tuple(name for name in columns.keep if name not in derived)
         return dataclasses.replace(columns, text=text, keep=keep)
 
-    @staticmethod
-    def _with_columns(chunk: Chunk, columns: Columns) -> Chunk:
+    def _made(self, chunk: Chunk, columns: Columns) -> Chunk:
         if not {*columns.text, *columns.keep}.intersection(HOUR_COLUMNS):
             return chunk
         hour = chunk.frame['hour']

@@ -5,11 +5,12 @@ Both know `qid:7` after the label (a column `qid`), comments from `#` on, and bl
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import functools
 import itertools
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -17,13 +18,14 @@ import polars as pl
 
 from dlf_jax.data.prefetch import parallel_map
 from dlf_jax.data.readers import text_blocks
+from dlf_jax.data.readers.base import WrappedTable
 from dlf_jax.data.readers.chunk import Chunk, Columns, to_numbers
 from dlf_jax.data.readers.text_table import TextTable
 from dlf_jax.errors import UserError
 
 LABEL, QUERY, FEATURES = 'label', 'qid', 'features'
-# Between the indices of one field of a row.
-JOINED_BY = ','
+# What a column is read as: text or lists of it, text of numbers, or text to be handed on.
+TEXT, NUMBER, KEPT = 'text', 'number', 'kept'
 
 # Number of lines that tell which fields there are.
 _SAMPLE = 10_000
@@ -99,64 +101,52 @@ class _Entries:
     value: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True)
-class IndexedLines:
-    """Files of lines of a label and entries; a `Table`, of which a subclass makes the columns.
-
-    Attributes:
-      text: the files as tables of whole lines.
-      columns: see `Table.columns`.
-      single: names of columns of one value a row.
-    """
+class IndexedLines(WrappedTable, abc.ABC):
+    """Files of lines of a label and entries; a `Table`, of which a subclass makes the columns."""
 
     # Parts of an entry.
     PARTS: ClassVar[int] = 2
     EXAMPLE: ClassVar[str] = ''
 
-    text: TextTable
-    columns: tuple[str, ...]
-    single: frozenset[str] = frozenset()
-
-    @classmethod
-    def open(cls, paths: tuple[str, ...], single: Collection[str] = ()) -> IndexedLines:
+    def __init__(self, paths: tuple[str, ...]):
         """Opens files, and reads the first 10,000 lines of each to know the columns.
 
         Args:
           paths: the files.
-          single: names of columns of which a row has one value at most.
         """
-        text = TextTable(paths, _NONE, ('line',), quote=False)
-        # No name is known yet.
-        opened = cls(text, (), frozenset(single))
+        super().__init__(TextTable(paths, _NONE, ('line',), quote=False))
         names: dict[str, None] = {}
         for path in paths:
-            names.update(dict.fromkeys(opened._names(path)))
-        return dataclasses.replace(opened, columns=cls._columns(list(names)))
+            names.update(dict.fromkeys(self._names(path)))
+        self._listed = self._columns(list(names))
 
     @staticmethod
+    @abc.abstractmethod
     def _columns(names: Sequence[str]) -> tuple[str, ...]:
         """Names of all columns, from those of the first lines."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _names(self, path: str) -> list[str]:
         """Names of the columns beside the label that the first lines of a file have."""
-        raise NotImplementedError
 
-    def _make(
-        self, chunk: LinesChunk, entries: _Entries, columns: Columns
-    ) -> Callable[[str, bool], pl.Series]:
-        """Function of a column's name, and whether it is to hold numbers, that makes it of entries."""
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _column(
+        self, chunk: LinesChunk, entries: _Entries, columns: Columns, name: str, kind: str
+    ) -> pl.Series:
+        """Makes a column of entries.
+
+        Args:
+          chunk: the rows.
+          entries: theirs.
+          columns: all columns that are read.
+          name: name of the column.
+          kind: `TEXT`, `NUMBER` or `KEPT`.
+        """
 
     @property
-    def paths(self) -> tuple[str, ...]:
-        """The files."""
-        return self.text.paths
-
-    @property
-    def name(self) -> str:
-        """The files, for error messages."""
-        return self.text.name
+    def columns(self) -> tuple[str, ...]:
+        """See `Table.columns`."""
+        return self._listed
 
     @property
     def absent(self) -> Mapping[str, str]:
@@ -168,50 +158,43 @@ class IndexedLines:
         """See `Table.families`."""
         return {}
 
-    @property
-    def size(self) -> int:
-        """See `Table.size`."""
-        return self.text.size
-
     def chunks(self, columns: Columns) -> Iterator[Chunk]:
         """See `Table.chunks`."""
         empty = True
-        for chunk in parallel_map(functools.partial(self._chunk, columns=columns), self._lines()):
-            if chunk.frame.height:
+        make = functools.partial(self._made, columns=columns)
+        for chunk in parallel_map(make, self.table.chunks(self._needed(columns))):
+            if len(chunk.lines):
                 empty = False
                 yield chunk
         if empty:
             raise UserError(f'{self.name}: no rows')
 
-    def _lines(self) -> Iterator[Chunk]:
-        return self.text.chunks(Columns(('line',)))
-
     def places(self, file: int) -> Iterator[tuple[tuple, int]]:
         """See `Table.places`."""
-        for place, _ in self.text.places(file):
-            rows, _ = _rows(self.text.read(place, Columns(('line',))))
+        for place, _ in self.table.places(file):
+            rows, _ = _rows(self.table.read(place, Columns(('line',))))
             if len(rows):
                 yield place, len(rows)
 
-    def read(self, place: tuple, columns: Columns) -> Chunk:
-        """See `Table.read`."""
-        return self._chunk(self.text.read(place, Columns(('line',))), columns)
+    def _needed(self, columns: Columns) -> Columns:
+        return Columns(('line',))
 
-    def _chunk(self, chunk: Chunk, columns: Columns) -> LinesChunk:
+    def _made(self, chunk: Chunk, columns: Columns) -> LinesChunk:
         found, entries, labels, queries = self._entries(chunk)
-        make = self._make(found, entries, columns)
 
-        def column(name: str, number: bool) -> pl.Series:
+        def column(name: str, kind: str) -> pl.Series:
             if name not in (LABEL, QUERY):
-                return make(name, number).alias(name)
-            text = (labels if name == LABEL else queries).alias(name)
-            return to_numbers(found, text, columns.missing.get(name, ())) if number else text
+                values = self._column(found, entries, columns, name, kind)
+            else:
+                values = labels if name == LABEL else queries
+            values = values.alias(name)
+            if kind == NUMBER:
+                return to_numbers(found, values, columns.missing.get(name, ()))
+            return values
 
-        texts = [column(name, False) for name in columns.text]
-        numbers = [column(name, True) for name in columns.numbers]
-        kept = [column(name, name in columns.numbers) for name in columns.keep]
-        if not (texts or numbers):
-            raise ValueError('at least one column is to be read')
+        texts = [column(name, TEXT) for name in columns.text]
+        numbers = [column(name, NUMBER) for name in columns.numbers]
+        kept = [column(name, NUMBER if name in columns.numbers else KEPT) for name in columns.keep]
         frame = pl.DataFrame([*texts, *numbers])
         return dataclasses.replace(found, frame=frame, kept=pl.DataFrame(kept) if kept else None)
 
@@ -277,24 +260,18 @@ class LibsvmTable(IndexedLines):
     def _names(self, path: str) -> list[str]:
         return [QUERY] if any(re.search(r'\sqid:', line) for line in _first_lines(path)) else []
 
-    def _make(
-        self, chunk: LinesChunk, entries: _Entries, columns: Columns
-    ) -> Callable[[str, bool], pl.Series]:
-        rows = len(chunk.lines)
-
-        def column(name: str, number: bool) -> pl.Series:
-            if name == FEATURES:
-                if number:
-                    raise UserError(f'{chunk.where(0)}: column {name!r}: lists of indices, not numbers')
-                return _lists(chunk, entries, [int(n) for n in columns.numbers if n.isdecimal()])
-            at = np.flatnonzero(entries.index == int(name))
-            _refuse_twice(chunk, entries.row[at], f'the index {name}')
-            # The format leaves out zeros.
-            found = pl.Series(['0'], dtype=pl.String).new_from_index(0, rows)
-            found = found.scatter(pl.Series(entries.row[at]), entries.text.gather(at)).alias(name)
-            return to_numbers(chunk, found, columns.missing.get(name, ())) if number else found
-
-        return column
+    def _column(
+        self, chunk: LinesChunk, entries: _Entries, columns: Columns, name: str, kind: str
+    ) -> pl.Series:
+        if name == FEATURES:
+            if kind == NUMBER:
+                raise UserError(f'{chunk.where(0)}: column {name!r}: lists of indices, not numbers')
+            return _lists(chunk, entries, [int(n) for n in columns.numbers if n.isdecimal()])
+        at = np.flatnonzero(entries.index == int(name))
+        _refuse_twice(chunk, entries.row[at], f'the index {name}')
+        # The format leaves out zeros.
+        found = pl.Series(['0'], dtype=pl.String).new_from_index(0, len(chunk.lines))
+        return found.scatter(pl.Series(entries.row[at]), entries.text.gather(at))
 
 
 def _lists(chunk: LinesChunk, entries: _Entries, numeric: Sequence[int]) -> pl.Series:
@@ -324,9 +301,9 @@ def _grouped(row: np.ndarray, values: pl.Series, rows: int) -> pl.Series:
 class LibffmTable(IndexedLines):
     """libFFM files. Columns: `label`, `qid`, and `field_N` for each number of a field.
 
-    Read as text, a field holds its index, whose value must be 1; several indices of a row are joined by
-    commas, and refused in `single` columns. Read as numbers, it holds the value. A row without the field has
-    it missing.
+    Read as text, a field holds the list of its indices in each row, whose value must be 1. Read as numbers,
+    it holds the value. Kept, it holds the indices joined by commas, or the values where they are not all 1. A
+    row without the field has it missing.
     """
 
     PARTS = 3
@@ -344,37 +321,27 @@ class LibffmTable(IndexedLines):
             found.update(re.findall(r'\s(\d+|qid):', line.partition('#')[0]))
         return [name if name == QUERY else f'field_{int(name)}' for name in found]
 
-    def _make(
-        self, chunk: LinesChunk, entries: _Entries, columns: Columns
-    ) -> Callable[[str, bool], pl.Series]:
-        rows = len(chunk.lines)
-
-        def column(name: str, number: bool) -> pl.Series:
-            at = np.flatnonzero(entries.field == int(name.removeprefix('field_')))
-            row = entries.row[at]
-            if number or name in self.single:
-                more = '; a number is one' if number else '; make it multi-valued in a schema file'
-                _refuse_twice(chunk, row, name, more)
-            values = entries.text.gather(at)
-            if not number:
-                wrong = np.flatnonzero(entries.value[at] != 1)
-                if wrong.size:
-                    raise UserError(
-                        f'{chunk.where(int(row[wrong[0]]))}: {name} has the value {values[int(wrong[0])]}; '
-                        f'that of a category is 1; declare it numeric'
-                    )
-                values = pl.Series(entries.index[at]).cast(pl.String)
-                if np.any(np.diff(row) == 0):
-                    frame = pl.DataFrame({'row': row, 'value': values})
-                    joined = frame.group_by('row', maintain_order=True).agg(
-                        pl.col('value').str.join(JOINED_BY)
-                    )
-                    row, values = joined['row'].to_numpy(), joined['value']
-            found = pl.Series(name, [None], pl.String).new_from_index(0, rows)
-            found = found.scatter(pl.Series(row), values).alias(name)
-            return to_numbers(chunk, found, columns.missing.get(name, ())) if number else found
-
-        return column
+    def _column(
+        self, chunk: LinesChunk, entries: _Entries, columns: Columns, name: str, kind: str
+    ) -> pl.Series:
+        at = np.flatnonzero(entries.field == int(name.removeprefix('field_')))
+        row, rows = entries.row[at], len(chunk.lines)
+        wrong = np.flatnonzero(entries.value[at] != 1)
+        if kind == TEXT and wrong.size:
+            raise UserError(
+                f'{chunk.where(int(row[wrong[0]]))}: {name} has the value {entries.text[int(at[wrong[0]])]}; '
+                'that of a category is 1; declare it numeric'
+            )
+        if kind == NUMBER:
+            _refuse_twice(chunk, row, name, '; a number is one')
+            missing = pl.Series(name, [None], pl.String).new_from_index(0, rows)
+            return missing.scatter(pl.Series(row), entries.text.gather(at))
+        values = entries.text.gather(at) if wrong.size else pl.Series(entries.index[at]).cast(pl.String)
+        lists = _grouped(row, values, rows)
+        if kind == TEXT:
+            return lists
+        joined = lists.list.join(',')
+        return joined.set(joined == '', None)
 
 
 def _refuse_twice(chunk: LinesChunk, row: np.ndarray, what: str, more: str = '') -> None:

@@ -26,6 +26,8 @@ class ParquetTable:
     Columns of several files are matched by name; a column that not all of them have is not in `columns`.
     """
 
+    folder_columns: tuple[str, ...] = ()
+
     def __init__(self, paths: tuple[str, ...]):
         """Reads the names and types of the columns. Raises UserError where a file cannot be read."""
         self.paths = paths
@@ -148,9 +150,7 @@ def _readable(path: str, row: int) -> Iterator[None]:
         raise UserError(f'{path}: no such file') from error
     except (pa.ArrowException, OSError, ValueError, pl.exceptions.PolarsError) as error:
         where = f', from row {row}' if row > 1 else ''
-        # Some messages of Arrow are of several lines.
-        reason = ' '.join(str(error).split())
-        raise UserError(f'{path}{where}: not a readable Parquet file: {reason}') from error
+        raise UserError(f'{path}{where}: not a readable Parquet file: {error}') from error
 
 
 def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:

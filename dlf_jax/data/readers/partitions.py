@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import polars as pl
 
+from dlf_jax.data.readers.base import Table, WrappedTable
 from dlf_jax.data.readers.chunk import Chunk, Columns, to_numbers
 from dlf_jax.errors import UserError
-
-if TYPE_CHECKING:
-    from dlf_jax.data.readers.tables import Table
 
 # What Hive, Spark and others write for a missing value.
 _MISSING = '__HIVE_DEFAULT_PARTITION__'
@@ -31,19 +28,19 @@ def partition_values(path: str) -> dict[str, str | None]:
     return found
 
 
-@dataclasses.dataclass(frozen=True)
-class PartitionedTable:
-    """Table whose files' folders give further columns of text; a column of the files wins over a folder's.
+class PartitionedTable(WrappedTable):
+    """Table whose files' folders give further columns of text; a column of the files wins over a folder's."""
 
-    Attributes:
-      table: the files.
-      added: names of the columns that the folders give, in the order of the first path.
-      absent: see `Table.absent`.
-    """
+    def __init__(self, table: Table, added: tuple[str, ...], absent: Mapping[str, str]):
+        """Adds columns; `of` finds out which.
 
-    table: Table
-    added: tuple[str, ...]
-    absent: Mapping[str, str]
+        Args:
+          table: the files.
+          added: names of the columns that the folders give, in the order of the first path.
+          absent: see `Table.absent`.
+        """
+        super().__init__(table)
+        self._added, self._absent = added, absent
 
     @classmethod
     def of(cls, table: Table) -> Table:
@@ -64,50 +61,26 @@ class PartitionedTable:
         return cls(table, added, absent)
 
     @property
-    def paths(self) -> tuple[str, ...]:
-        """The files."""
-        return self.table.paths
-
-    @property
-    def name(self) -> str:
-        """The files, for error messages."""
-        return self.table.name
-
-    @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the columns, those of the folders last."""
+        """See `Table.columns`; those of the folders are last."""
         columns = self.table.columns
         # Of the same type, which may know more names than it lists (`indexed_lines`).
-        return type(columns)((*columns, *self.added))
+        return type(columns)((*columns, *self._added))
 
     @property
-    def families(self) -> Mapping[str, tuple[str, str]]:
-        """See `Table.families`."""
-        return self.table.families
+    def absent(self) -> Mapping[str, str]:
+        """See `Table.absent`."""
+        return self._absent
 
     @property
-    def size(self) -> int:
-        """See `Table.size`."""
-        return self.table.size
-
-    def chunks(self, columns: Columns) -> Iterator[Chunk]:
-        """See `Table.chunks`."""
-        for chunk in self.table.chunks(self._needed(columns)):
-            yield self._with_columns(chunk, columns)
-
-    def places(self, file: int) -> Iterator[tuple[tuple, int]]:
-        """See `Table.places`."""
-        return self.table.places(file)
-
-    def read(self, place: tuple, columns: Columns) -> Chunk:
-        """See `Table.read`."""
-        return self._with_columns(self.table.read(place, self._needed(columns)), columns)
+    def folder_columns(self) -> tuple[str, ...]:
+        """See `Table.folder_columns`."""
+        return self._added
 
     def _own(self, names: Sequence[str]) -> tuple[str, ...]:
-        return tuple(name for name in names if name not in self.added)
+        return tuple(name for name in names if name not in self._added)
 
     def _needed(self, columns: Columns) -> Columns:
-        """The columns to read from the files for the wanted ones."""
         text, numbers, keep = map(self._own, (columns.text, columns.numbers, columns.keep))
         if not (text or numbers or keep):
             # Any column, to know the number of rows.
@@ -116,8 +89,8 @@ class PartitionedTable:
             keep = self.table.columns[:1]
         return dataclasses.replace(columns, text=text, numbers=numbers, keep=keep)
 
-    def _with_columns(self, chunk: Chunk, columns: Columns) -> Chunk:
-        wanted = set(self.added).intersection((*columns.typed, *columns.keep))
+    def _made(self, chunk: Chunk, columns: Columns) -> Chunk:
+        wanted = set(self._added).intersection((*columns.typed, *columns.keep))
         if not wanted:
             return chunk
         values = partition_values(chunk.path)

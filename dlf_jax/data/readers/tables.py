@@ -1,13 +1,12 @@
-"""Tables: files of rows (text, Parquet, libSVM, libFFM) as a stream of chunks of typed columns."""
+"""Opening of files as tables (text, Parquet, libSVM, libFFM), and checks of their columns."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
 
 from dlf_jax.data.readers import file_kinds, indexed_lines, text_blocks
-from dlf_jax.data.readers.chunk import Chunk, Columns
+from dlf_jax.data.readers.base import Table as Table
 from dlf_jax.data.readers.indexed_lines import LibffmTable, LibsvmTable
 from dlf_jax.data.readers.parquet_table import ParquetTable, join_families
 from dlf_jax.data.readers.partitions import PartitionedTable
@@ -20,54 +19,6 @@ AUTO = 'auto'
 FORMATS = (AUTO, 'text', 'parquet', 'libsvm', 'libffm')
 
 
-class Table(Protocol):
-    """Rows of one or more files of the same format, or rows that are generated."""
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """The files; empty where the rows are generated."""
-
-    @property
-    def name(self) -> str:
-        """The files, for error messages."""
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the columns, in file order."""
-
-    @property
-    def absent(self) -> Mapping[str, str]:
-        """Columns of the first file that another file lacks, and which."""
-
-    @property
-    def families(self) -> Mapping[str, tuple[str, str]]:
-        """By column with a type of its own: 'numbers', 'booleans' or 'dates or times', and a file with it.
-
-        Raises:
-          UserError: files of the table disagree.
-        """
-
-    @property
-    def size(self) -> int:
-        """Sum of the chunks' sizes, for the time left; 0 where it is not known."""
-
-    def chunks(self, columns: Columns) -> Iterator[Chunk]:
-        """Yields all rows in order.
-
-        Args:
-          columns: which columns, and as what.
-
-        Raises:
-          UserError: a row that cannot be read, named by its line; or no rows.
-        """
-
-    def places(self, file: int) -> Iterator[tuple[tuple, int]]:
-        """Yields (place, number of rows) for each chunk of `paths[file]`; workers `read` one place each."""
-
-    def read(self, place: tuple, columns: Columns) -> Chunk:
-        """Reads the chunk at a place, with the arguments and errors of `chunks`."""
-
-
 def open_table(
     paths: Sequence[str],
     *,
@@ -75,7 +26,6 @@ def open_table(
     columns: Sequence[str] = (),
     quote: bool = True,
     format: str = AUTO,
-    single: Collection[str] = (),
 ) -> Table:
     """Opens files as a table, by their first bytes; folders such as `day=1` in their paths are columns.
 
@@ -86,12 +36,11 @@ def open_table(
       columns: names of the columns, for text files without a header line.
       quote: whether fields of text files may stand in double quotes.
       format: one of `FORMATS`; `AUTO` looks at the first lines of the first file, unless there are columns.
-      single: columns of libFFM files of which a row must not have several values.
 
     Raises:
       UserError: a file that cannot be opened or is none of these, or a damaged header line.
     """
-    return PartitionedTable.of(_open(tuple(paths), separator, tuple(columns), quote, format, single))
+    return PartitionedTable.of(_open(tuple(paths), separator, tuple(columns), quote, format))
 
 
 def _open(
@@ -100,7 +49,6 @@ def _open(
     columns: tuple[str, ...],
     quote: bool,
     format: str,
-    single: Collection[str],
 ) -> Table:
     kind = file_kinds.common_kind(paths)
     if format not in (AUTO, 'parquet' if kind == file_kinds.PARQUET else format):
@@ -117,9 +65,9 @@ def _open(
         # A separator and names are for text alone.
         format = 'text' if columns or separator else indexed_lines.format_of(paths[0]) or 'text'
     if format == 'libsvm':
-        return LibsvmTable.open(paths)
+        return LibsvmTable(paths)
     if format == 'libffm':
-        return LibffmTable.open(paths, single)
+        return LibffmTable(paths)
     return TextTable(paths, separator or _default_separator(paths[0]), columns, quote)
 
 
@@ -192,12 +140,12 @@ def _header_hint(columns: Sequence[str]) -> str:
         other = [s for s in SEPARATORS if s in columns[0]]
         if other:
             return (
-                f'; the separator looks like {SEPARATORS[other[0]]}: '
-                f'set --config.dataset.separator={other[0]!r}'
+                f'; the separator looks like {SEPARATORS[other[0]]}: write the file with commas or, for '
+                f'training, set --config.dataset.separator={other[0]!r}'
             )
     if any(re.fullmatch(r'[-+]?[0-9.]+|', column) for column in columns):
         return (
-            '; the first line looks like a row: where there is no header line, '
-            "--config.dataset.columns=\"('label','user',...)\" names the columns"
+            '; the first line looks like a row: add a header line with the names of the columns or, for '
+            "training, give them as --config.dataset.columns=\"('label','user',...)\""
         )
     return ''

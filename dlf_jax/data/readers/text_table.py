@@ -67,6 +67,8 @@ class TextTable:
     Columns of several files are matched by name; a column that not all of them have is not in `columns`.
     """
 
+    folder_columns: tuple[str, ...] = ()
+
     def __init__(
         self,
         paths: tuple[str, ...],

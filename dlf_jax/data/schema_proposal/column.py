@@ -121,16 +121,9 @@ def measure(values: pl.Series, missing: Sequence[str] = ()) -> Column:
     kind, name, rows = values.dtype, values.name, len(values)
     if isinstance(kind, pl.List | pl.Array):
         return _lists(values)
-    reason = _unusable(kind)
-    if not reason and kind == pl.Binary:
-        try:
-            values = values.cast(pl.String)
-        except pl.exceptions.PolarsError:
-            reason = 'bytes that are no UTF-8 text'
+    values, reason = _readable(values)
     if reason:
-        return Column(
-            name, Nature.UNUSABLE, rows, values.null_count(), _NOTHING[0], _NOTHING[1], reason=reason
-        )
+        return _unusable_column(name, rows, values, reason)
     if kind == pl.Boolean or isinstance(kind, pl.Date | pl.Datetime):
         nature = Nature.BOOLEANS if kind == pl.Boolean else Nature.MOMENTS
         values = values.cast(pl.String)
@@ -139,6 +132,21 @@ def measure(values: pl.Series, missing: Sequence[str] = ()) -> Column:
     if kind.is_numeric():
         return _numbers(values)
     return _texts(values.cast(pl.String), kind != pl.Binary, missing)
+
+
+def _readable(values: pl.Series) -> tuple[pl.Series, str]:
+    """Values, bytes as the text that they are, and why they can be no feature; '' where they can."""
+    reason = _unusable(values.dtype)
+    if not reason and values.dtype == pl.Binary:
+        try:
+            return values.cast(pl.String), ''
+        except pl.exceptions.PolarsError:
+            reason = 'bytes that are no UTF-8 text'
+    return values, reason
+
+
+def _unusable_column(name: str, rows: int, values: pl.Series, reason: str) -> Column:
+    return Column(name, Nature.UNUSABLE, rows, values.null_count(), *_NOTHING, reason=reason)
 
 
 def _unusable(kind: pl.DataType) -> str:
@@ -294,16 +302,9 @@ def _lists(values: pl.Series) -> Column:
     name, rows, inner = values.name, len(values), values.dtype.inner  # type: ignore[attr-defined]
     values = values.cast(pl.List(inner)) if isinstance(values.dtype, pl.Array) else values
     flat = values.explode(empty_as_null=False, keep_nulls=False).drop_nulls()
-    reason = _unusable(inner)
-    if not reason and inner == pl.Binary:
-        try:
-            flat = flat.cast(pl.String)
-        except pl.exceptions.PolarsError:
-            reason = 'bytes that are no UTF-8 text'
+    flat, reason = _readable(flat)
     if reason:
-        return Column(
-            name, Nature.UNUSABLE, rows, values.null_count(), _NOTHING[0], _NOTHING[1], reason=reason
-        )
+        return _unusable_column(name, rows, values, reason)
     lengths = values.list.len().fill_null(0).to_numpy()
     fractions = inner.is_float() and bool((flat != flat.floor()).any())
     texts, counts = _counted(flat.cast(pl.String))

@@ -114,6 +114,25 @@ def test_max_size_keeps_the_most_frequent():
     assert encoder.vocabularies['user']['value'].to_list() == ['a']
 
 
+@pytest.mark.parametrize(
+    ('options', 'expected'),
+    # a is there three times, b and c twice, d once.
+    [({}, 1 / 8), ({'min_count': 2}, 5 / 8), ({'max_size': 1}, 5 / 8), ({'max_size': 2}, 3 / 8)],
+)
+def test_the_share_of_unknown_values_to_expect(options, expected):
+    encoder = fitted(Schema((text_field('user', **options),), 'label'), [chunk(user=list('aaabbccd'))])
+    assert encoder.expected_unknown == {'user': pytest.approx(expected)}
+
+
+def test_a_list_of_one_value_is_that_value():
+    data = chunk(user=[['a'], [], None, ['b'], ['a']])
+    rows, _ = fitted(Schema((text_field('user'),), 'label'), [data]).transform(data)
+    assert rows['categorical'][:, 0].tolist() == [2, 1, 1, 3, 2]
+    several = chunk(user=[['a'], ['a', 'b']])
+    with pytest.raises(UserError, match=r"row 3: column 'user': expected one value a row, found lists of"):
+        fitted(Schema((text_field('user'),), 'label'), [several])
+
+
 def test_saved_and_loaded_transforms_the_same(tmp_path):
     encoder = fitted(SCHEMA, [TRAIN])
     encoder.save(tmp_path)

@@ -6,11 +6,14 @@ import random
 import polars as pl
 import pytest
 
+import dlf_jax
+from dlf_jax.data import schema_files, schema_proposal
 from dlf_jax.data.readers import tables, text_blocks
 from dlf_jax.data.readers.chunk import Columns
 from dlf_jax.data.readers.indexed_lines import LibffmTable, LibsvmTable, format_of
 from dlf_jax.errors import UserError
-from tests.conftest import SMALL_FLAGS, fail, run
+from tests.conftest import SMALL_FLAGS, config_of, fail, run
+from tests.data.test_schema_files import DEFAULTS
 
 SVM = '# made by hand\n+1 3:1 7:1 12:0.5\n-1 qid:4 7:1  # a comment\n\n-1\t\n+1 3:1 12:-2e-1 40:0\r\n'
 FFM = '1 0:11:1 1:22:1 2:33:0.25\n0 0:12:1\n# none\n1 1:23:1.0 1:24:1 2:33:-4\n0\n'
@@ -48,11 +51,15 @@ def test_libffm_columns(tmp_path):
     tables.check_columns(table, ['label', 'field_1', 'field_77'], 'a feature')
     found = frame_of(table, ('label', 'field_0', 'field_1', 'field_77'), ('field_2',))
     assert found.rows() == [
-        ('1', '11', '22', None, 0.25), ('0', '12', None, None, None), ('1', None, '23,24', None, -4.0),
-        ('0', None, None, None, None),
+        ('1', ['11'], ['22'], [], 0.25), ('0', ['12'], [], [], None), ('1', [], ['23', '24'], [], -4.0),
+        ('0', [], [], [], None),
     ]  # fmt: skip
-    (chunk,) = table.chunks(Columns(('label',), keep=('field_0', 'label')))
-    assert chunk.kept.rows() == [('11', '1'), ('12', '0'), (None, '1'), (None, '0')]
+    # Kept alone, as a proposal of a schema reads them.
+    (chunk,) = table.chunks(Columns(keep=('field_0', 'label', 'field_1', 'field_2')))
+    assert chunk.kept.rows() == [
+        ('11', '1', '22', '0.25'), ('12', '0', None, None), (None, '1', '23,24', '-4'),
+        (None, '0', None, None),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize('packed', [False, True])
@@ -64,8 +71,8 @@ def test_many_lines_are_as_they_are_read_one_by_one(tmp_path, monkeypatch, packe
         fields = sorted(draw.sample(range(6), draw.randint(0, 6)))
         entries = [(f, draw.randint(0, 99), 1 if f < 4 else draw.choice([0.5, -1.25, 3])) for f in fields]
         lines.append(' '.join([str(i % 2), *(f'{f}:{index}:{value}' for f, index, value in entries)]))
-        by_field = {f: str(index) if f < 4 else float(value) for f, index, value in entries}
-        expected.append((str(i % 2), *(by_field.get(f) for f in range(6))))
+        by_field = {f: [str(index)] if f < 4 else float(value) for f, index, value in entries}
+        expected.append((str(i % 2), *(by_field.get(f, [] if f < 4 else None) for f in range(6))))
         if i % 97 == 0:
             lines.append('  # a comment')
     text = ('\n'.join(lines) + '\n').encode()
@@ -94,7 +101,6 @@ BAD = {
     '1 3:1:1\n\n3:1:1\n': "line 3: expected a label before the entries, found '3:1:1'",
     '1 3:1:1\n1 3:1:0.5\n': 'line 2: field_3 has the value 0.5; that of a category is 1; declare it numeric',
     '1 3:1:1\n# c\n1 4:1:1 4:2:1\n': 'line 3: field_4 is there more than once; a number is one',
-    '1 3:1:1\n1 5:1:1 5:2:1\n': 'line 2: field_5 is there more than once; make it multi-valued',
     '1 3:1:1\n1 qid:1 qid:2 3:1:1\n': 'line 2: qid is there twice',
     '1 3:1:1\n1 3:1:1\0\n': 'line 2: ',
 }  # fmt: skip
@@ -102,9 +108,9 @@ BAD = {
 
 @pytest.mark.parametrize('text', BAD)
 def test_bad_lines_are_named(tmp_path, text):
-    table = opened(tmp_path / 'a.txt', text, single=('field_5',))
+    table = opened(tmp_path / 'a.txt', text)
     with pytest.raises(UserError, match=BAD[text]) as error:
-        frame_of(table, ('label', 'field_3', 'field_5'), ('field_4',))
+        frame_of(table, ('label', 'field_3'), ('field_4',))
     assert str(error.value).startswith(f'{tmp_path}/a.txt, line ')
     assert '\n' not in str(error.value)
 
@@ -169,7 +175,7 @@ SCHEMAS = {
     ),
     'libffm': (
         'label = "label"\n[columns.field_0]\nkind = "categorical"\n[columns.field_1]\nkind = "numeric"\n'
-        '[columns.field_2]\nkind = "multi-valued"\nseparator = ","\nlength = 5\n'
+        '[columns.field_2]\nkind = "multi-valued"\nlength = 5\n'
     ),
 }
 
@@ -190,7 +196,24 @@ def test_training_and_prediction_by_the_command(form, tmp_path):
     assert told['rows'] == 5
     assert not any(told['out_of_vocabulary'].values())
     run('--mode=predict', f'--workdir={tmp_path / "run"}', f'--input={path}', f'--output={output}')
+    if form == 'libffm':
+        (tmp_path / 'few').write_text('1 0:1:1 1:50:0.5\n0 0:1:1 0:2:1 1:50:0.5\n')
+        message = fail('--mode=evaluate', f'--workdir={tmp_path / "run"}', f'--input={tmp_path / "few"}')
+        assert "few, line 2: column 'field_0': expected one value a row" in message
     assert pl.read_parquet(output).height == 600
+
+
+def test_a_schema_of_libffm_files_can_be_proposed(tmp_path):
+    path = tmp_path / 'train.ffm'
+    path.write_text('\n'.join(learnable('libffm')) + '\n')
+    found = schema_proposal.propose(tables.open_table((str(path),)), str(tmp_path / 's.toml'))
+    assert found['label'] == 'label'
+    fields = {f.name: f for f in schema_files.load(str(tmp_path / 's.toml'), DEFAULTS).fields}
+    assert {name: f.kind for name, f in fields.items()} == {
+        'field_0': 'categorical', 'field_1': 'numeric', 'field_2': 'multi-valued',
+    }  # fmt: skip
+    config = config_of(*flags(path, f'--config.dataset.schema={tmp_path / "s.toml"}'))
+    assert dlf_jax.prepare(config, tmp_path / 'data')['fields']['field_2'] == 2 + 5
 
 
 def test_mistakes_by_the_command(tmp_path):
@@ -200,7 +223,10 @@ def test_mistakes_by_the_command(tmp_path):
     named = "--config.dataset.categorical=('field_0','field_{}')"
     message = fail(*flags(path, named.format(2)), *data)
     assert 'train.ffm, line ' in message
-    assert 'field_2 is there more than once; make it multi-valued in a schema file' in message
+    assert (
+        "column 'field_2': expected one value a row, found lists of several; make the field multi-valued"
+        in message
+    )
     message = fail(*flags(path, named.format(1)), *data)
     assert 'train.ffm, line 1: field_1 has the value' in message
     assert 'declare it numeric' in message

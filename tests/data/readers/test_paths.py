@@ -9,6 +9,7 @@ from dlf_jax.config import get_config
 from dlf_jax.data import builders
 from dlf_jax.data.readers import tables
 from dlf_jax.data.readers.chunk import Columns
+from dlf_jax.data.readers.formats import HourTable
 from dlf_jax.errors import UserError
 from tests.conftest import SMALL_FLAGS, fail, run, write_table
 
@@ -168,6 +169,17 @@ def test_folders_by_the_command(tmp_path):
         f'--input={day}/site=s1/part-0.csv,{tmp_path}/o.csv',
     )  # fmt: skip
     assert "no column 'user'" in message
+
+
+def test_columns_of_folders_are_known_through_other_tables(tmp_path):
+    folder = tmp_path / 'day=3'
+    folder.mkdir()
+    (folder / 'a.csv').write_text('hour,x\n14102100,1\n')
+    table = HourTable(tables.open_table((str(folder / 'a.csv'),)))
+    assert table.folder_columns == ('day',)
+    (chunk,) = table.chunks(Columns(('day', 'weekday'), ('x',), ('is_weekend', 'day')))
+    assert chunk.frame.rows() == [('3', '2', 1.0)]
+    assert chunk.kept.rows() == [('0', '3')]
 
 
 @pytest.mark.slow

@@ -51,7 +51,7 @@ def test_mistakes_by_the_command(tmp_path):
     path = without_header(tmp_path / 'train.csv')
     folders = (f'--data_dir={tmp_path / "d"}', '--mode=prepare')
     message = fail(*table_flags(path), *folders)
-    assert 'where there is no header line, --config.dataset.columns=' in message
+    assert 'for training, give them as --config.dataset.columns=' in message
     message = fail(*table_flags(write_table(tmp_path / 'with.csv', 600)), COLUMNS, *folders)
     assert 'with.csv, line 1: holds the names of config.dataset.columns' in message
     few = "--config.dataset.columns=('click','user','ad','price','site','page')"
