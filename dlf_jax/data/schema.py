@@ -11,9 +11,17 @@ NUMERIC = 'numeric'
 MULTI_VALUED = 'multi-valued'
 KINDS = (CATEGORICAL, NUMERIC, MULTI_VALUED)
 
-# Treatments of a column of numbers: the first three keep a number, the others make categories.
-NUMBERS = ('none', 'standard', 'minmax')
+# Treatments of a column of numbers: these keep a number, `log2` and `bucket` make categories.
+SCALED = ('none', 'standard', 'minmax')
+# Treatments that follow a rising curve through quantiles of the training part, see `preprocess.curves`.
+CURVED = ('quantile', 'piecewise', 'periodic')
+# `auto` becomes one of these when the training rows are known, see `preprocess.curves.suited`.
+NUMBERS = ('auto', *SCALED, *CURVED)
 TREATMENTS = (*NUMBERS, 'log2', 'bucket')
+# Treatments that have a number of ranges.
+_RANGES = ('auto', 'bucket', 'piecewise')
+# What a missing number becomes: the training mean, or a value of its own.
+FILLS = ('mean', 'own')
 
 # Poolings of the embeddings of a multi-valued field.
 POOLINGS = ('sum', 'mean', 'max')
@@ -44,12 +52,20 @@ class Field:
         (several ids, pooled).
       treatment: one of `TREATMENTS` for a column of numbers; '' for a text column. `log2` turns the
         number into a category (floor(log(x)^2) above 2, as the winners of the Criteo competition did),
-        `bucket` into one of `buckets` ranges that hold about as many training rows each.
+        `bucket` into one of `buckets` ranges that hold about as many training rows each. `quantile` keeps the
+        normal score of a number's rank; `piecewise` embeds it by `buckets` pieces of a line, `periodic` by
+        `frequencies` waves of its normal score (Gorishniy et al. 2022, arXiv 2203.05556). `auto` is one of
+        them, chosen when the training rows are known.
       min_count: minimum number of training rows of a value with an id of its own; rarer values share
         the out-of-vocabulary id.
       max_size: maximum number of values with ids of their own (the most frequent ones); 0: no limit.
       hash_buckets: number of ids that values are hashed to, without a vocabulary; 0: a vocabulary.
-      buckets: number of ranges of a `bucket` field.
+      buckets: maximum number of ranges of a `bucket`, `piecewise` or `auto` field; fewer where values repeat,
+        and of `piecewise` where rows are few. Once the encoder is fitted, the number that a `piecewise` field
+        has.
+      frequencies: number of waves of a `periodic` field.
+      fill: what a missing number becomes, one of `FILLS`; under 'own' a numeric field has an embedding for
+        it, if a training row had none.
       separator: character between the values of a multi-valued text column; '' for columns of lists.
       pooling: pooling of a multi-valued field, one of `POOLINGS`.
       length: maximum number of values of a multi-valued field in a row; later values are dropped.
@@ -72,6 +88,8 @@ class Field:
     max_size: int = 0
     hash_buckets: int = 0
     buckets: int = 0
+    frequencies: int = 0
+    fill: str = 'mean'
     separator: str = ''
     pooling: str = ''
     length: int = 0
@@ -96,7 +114,12 @@ class Field:
         )
         check((self.pooling in POOLINGS) == self.bag, f'pooling {self.pooling!r} of a {self.kind} field')
         check((self.length >= 1) == self.bag, f'length {self.length} of a {self.kind} field')
-        check((self.buckets >= 2) == (self.treatment == 'bucket'), f'buckets={self.buckets}: at least 2')
+        ranges = self.treatment in _RANGES
+        check((self.buckets >= 2) == ranges, f'buckets={self.buckets}: at least 2')
+        periodic = self.treatment == 'periodic'
+        check((self.frequencies >= 1) == periodic, f'frequencies={self.frequencies}: at least 1')
+        check(self.fill in FILLS, f'fill {self.fill!r} is none of {FILLS}')
+        check(self.fill == 'mean' or self.kind == NUMERIC, "fill='own' is for numeric fields")
         for name in ('min_count', 'max_size', 'hash_buckets', 'embedding_size', 'size'):
             value = getattr(self, name)
             check(isinstance(value, int) and value >= (name == 'min_count'), f'{name}={value!r}')
@@ -116,6 +139,11 @@ class Field:
     def number(self) -> bool:
         """Whether the column in the source holds numbers."""
         return bool(self.treatment)
+
+    @property
+    def curved(self) -> bool:
+        """Whether the number follows a curve that is fitted to the training part."""
+        return self.treatment in CURVED
 
     @property
     def bag(self) -> bool:
@@ -141,7 +169,7 @@ def text_field(name: str, **options: Any) -> Field:
 def number_field(
     name: str,
     treatment: str,
-    buckets: int = 0,
+    numbers: Mapping[str, Any] | None = None,
     vocabulary: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Field:
@@ -150,16 +178,34 @@ def number_field(
     Args:
       name: name of the column.
       treatment: one of `TREATMENTS`.
-      buckets: number of ranges; used by `bucket` alone.
+      numbers: see `number_options`.
       vocabulary: attributes of `Field` that vocabularies have, such as `min_count`; left out where the
         field has no vocabulary.
       options: further attributes of `Field`.
     """
-    if treatment == 'bucket':
-        return Field(name, CATEGORICAL, treatment, buckets=buckets, **options)
     if treatment == 'log2':
         return Field(name, CATEGORICAL, treatment, **(vocabulary or {}), **options)
-    return Field(name, NUMERIC, treatment, **options)
+    kind = CATEGORICAL if treatment == 'bucket' else NUMERIC
+    return Field(name, kind, treatment, **number_options(treatment, numbers or {}), **options)
+
+
+def number_options(treatment: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes among `buckets`, `frequencies` and `fill` that a treatment has.
+
+    Args:
+      treatment: one of `TREATMENTS`.
+      wanted: their values where the treatment has them; a `fill` of 'auto' is 'own' for curves, and else
+        'mean', as published results have it.
+    """
+    found: dict[str, Any] = {}
+    if treatment in _RANGES:
+        found['buckets'] = wanted.get('buckets', 0)
+    if treatment == 'periodic':
+        found['frequencies'] = wanted.get('frequencies', 0)
+    if treatment in NUMBERS:
+        fill = wanted.get('fill', 'auto')
+        found['fill'] = ('mean' if treatment in SCALED else 'own') if fill == 'auto' else fill
+    return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,6 +257,11 @@ class Schema:
     def numeric(self) -> tuple[Field, ...]:
         """Numeric fields, in the order of the columns of a batch's `numeric`."""
         return tuple(f for f in self.fields if f.kind == NUMERIC)
+
+    @property
+    def sampled(self) -> tuple[Field, ...]:
+        """Fields whose encoding depends on the quantiles of the training part."""
+        return tuple(f for f in (*self.numeric, *self.ranged) if f.treatment not in SCALED)
 
     @property
     def coded(self) -> tuple[Field, ...]:

@@ -8,7 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dlf_jax.data.schema import KINDS, MULTI_VALUED, NUMBERS, NUMERIC, SHARED_OPTIONS, Field, Schema
+from dlf_jax.data.schema import (
+    KINDS,
+    MULTI_VALUED,
+    NUMBERS,
+    NUMERIC,
+    SHARED_OPTIONS,
+    Field,
+    Schema,
+    number_options,
+)
 from dlf_jax.errors import UserError, suggest
 
 # Kind of a column that is no feature.
@@ -30,8 +39,8 @@ def load(path: str, defaults: Mapping[str, Any]) -> Schema:
 
     Args:
       path: the file.
-      defaults: `min_count`, `max_size`, `hash_buckets`, `buckets`, `missing`, `out_of_range` and the
-        `treatment` of numbers, used for columns that leave them out.
+      defaults: `min_count`, `max_size`, `hash_buckets`, `missing`, and for numbers `treatment`, `buckets`,
+        `frequencies`, `fill` and `out_of_range`, used for columns that leave them out.
 
     Returns:
       The schema, its fields without sizes.
@@ -101,10 +110,11 @@ def _field(path: str, name: str, options: Any, defaults: Mapping[str, Any]) -> F
     if kind == NUMERIC or options.get('treatment'):
         options = {'out_of_range': defaults['out_of_range'], **options}
     if kind == NUMERIC:
-        kept = defaults['treatment'] if defaults['treatment'] in NUMBERS else 'standard'
-        return Field(name, kind, **{'treatment': kept, **options})
+        kept = defaults['treatment'] if defaults['treatment'] in NUMBERS else 'auto'
+        options = {'treatment': kept, **options}
+        return Field(name, kind, **{**number_options(options['treatment'], defaults), **options})
     if options.get('treatment') == 'bucket':
-        return Field(name, kind, **{'buckets': defaults['buckets'], **options})
+        return Field(name, kind, **{**number_options('bucket', defaults), **options})
     if 'shares' not in options:
         hashed = 0 if options.get('treatment') else defaults['hash_buckets']
         options = {'hash_buckets': hashed, **options}

@@ -8,8 +8,8 @@ Parameters come in two trees, which differ in how they are sharded and optimized
 - `tables`, the rows that ids name: `{'categorical': {name: float32 [vocabulary, width]}}`. All fields share
   one fused table, in which each owns a range of rows. Fields with an `embedding_size` k of their own
   share a second one, `categorical_k: {name: float32 [vocabulary_k, min(k, width)]}`.
-- `dense`, small parameters: `numeric: {name: float32 [Fn, width]}`, one vector per numeric field, and where
-  k is less than the width `projection_k: {name: float32 [k, width]}` (Ginart et al. 2019, "Mixed dimension
+- `dense`, small parameters: those of the numeric fields (`numeric_embedding`), and where k is less than the
+  width `projection_k: {name: float32 [k, width]}` (Ginart et al. 2019, "Mixed dimension
   embeddings").
 
 A batch reads them in two steps, and training differentiates between the two: `gather_rows` takes the rows
@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from dlf_jax.data.schema import Field, Schema
+from dlf_jax.models import numeric_embedding
 from dlf_jax.models.inputs import Bag, Inputs
 
 # Arrays by part (`categorical`, `categorical_16`, `numeric`, ...) and by the name of the model's table.
@@ -34,7 +35,7 @@ Tables = dict[str, dict[str, jax.Array]]
 # From a table [vocabulary, k] and ids int32 [B, columns] to rows [B, columns, k].
 Gather = Callable[[jax.Array, jax.Array], jax.Array]
 
-ROWS, NUMERIC, PROJECTION = 'categorical', 'numeric', 'projection'
+ROWS, PROJECTION = 'categorical', 'projection'
 
 
 def _part(kind: str, embedding_size: int) -> str:
@@ -44,7 +45,8 @@ def _part(kind: str, embedding_size: int) -> str:
 def init(
     key: jax.Array, widths: Mapping[str, int], schema: Schema, std: float, multiple: int = 1
 ) -> tuple[Tables, Tables]:
-    """Draws the parameters, every entry from N(0, std^2); projections are Xavier normal.
+    """Draws the parameters, every entry from N(0, std^2); projections are Xavier normal, and frequencies of
+    numbers from N(0, `numeric_embedding.FREQUENCY_STD`^2).
 
     Args:
       key: random key; each array folds its own name into it, so that adding or removing one leaves the
@@ -58,12 +60,13 @@ def init(
       `tables` and `dense`.
     """
 
-    def draw(part: str, table: str, shape: tuple[int, int]) -> jax.Array:
+    def draw(part: str, table: str, shape: tuple[int, ...]) -> jax.Array:
         # crc32 because Python's hash of a string differs from one process to the next.
         part_key = jax.random.fold_in(key, zlib.crc32(f'{table}/{part}'.encode()))
         if part.startswith(PROJECTION):
             return nn.initializers.xavier_normal()(part_key, shape, jnp.float32)
-        return std * jax.random.normal(part_key, shape, jnp.float32)
+        scale = numeric_embedding.FREQUENCY_STD if part == numeric_embedding.FREQUENCIES else std
+        return scale * jax.random.normal(part_key, shape, jnp.float32)
 
     tables: Tables = {}
     dense: Tables = {}
@@ -78,10 +81,7 @@ def init(
         if projected:
             part = _part(PROJECTION, size)
             dense[part] = {table: draw(part, table, (size, width)) for table, width in projected.items()}
-    if schema.numeric:
-        count = len(schema.numeric)
-        dense[NUMERIC] = {table: draw(NUMERIC, table, (count, width)) for table, width in widths.items()}
-    return tables, dense
+    return tables, {**dense, **numeric_embedding.init(draw, widths, schema)}
 
 
 def ids_of(batch: Mapping[str, jax.Array], schema: Schema) -> dict[str, jax.Array]:
@@ -136,12 +136,12 @@ def assemble(
     """Embeddings, `{table: float32 [B, F, width]}`: categorical fields, then numeric ones, then
     multi-valued ones.
 
-    A numeric field `f` with value `x` is embedded as `v_f * x` (DLF section 4.1); a multi-valued field
-    as the sum, mean or maximum over its values.
+    Numeric fields are embedded as `numeric_embedding` says, a multi-valued field as the sum, mean or maximum
+    over its values.
 
     Args:
       rows: from `gather_rows`.
-      dense: vectors of the numeric fields and projections.
+      dense: parameters of the numeric fields and projections.
       batch: numbers, and ids of the multi-valued fields.
       schema: with the fields' sizes.
     """
@@ -160,7 +160,7 @@ def _assemble(
         fields.append(by_size[size][:, taken[size] : taken[size] + count])
         taken[size] += count
     if schema.numeric:
-        fields.append(dense[NUMERIC][table] * batch['numeric'][..., None])
+        fields.append(numeric_embedding.assemble(table, dense, batch['numeric'], schema))
     for field, ids in _bags(batch, schema):
         start = taken[field.embedding_size]
         values = by_size[field.embedding_size][:, start : start + field.length]
@@ -224,7 +224,7 @@ def make_inputs(rows: Tables, dense: Tables, batch: Mapping[str, jax.Array], sch
         own = {t: by_size[size][:, start : start + field.length] for t, by_size in by_table.items()}
         bags[field.name] = Bag(own, ids >= 0)
         taken[size] += field.length
-    numeric = batch['numeric'] if schema.numeric else jnp.zeros((len(batch['label']), 0))
+    numeric = jnp.nan_to_num(batch['numeric']) if schema.numeric else jnp.zeros((len(batch['label']), 0))
     return _named(numeric, bags, schema)
 
 

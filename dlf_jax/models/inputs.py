@@ -29,7 +29,8 @@ class Inputs:
     Attributes:
       fields: names of the fields in the order of the embeddings' second axis: categorical, numeric,
         multi-valued.
-      numeric: float32 [B, Fn], values of the numeric fields after the dataset's treatment.
+      numeric: float32 [B, Fn], values of the numeric fields after the dataset's treatment, 0 for a
+        missing number that has a value of its own.
       numeric_fields: names of these fields, in the order of the columns of `numeric`.
       bags: unpooled multi-valued fields by name, in alphabetical order.
     """

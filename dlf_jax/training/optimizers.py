@@ -12,7 +12,7 @@ import optax
 from ml_collections import ConfigDict
 
 from dlf_jax import plugins
-from dlf_jax.models import embedding
+from dlf_jax.models import embedding, numeric_embedding
 from dlf_jax.training import schedules
 from dlf_jax.training.embedding_optimizer import EmbeddingOptimizer, EveryRow, TouchedRows, sums_of_squares
 from dlf_jax.training.row_optimizers import ROW_OPTIMIZERS
@@ -154,12 +154,19 @@ class Optimizer:
 
     def _penalised(self, gradients: Any, dense: Any) -> Any:
         """Gradients with the penalty's on the numeric fields' vectors, which are embeddings too."""
-        vectors = dense['embedding'].get(embedding.NUMERIC)
-        if not self.penalty or vectors is None:
+        if not self.penalty:
             return gradients
-        found = gradients['embedding'][embedding.NUMERIC]
-        found = jax.tree.map(lambda g, values: g + self.penalty * values, found, vectors)
-        return {**gradients, 'embedding': {**gradients['embedding'], embedding.NUMERIC: found}}
+
+        def penalised(gradient: jax.Array, values: jax.Array) -> jax.Array:
+            return gradient + self.penalty * values
+
+        found = {
+            part: jax.tree.map(penalised, of_part, dense['embedding'][part])
+            if part in numeric_embedding.EMBEDDINGS
+            else of_part
+            for part, of_part in gradients['embedding'].items()
+        }
+        return {**gradients, 'embedding': found}
 
     def _clip(self, norm: jax.Array) -> jax.Array:
         """Factor of all gradients."""

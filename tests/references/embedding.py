@@ -28,3 +28,31 @@ def lookup(fields, vectors, ids, values):
 def pool(vectors, pooling):
     """One vector [w] of the vectors of a bag, [n, w]."""
     return {'sum': np.sum, 'mean': np.mean, 'max': np.max}[pooling](vectors, axis=0)
+
+
+def piecewise(vectors, position):
+    """A number at a position on a scale of ranges, [w]: b + sum_t w_t clip(x - t, 0, 1).
+
+    Args:
+      vectors: b, w_0, w_1, ..., [1 + ranges, w].
+      position: x.
+    """
+    found = vectors[0].astype(np.float64)
+    for t, vector in enumerate(vectors[1:]):
+        found = found + vector * min(max(position - t, 0.0), 1.0)
+    return found
+
+
+def periodic(vectors, frequencies, value):
+    """Waves of a number, [w]: b + sum_k u_k sin(2 pi c_k x) + w_k cos(2 pi c_k x).
+
+    Args:
+      vectors: b, u_0, u_1, ..., w_0, w_1, ..., [1 + 2 K, w].
+      frequencies: c, [K].
+      value: x.
+    """
+    found = vectors[0].astype(np.float64)
+    for k, frequency in enumerate(frequencies):
+        found = found + vectors[1 + k] * np.sin(2 * np.pi * frequency * value)
+        found = found + vectors[1 + len(frequencies) + k] * np.cos(2 * np.pi * frequency * value)
+    return found

@@ -50,7 +50,9 @@ FILE_KEYS = {'train': '', 'valid': '', 'test': '', 'separator': '', 'verify': Fa
 RELEASE_KEYS = {'download': False, 'allow_modified': False}
 SPLIT_KEYS = {'split': 'chronological', 'time': '', 'fractions': (7.0, 2.0, 1.0), 'split_seed': 0}
 CATEGORY_KEYS = {'min_count': 1, 'max_vocabulary': 0, 'hash_buckets': 0, 'missing': ()}
-NUMBER_KEYS = {'treatment': 'auto', 'buckets': 50, 'out_of_range': 'error'}
+NUMBER_KEYS = {
+    'treatment': 'auto', 'buckets': 50, 'frequencies': 16, 'fill': 'auto', 'out_of_range': 'error',
+}  # fmt: skip
 
 # Keys that say where the input is or how the work is done. They do not change the records of the same input.
 _WORK_KEYS = (
@@ -239,7 +241,8 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
             treatment = options.treatment
         vocabulary = {'min_count': options.min_count, 'max_size': options.max_vocabulary}
         values = {'missing': tuple(options.missing), 'out_of_range': options.out_of_range}
-        return number_field(name, treatment, options.buckets, vocabulary, **values)
+        numbers = {key: options[key] for key in ('buckets', 'frequencies', 'fill')}
+        return number_field(name, treatment, numbers, vocabulary, **values)
 
     # For users of datasets.
 

@@ -14,6 +14,7 @@ import dataclasses
 import functools
 import json
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ import numpy as np
 import polars as pl
 
 from dlf_jax.data.preprocess.coder import CodedRows, Coder
+from dlf_jax.data.preprocess.curves import decided as decided_field
+from dlf_jax.data.preprocess.curves import fit as fit_curve
+from dlf_jax.data.preprocess.curves import follow
 from dlf_jax.data.preprocess.dictionary import NULL, PAD, UNKNOWN, Dictionary
 from dlf_jax.data.preprocess.id_tables import IdTables
 from dlf_jax.data.preprocess.statistics import Moments, Statistics
@@ -33,7 +37,7 @@ from dlf_jax.data.values import canonical
 from dlf_jax.errors import UserError
 from dlf_jax.file_writing import to_json
 
-VERSION = 3
+VERSION = 4
 _log = logging.getLogger(__name__)
 
 
@@ -43,7 +47,8 @@ class Encoder:
     Ids of a field with a vocabulary: 0 out of vocabulary, 1 missing, then its values by falling count
     (ties by value). Ids of a field without one: 0 unused, 1 missing, then the hash buckets or ranges. All
     are offset into the fused table. Numeric fields: a missing value becomes the training mean, then the
-    treatment is applied. A multi-valued field without a value holds the id of missing.
+    treatment is applied; under `fill='own'` it is NaN, if a training row had none. A multi-valued field
+    without a value holds the id of missing.
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class Encoder:
         vocabularies: dict[str, pl.DataFrame],
         moments: dict[str, Moments],
         boundaries: dict[str, np.ndarray],
+        curves: dict[str, np.ndarray] | None = None,
         families: dict[str, str] | None = None,
         expected_unknown: dict[str, float] | None = None,
     ):
@@ -62,6 +68,7 @@ class Encoder:
           vocabularies: `value` (String) and `count` in the order of the ids, by owning field.
           moments: moments by numeric field.
           boundaries: first values of the second and later ranges, float64, rising, by `bucket` field.
+          curves: curves (`preprocess.curves`) by field with such a treatment.
           families: what columns with a type of their own held (`Table.families`), by name.
           expected_unknown: share of values outside the vocabulary to expect in further rows of the same
             kind, by field with a vocabulary of its own.
@@ -70,6 +77,7 @@ class Encoder:
         self.vocabularies = vocabularies
         self.moments = moments
         self.boundaries = boundaries
+        self.curves = curves or {}
         self.families = families or {}
         self.expected_unknown = expected_unknown or {}
 
@@ -181,17 +189,24 @@ class Encoder:
             ids = tables.lookup(codes, [field.owner for field in schema.categorical])
             features['categorical'] = np.ascontiguousarray(ids.T)
         if schema.numeric:
-            values = coded.numbers[:, : len(schema.numeric)].T
-            missing, shift, scale = self._treatments
-            treated = (np.where(np.isnan(values), missing, values) - shift) / scale
-            if np.abs(treated).max(initial=0) > FLOAT32:
-                treated = self._in_range(values, treated, (missing - shift) / scale)
-            features['numeric'] = np.ascontiguousarray(treated.T, np.float32)
+            features['numeric'] = self._treated(coded.numbers[:, : len(schema.numeric)].T)
         if schema.bags:
             codes = coded.codes[:, len(schema.coded) :].T
             ids = tables.lookup(codes, [field.owner for field in schema.bags for _ in range(field.length)])
             features['bags'] = np.ascontiguousarray(ids.T)
         return features
+
+    def _treated(self, values: np.ndarray) -> np.ndarray:
+        """Numeric features, float32 [rows, Fn], of numbers, float64 [Fn, rows]."""
+        missing, shift, scale = self._treatments
+        filled = np.where(np.isnan(values), missing, values)
+        treated = (filled - shift) / scale
+        for i, field in enumerate(self.schema.numeric):
+            if field.curved:
+                treated[i] = follow(self.curves[field.name], filled[i])
+        if (np.abs(treated) > FLOAT32).any():
+            treated = self._in_range(values, treated, (missing - shift) / scale)
+        return np.ascontiguousarray(treated.T, np.float32)
 
     def _in_range(self, values: np.ndarray, treated: np.ndarray, missing: np.ndarray) -> np.ndarray:
         """Treated numbers [Fn, rows] with those beyond float32 as missing ones, where the field says so."""
@@ -212,13 +227,14 @@ class Encoder:
 
         def treatment(field: Field) -> tuple[float, float, float]:
             moments = self.moments[field.name]
-            if field.treatment == 'none':
-                return moments.mean, 0.0, 1.0
+            missing = math.nan if field.fill == 'own' and moments.missing else moments.mean
+            if field.treatment == 'none' or field.curved:
+                return missing, 0.0, 1.0
             if not moments.varies:
-                return moments.mean, moments.mean, 1.0
+                return missing, moments.mean, 1.0
             if field.treatment == 'standard':
-                return moments.mean, moments.mean, moments.deviation
-            return moments.mean, moments.low, moments.high - moments.low
+                return missing, moments.mean, moments.deviation
+            return missing, moments.low, moments.high - moments.low
 
         return np.array([treatment(field) for field in self.schema.numeric]).T[..., None]
 
@@ -237,6 +253,7 @@ class Encoder:
             'schema': self.schema.to_json(),
             'moments': {name: m.to_json() for name, m in self.moments.items()},
             'boundaries': {name: list(map(float, b)) for name, b in self.boundaries.items()},
+            'curves': {name: curve.tolist() for name, curve in self.curves.items()},
             'families': self.families,
             'expected_unknown': self.expected_unknown,
         }
@@ -255,6 +272,7 @@ class Encoder:
             moments = {name: Moments.from_json(m) for name, m in saved['moments'].items()}
             # Version 1 had no ranges.
             boundaries = {name: np.array(b) for name, b in saved.get('boundaries', {}).items()}
+            curves = {name: np.array(curve) for name, curve in saved.get('curves', {}).items()}
         path = Path(folder) / 'vocabulary.parquet'
         with _readable(path):
             values = pl.read_parquet(path).partition_by('field', as_dict=True, include_key=False)
@@ -277,7 +295,7 @@ class Encoder:
                 if not field.number:
                     vocabularies[field.name] = _respelled(vocabularies[field.name])
         families, expected = saved.get('families', {}), saved.get('expected_unknown', {})
-        return cls(schema, vocabularies, moments, boundaries, families, expected)
+        return cls(schema, vocabularies, moments, boundaries, curves, families, expected)
 
 
 class OutOfRange(UserError):
@@ -361,6 +379,10 @@ def fit(schema: Schema, found: Statistics, families: Mapping[str, str] | None = 
     """
     if not found.rows:
         raise UserError('the training part has no rows')
+    decided = (
+        decided_field(f, found.samples[f.name].values) if f in schema.sampled else f for f in schema.fields
+    )
+    schema = dataclasses.replace(schema, fields=tuple(decided))
     by_name = {f.name: f for f in schema.owners}
     counts = {name: _joined(counts, by_name[name]) for name, counts in found.counts.items()}
     vocabularies = {name: _vocabulary(frame, by_name[name]) for name, frame in counts.items()}
@@ -368,6 +390,7 @@ def fit(schema: Schema, found: Statistics, families: Mapping[str, str] | None = 
         name: _expected_unknown(frame, vocabularies[name], by_name[name]) for name, frame in counts.items()
     }
     boundaries = {f.name: found.samples[f.name].boundaries(f.buckets) for f in schema.ranged}
+    curves = {f.name: fit_curve(f, found.samples[f.name].values) for f in schema.numeric if f.curved}
 
     def size(field: Field) -> int:
         if field.name not in by_name:
@@ -378,7 +401,11 @@ def fit(schema: Schema, found: Statistics, families: Mapping[str, str] | None = 
             return len(boundaries[field.name]) + 1 + RESERVED
         return vocabularies[field.name].height + RESERVED
 
-    fields = tuple(dataclasses.replace(f, size=size(f)) for f in schema.fields)
+    def ranges(field: Field) -> int:
+        pieces = curves[field.name].shape[1] - 1 if field.treatment == 'piecewise' else 0
+        return max(pieces, 2) if pieces else field.buckets
+
+    fields = tuple(dataclasses.replace(f, size=size(f), buckets=ranges(f)) for f in schema.fields)
     schema = dataclasses.replace(schema, fields=fields)
     if schema.vocabulary >= 2**31:
         largest = max(fields, key=lambda field: field.size)
@@ -387,7 +414,8 @@ def fit(schema: Schema, found: Statistics, families: Mapping[str, str] | None = 
             f'largest field is {largest.name!r} with {largest.size:,}: fewer hash_buckets, a higher '
             'min_count or max_vocabulary'
         )
-    return Encoder(schema, vocabularies, found.merged_moments(), boundaries, dict(families or {}), expected)
+    moments, families = found.merged_moments(), dict(families or {})
+    return Encoder(schema, vocabularies, moments, boundaries, curves, families, expected)
 
 
 def _joined(counts: pl.DataFrame, field: Field) -> pl.DataFrame:

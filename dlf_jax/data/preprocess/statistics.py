@@ -26,22 +26,24 @@ EPSILON = float(np.finfo(np.float64).eps)
 
 @dataclasses.dataclass(frozen=True)
 class Moments:
-    """Moments and range of a numeric column over training rows, missing values left out."""
+    """Moments and range of a numeric column over training rows, missing values left out; their number."""
 
     count: int = 0
     mean: float = 0.0
     deviation: float = 0.0  # population standard deviation
     low: float = math.inf
     high: float = -math.inf
+    missing: int = 0
 
     @classmethod
     def of(cls, values: np.ndarray) -> Moments:
         """Moments of values, float64 [n], NaN where missing."""
+        rows = values.size
         values = values[~np.isnan(values)]
         if not values.size:
-            return cls()
+            return cls(missing=rows)
         low, high = float(values.min()), float(values.max())
-        return cls(values.size, float(values.mean()), float(values.std()), low, high)
+        return cls(values.size, float(values.mean()), float(values.std()), low, high, rows - values.size)
 
     @property
     def varies(self) -> bool:
@@ -59,8 +61,9 @@ class Moments:
 
     def merge(self, other: Moments) -> Moments:
         """Moments of the values of both (Chan et al. 1979)."""
+        missing = self.missing + other.missing
         if not self.count or not other.count:
-            return other if other.count else self
+            return dataclasses.replace(other if other.count else self, missing=missing)
         count = self.count + other.count
         delta = other.mean - self.mean
         squares = (
@@ -74,6 +77,7 @@ class Moments:
             math.sqrt(squares / count),
             min(self.low, other.low),
             max(self.high, other.high),
+            missing,
         )
 
 
@@ -130,7 +134,7 @@ class Statistics:
       counts: `value` (String or Int64) and `count`, by owning field with a vocabulary.
       moments: (number of the chunk, moments by numeric field); merged in the chunks' order at the
         end, because sums of floats depend on the order.
-      samples: samples by `bucket` field.
+      samples: samples by field of `Schema.sampled`.
     """
 
     rows: int
@@ -175,16 +179,16 @@ def measure_chunk(schema: Schema, number: int, chunk: Chunk, rows: np.ndarray, f
 def moments_and_samples(
     schema: Schema, numbers: np.ndarray, rows: np.ndarray
 ) -> tuple[dict[str, Moments], dict[str, Sample]]:
-    """Moments by numeric field and samples by `bucket` field of training rows.
+    """Moments by numeric field and samples by field of `Schema.sampled`, of training rows.
 
     Args:
       schema: the features.
       numbers: the rows' `CodedRows.numbers`.
       rows: the rows' numbers in the table, int64 [n].
     """
-    numeric = schema.numeric
-    moments = {f.name: Moments.of(numbers[:, i]) for i, f in enumerate(numeric)}
-    samples = {f.name: Sample.of(numbers[:, len(numeric) + i], rows) for i, f in enumerate(schema.ranged)}
+    columns = dict(zip((*schema.numeric, *schema.ranged), numbers.T, strict=True))
+    moments = {field.name: Moments.of(columns[field]) for field in schema.numeric}
+    samples = {field.name: Sample.of(columns[field], rows) for field in schema.sampled}
     return moments, samples
 
 

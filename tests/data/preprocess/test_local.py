@@ -128,7 +128,7 @@ def test_records_are_what_serving_makes_of_the_rows(own_file, split, monkeypatch
         assert set(found) == {'label', 'weight', 'group', 'categorical', 'numeric', 'bags'}
         for name, values in found.items():
             assert values.dtype == expected[name].dtype
-            assert np.array_equal(values, expected[name][parts == index]), (part, name)
+            assert np.array_equal(values, expected[name][parts == index], equal_nan=True), (part, name)
 
 
 def test_ids_against_plain_python(own_file):
@@ -238,7 +238,7 @@ def test_the_time_of_the_split_can_be_a_number_among_the_features(tmp_path, nume
     earliest = chunk.frame.filter(chunk.frame['at'].rank() <= 2100)
     expected, _ = encoder.transform(dataclasses.replace(chunk, frame=earliest))
     for name, values in expected.items():
-        assert np.array_equal(rows[name], values)
+        assert np.array_equal(rows[name], values, equal_nan=True)
 
 
 def test_a_time_among_the_features_must_be_a_number_there(tmp_path):
