@@ -4,12 +4,25 @@
         --config.dataset.label=click --config.dataset.categorical="('user','ad','country')" \
         --config.dataset.numeric="('price',)" --workdir=/tmp/dlf-own
 
-The rows are split 7:2:1 in file order unless `--config.dataset.valid` names files of their own.
+The rows are split 7:2:1 in file order unless `--config.dataset.valid` names files of their own. What depends
+on the numbers of training rows and fields is chosen when they are known, unless you give it: batch size,
+steps between evaluations, penalty, dropout, width of embeddings, BatchNorm (`dlf_jax/config_by_size.py`).
 """
 
 from ml_collections import ConfigDict
 
 from dlf_jax import config as defaults
+from dlf_jax import config_by_size
+
+# Narrower than for the public datasets: own tables mostly have fewer rows to learn from.
+WIDTHS = (128, 64)
+MODELS = {
+    'dlf': {'hidden': (), 'head': (128,)},
+    'finalmlp': {'heads': 4, 'gate_hidden': (64,)},
+    'autoint': {'attention_size': 32, 'heads': 2, 'layers': 2},
+    'afn': {'neurons': 200},
+    'wukong': {'fm_tokens': 16, 'linear_tokens': 16, 'layers': 2},
+}
 
 
 def get_config(model: str = 'dlf') -> ConfigDict:
@@ -17,6 +30,12 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config = defaults.get_config(model)
     config.dataset.name = 'table'
     config.dataset.min_count = 2
-    config.embedding.penalty = 1e-4
-    defaults.set_model(config, {}, embedding_size=16, dropout=0.1)
+    config.training.monitor = 'auc-logloss'
+    config.plateau.factor = 0.5
+    config.plateau.patience = 6
+    config.predict.batch_size = 1024
+    towers = dict.fromkeys(('hidden', 'deep_hidden', 'hidden_1', 'hidden_2'), WIDTHS)
+    defaults.set_model(config, MODELS, **towers)
+    known = dict(defaults.flatten(config))
+    config_by_size.leave_open(config, *(key for key in config_by_size.KEYS if key in known))
     return config

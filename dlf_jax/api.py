@@ -18,7 +18,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dlf_jax import config as configs
-from dlf_jax import config_checks
+from dlf_jax import config_by_size, config_checks
 from dlf_jax.config_files import find_config_file
 from dlf_jax.data import builders
 from dlf_jax.data.builders.base import Builder
@@ -163,6 +163,7 @@ def train(
         builder.prepare()
         if multihost.is_first():
             _tell_unknown(builder)
+        config = sized(config, builder, folder)
         result = trainer.train(config, builder, folder, preemption)
         multihost.run_on_first(lambda: folder.finish(result))
         return result
@@ -244,8 +245,33 @@ def _tell_unknown(builder: Builder) -> dict[str, dict[str, float]]:
     return found
 
 
+def sized(config: ConfigDict, builder: Builder, folder: Workdir) -> ConfigDict:
+    """Chooses the values of the keys that are left to the size of the data, and logs them.
+
+    Args:
+      config: the whole config.
+      builder: its data is prepared.
+      folder: of the run; where one has begun to train, its values are taken.
+
+    Returns:
+      The config with a value for every key.
+    """
+    keys = config_by_size.open_keys(config)
+    if not keys:
+        return config
+    size = config_by_size.Size(builder.blocks('train').rows, len(builder.schema().fields))
+    known = multihost.run_on_first(lambda: folder.values(keys))
+    config = config_by_size.filled(config, size, known)
+    config_checks.validate(config)
+    values = dict(configs.flatten(config))
+    told = ', '.join(f'{key}={values[key]!r}' for key in keys)
+    of = f'{size.rows:,} training rows of {size.fields:,} fields'
+    _log.info('for %s%s: %s', of, ', as the run began' if known else '', told)
+    return config
+
+
 def _tell_differences(config: ConfigDict) -> None:
     """Logs what of the config differs from the defaults."""
     found = config_checks.differences(config)
-    told = ', '.join(f'{key}={value!r}' for key, value in found.items())
+    told = ', '.join(f'{key}={value!r}' for key, value in found.items() if value is not None)
     _log.info('model %s; beside the defaults: %s', config.model.name, told or 'nothing')

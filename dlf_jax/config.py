@@ -113,15 +113,21 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.dataset.categorical = ()
     # For `table`: columns of the numeric features.
     config.dataset.numeric = ()
-    # Treatment of number columns: none, standard, minmax, and log2 and bucket, which make categories; auto:
-    # the dataset's own.
+    # Treatment of number columns: none, standard, minmax; quantile, piecewise and periodic, which follow the
+    # training part's quantiles; log2 and bucket, which make categories; auto: the dataset's own, of tables
+    # quantile or piecewise by the training rows.
     config.dataset.treatment = 'auto'
+    # What a missing number becomes: mean (of the training part), own (a value of its own), or auto: own under
+    # quantile, piecewise and periodic, and else mean.
+    config.dataset.fill = 'auto'
     # Texts that stand for a missing value, beside the empty one: ('NA', '-').
     config.dataset.missing = ()
     # What becomes of a number that is infinite or beyond float32 once treated: error, or missing.
     config.dataset.out_of_range = 'error'
-    # Number of ranges of the treatment `bucket`, with about as many training rows each.
+    # Number of ranges of the treatments `bucket` and `piecewise`, with about as many training rows each.
     config.dataset.buckets = 50
+    # Number of waves of the treatment `periodic`.
+    config.dataset.frequencies = 16
     # Values seen less often in the training part share the out-of-vocabulary id.
     config.dataset.min_count = 1
     # Maximum number of values per field with ids of their own; 0: no limit.
@@ -218,6 +224,9 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.plateau.min_learning_rate = 1e-6
     # Stop after this many evaluations without gain in a row; 0: never.
     config.plateau.patience = 2
+    # An evaluation without gain counts if so many steps have passed since the last gain, and since the last
+    # one that counted.
+    config.plateau.steps = 0
     # Minimum rise of the monitored metric that counts as gain.
     config.plateau.min_gain = 1e-6
 
@@ -378,7 +387,8 @@ def _problem(fields: Mapping[str, Any]) -> str | None:
       fields: `config.model`, `name` among them.
     """
     try:
-        models.build(**fields)
+        # Fields that are left to the size of the data are good with the value that they get.
+        models.build(**{name: value for name, value in fields.items() if value is not None})
     except ValueError as error:
         return f'config.{error}'
     return None

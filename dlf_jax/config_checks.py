@@ -10,11 +10,11 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dlf_jax import config as configs
-from dlf_jax import plugins
+from dlf_jax import config_by_size, plugins
 from dlf_jax.data import builders
 from dlf_jax.data.preprocess import splits
 from dlf_jax.data.readers.tables import AUTO, FORMATS
-from dlf_jax.data.schema import OUT_OF_RANGE, RESERVED, TREATMENTS
+from dlf_jax.data.schema import FILLS, OUT_OF_RANGE, RESERVED, TREATMENTS
 from dlf_jax.errors import UsageError, suggest
 from dlf_jax.training import metrics, optimizers
 
@@ -46,7 +46,9 @@ def validate(config: ConfigDict) -> None:
     for section, key in _ENTRIES:
         config[section][key] = plugins.absolute(config[section][key])
     known = defaults_of(config)
-    values = dict(configs.flatten(config))
+    # Values of the keys that are left to the size of the data are checked when that is known.
+    whole = config_by_size.stand_in(config)
+    values = dict(configs.flatten(whole))
     # A dataset of one's own may have keys of its own.
     read = builders.dataset_class(config.dataset.name).keys()
     for key in values.keys() - {f'dataset.{name}' for name in read}:
@@ -63,6 +65,7 @@ def validate(config: ConfigDict) -> None:
             raise UsageError(f'config.{key}={values[key]!r}: no such choice{suggest(values[key], choices)}')
 
     for key, value in values.items():
+        check(key, value is not None, f'a value, such as {known.get(key)!r}')
         if isinstance(value, float):
             check(key, math.isfinite(value), 'a finite number')
     for key, choices in _CHOICES.items():
@@ -75,9 +78,9 @@ def validate(config: ConfigDict) -> None:
         check(key, 0 <= values[key] < 1, '0 or more and less than 1')
     _validate_dataset(config, check)
     _validate_optimizer(config, check)
-    _validate_runs(config, check)
+    _validate_runs(whole, check)
     metrics.validate(config)
-    configs.build_model(config)
+    configs.build_model(whole)
 
 
 def validate_prediction(config: ConfigDict) -> None:
@@ -100,7 +103,8 @@ def validate_prediction(config: ConfigDict) -> None:
 _Check = Callable[[str, bool, str], None]
 _CHOICES = {
     'dataset.format': FORMATS,
-    'dataset.treatment': ('auto', *TREATMENTS),
+    'dataset.treatment': TREATMENTS,
+    'dataset.fill': ('auto', *FILLS),
     'dataset.split': splits.KINDS,
     'dataset.hour': ('category', 'parts'),
     'dataset.out_of_range': OUT_OF_RANGE,
@@ -119,7 +123,7 @@ _NOT_NEGATIVE = (
     'dataset.max_vocabulary', 'dataset.hash_buckets', 'embedding.std', 'embedding.penalty', 'optimizer.eps',
     'optimizer.clip_norm', 'optimizer.warmup_steps', 'optimizer.weight_decay',
     'optimizer.initial_accumulator_value', 'plateau.patience', 'plateau.min_learning_rate',
-    'plateau.min_gain', 'training.evaluate_every', 'seed', 'sharding.device_memory',
+    'plateau.min_gain', 'plateau.steps', 'training.evaluate_every', 'seed', 'sharding.device_memory',
     'distributed.processes',
 )  # fmt: skip
 _DECAYS = ('optimizer.b1', 'optimizer.b2', 'optimizer.momentum')
@@ -132,6 +136,7 @@ def _validate_dataset(config: ConfigDict, check: _Check) -> None:
         if key not in read and value != defaults[f'dataset.{key}']:
             raise UsageError(f'config.dataset.{key}={value!r}: the dataset {options.name} does not read it')
     check('dataset.buckets', options.buckets >= 2, 'at least 2')
+    check('dataset.frequencies', options.frequencies >= 1, 'at least 1')
     largest = 2**31 - 1 - RESERVED
     check('dataset.hash_buckets', options.hash_buckets <= largest, f'at most {largest:,}, for ids of 32 bits')
     check(

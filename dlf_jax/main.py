@@ -128,6 +128,7 @@ def profile() -> dict[str, Any]:
     builder = builders.build(config.dataset, os.path.expanduser(_DATA_DIR.value))
     builder.prepare()
     workdir.create()
+    config = api.sized(config, builder, workdir)
     return profiling.profile(config, builder, workdir.path / 'profile', _PROFILE_STEPS)
 
 

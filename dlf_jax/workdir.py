@@ -15,13 +15,14 @@ import json
 import os
 import platform
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from dlf_jax import config as configs
-from dlf_jax import data_changes
+from dlf_jax import config_by_size, data_changes
 from dlf_jax.data.builders.base import Builder
 from dlf_jax.data.preprocess.encoder import Encoder
 from dlf_jax.errors import UserError
@@ -36,6 +37,8 @@ FREE = (
 )  # fmt: skip
 # Keys that may differ, and make a finished run go on.
 LONGER = {'training.epochs', 'plateau.patience'}
+# The workdir has all values that depend on it.
+_ANY_SIZE = config_by_size.Size(1, 1)
 _PACKAGES = (
     'dlf_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy', 'polars',
     'tensorflow-datasets',
@@ -115,13 +118,15 @@ class Workdir:
         Changes nothing.
 
         Args:
-          config: the whole config, validated.
+          config: the whole config, validated; keys that are left to the size of the data are as the run has
+            them.
 
         Raises:
           UserError: the folder holds a run of another config; the message shows the difference.
         """
         if not self._trained:
             return None
+        config = config_by_size.filled(config, _ANY_SIZE, self.values(config_by_size.open_keys(config)))
         wanted = json.loads(config.to_json())
         differing = self._differences(self._saved_config(), wanted)
         fixed = [line for key, line in differing.items() if not _free(key, wanted)]
@@ -131,6 +136,13 @@ class Workdir:
                 '--workdir, or the same config to go on'
             )
         return None if LONGER.intersection(differing) else self.result()
+
+    def values(self, keys: Iterable[str]) -> dict[str, Any]:
+        """Values of config keys of the run in the folder; none where none has begun to train."""
+        if not self._trained:
+            return {}
+        saved = dict(configs.flatten(self._saved_config()))
+        return {key: saved[key] for key in keys}
 
     @staticmethod
     def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, str]:

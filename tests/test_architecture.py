@@ -13,6 +13,7 @@ FLOORS = (
     ('data',),
     ('models',),
     ('config',),
+    ('config_by_size',),
     ('workdir',),
     ('training',),
     ('config_checks', 'serving'),

@@ -33,7 +33,8 @@ class Plateau:
     Attributes:
       best: highest monitored value; None before the first evaluation.
       best_step: step of that evaluation.
-      without_gain: number of evaluations in a row without gain.
+      without_gain: number of evaluations in a row without gain that counted, see `config.plateau.steps`.
+      counted_step: step of the last evaluation that was a gain or counted.
       scale: factor of the learning rate.
       top: (value, step) of the best few evaluations, whose checkpoints are kept.
     """
@@ -41,6 +42,7 @@ class Plateau:
     best: float | None = None
     best_step: int = 0
     without_gain: int = 0
+    counted_step: int = 0
     scale: float = 1.0
     top: tuple[tuple[float, int], ...] = ()
 
@@ -51,7 +53,7 @@ class Plateau:
 
     def observe(self, value: float, step: int, config: ConfigDict) -> Plateau:
         """The plateau after an evaluation: gain resets the count, no gain drops the learning rate (FuxiCTR's
-        rule, behind the leaderboards' numbers).
+        rule, behind the leaderboards' numbers), if `config.plateau.steps` have passed.
 
         Args:
           value: the monitored value, higher being better.
@@ -62,10 +64,13 @@ class Plateau:
             ranked = sorted([*self.top, (value, step)], key=lambda found: (-found[0], found[1]))
             self = dataclasses.replace(self, top=tuple(ranked[: config.training.keep_best]))
         if math.isfinite(value) and (self.best is None or value > self.best + config.plateau.min_gain):
-            return dataclasses.replace(self, best=value, best_step=step, without_gain=0)
+            return dataclasses.replace(self, best=value, best_step=step, without_gain=0, counted_step=step)
+        if step - self.counted_step < config.plateau.steps:
+            return self
         floor = config.plateau.min_learning_rate / config.optimizer.learning_rate
         scale = max(self.scale * config.plateau.factor, min(floor, self.scale))
-        return dataclasses.replace(self, without_gain=self.without_gain + 1, scale=scale)
+        count = self.without_gain + 1
+        return dataclasses.replace(self, without_gain=count, scale=scale, counted_step=step)
 
     def exhausted(self, config: ConfigDict) -> bool:
         """Whether training should stop."""

@@ -66,7 +66,7 @@ class Outlook:
         self.going_on = run_progress.going_on(moment.runs, config)
         evaluated = max((run.evaluated for run in self.going_on.values()), default=moment.step)
         left = plan.evaluations_after(evaluated)
-        needed = [min(_until_stop(run, config) or left, left) for run in self.going_on.values()]
+        needed = [min(_until_stop(run, config, plan) or left, left) for run in self.going_on.values()]
         self.evaluations = max(needed, default=0)
         self.certain = self.evaluations == left
         self.together = len(set(needed)) <= 1
@@ -75,13 +75,18 @@ class Outlook:
         self.steps = plan.evaluation_after(evaluated, self.evaluations) - moment.step
 
 
-def _until_stop(run: RunProgress, config: ConfigDict) -> int | None:
+def _until_stop(run: RunProgress, config: ConfigDict, plan: StepPlan) -> int | None:
     """Number of evaluations after which a run stops at the earliest; None: it goes on to its last epoch."""
     patience = config.plateau.patience
     if not patience:
         return None
-    # The first evaluation is a gain, whatever it finds.
-    return patience + 1 if run.plateau.best is None else patience - run.plateau.without_gain
+    # Of so many evaluations without gain, one counts.
+    each = max(-(-config.plateau.steps // plan.evaluate_every), 1)
+    if run.plateau.best is None:
+        # The first evaluation is a gain, whatever it finds.
+        return patience * each + 1
+    not_counted = (run.evaluated - run.plateau.counted_step) // plan.evaluate_every if each > 1 else 0
+    return (patience - run.plateau.without_gain) * each - not_counted
 
 
 def describe(config: ConfigDict, plan: StepPlan, moment: Moment) -> list[str]:

@@ -57,9 +57,11 @@ class OwnTable(Builder):
                 'max_size': config.max_vocabulary,
                 'hash_buckets': config.hash_buckets,
                 'buckets': config.buckets,
+                'frequencies': config.frequencies,
+                'fill': config.fill,
                 'missing': tuple(config.missing),
                 'out_of_range': config.out_of_range,
-                'treatment': 'standard' if config.treatment == 'auto' else config.treatment,
+                'treatment': config.treatment,
             }
             return schema_files.load(config.schema, defaults)
         if not config.categorical and not config.numeric:
@@ -68,7 +70,7 @@ class OwnTable(Builder):
                 f'the columns of {table.name}: {", ".join(table.columns)}'
             )
         categorical = (self.categorical(name) for name in config.categorical)
-        numeric = (self.number(name, 'standard') for name in config.numeric)
+        numeric = (self.number(name, 'auto') for name in config.numeric)
         try:
             schema = Schema(
                 (*categorical, *numeric), config.label or 'label', config.weight, config.group,
