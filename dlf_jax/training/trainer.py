@@ -23,6 +23,7 @@ from dlf_jax.errors import UserError
 from dlf_jax.training import (
     diagnosis,
     metrics,
+    model_size,
     multihost,
     part_checks,
     results,
@@ -131,6 +132,10 @@ class Trainer:
                 self.plan.per_epoch,
                 f'; {len(self.batches)} seeds together' if len(self.batches) > 1 else '',
             )
+            model_size.warn_of_proportions(
+                self.config, self.setup.schema, self.setup.state_bytes()[1], self.setup.memory,
+                self.builder.blocks('train').rows,
+            )  # fmt: skip
             with self.preemption.watched():
                 with self.preemption.interruptible(self.checkpoints.wait):
                     self._restore_or_create()
