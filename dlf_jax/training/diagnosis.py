@@ -82,20 +82,24 @@ def _against_no_model(
         noise = _ERRORS * auc_error(counts.clicks, others)
         ranks, of_auc = auc > 0.5 + noise, f'auc {auc:.4f} (by chance: 0.5 +- {noise:.4f})'
     of_logloss = f'logloss {logloss:.4f} (base rate {base:.4f})'
+    # Of few steps another warning tells, and a model that has hardly begun needs no less room.
+    room = '' if run.steps < _FEW_STEPS else f'try {_smaller(config)}'
     if ranks and logloss >= base:
+        tries = '; '.join(filter(None, [_choosing(config), room]))
         return True, [
             f'the model ranks, but its probabilities are worse than the mean label: best step {_step(run)}, '
-            f'valid {of_auc}, {of_logloss}; try {_choosing(config)}, or less room to fit the training rows: '
-            f'{_smaller(config)}'
+            f'valid {of_auc}, {of_logloss}; {tries}'
         ]
     hardly = _HARDLY if of_auc else 1.0
     if not ranks and logloss >= hardly * base:
-        found = ', '.join(text for text in (of_auc, of_logloss) if text)
+        found = ', '.join(filter(None, [of_auc, of_logloss]))
+        causes = (
+            'see whether the label and the columns are the right ones, whether valid rows are like training '
+            'rows, and whether the simplest model learns (:lr after the name of the config file)'
+        )
         return False, [
             f'the run learnt nothing that holds on the valid part: best step {_step(run)}, valid {found}; '
-            'see whether the label and the columns are the right ones, whether valid rows are like training '
-            'rows, and whether the simplest model learns (:lr after the name of the config file); try '
-            f'{_smaller(config)}'
+            f'{"; ".join(filter(None, [causes, room]))}'
         ]
     return True, []
 
@@ -138,9 +142,9 @@ def _batch_for(rows: int) -> int:
 
 
 def _choosing(config: ConfigDict) -> str:
-    """A monitor that sees the probabilities, as a flag."""
+    """A monitor that sees the probabilities, in words."""
     other = 'logloss' if config.training.monitor == metrics.AUC_MINUS_LOGLOSS else metrics.AUC_MINUS_LOGLOSS
-    return f'--config.training.monitor={other}'
+    return f'--config.training.monitor={other} chooses the step by them'
 
 
 def _smaller(config: ConfigDict) -> str:
