@@ -17,7 +17,7 @@ def test_result_line_and_file(trained):
     result = json.loads((trained / 'result.json').read_text())
     assert list(result) == [
         'model', 'variant', 'dataset', 'seed', 'steps', 'best_step', 'parameters', 'seconds',
-        'samples_per_second', 'valid', 'test',
+        'samples_per_second', 'valid', 'test', 'base_rate_logloss', 'learnt', 'warnings',
     ]  # fmt: skip
     assert result['model'] == 'mlp'
     assert result['steps'] == 2 * -(-1400 // 256)
@@ -26,6 +26,12 @@ def test_result_line_and_file(trained):
     assert set(result['valid']) == set(result['test']) == {'auc', 'logloss', 'rows'}
     assert result['valid']['rows'] == 400
     assert result['test']['rows'] == 200
+    # Of the training part's click rate, on the rows of the other parts.
+    clicks = pl.read_csv(trained.parent / 'train.csv')['click'].to_numpy()
+    rate = clicks[:1400].mean()
+    for part, rows in {'valid': clicks[1400:1800], 'test': clicks[1800:]}.items():
+        expected = -np.mean(np.log(np.where(rows == 1, rate, 1 - rate)))
+        assert result['base_rate_logloss'][part] == pytest.approx(expected, rel=1e-12)
 
 
 def test_workdir_holds_config_versions_metrics_and_events(trained):

@@ -114,6 +114,12 @@ def notes(run_list: RunList, outcome: Outcome) -> list[str]:
                 f'{short_name(dataset)}: the runs were trained on different files, so they do not compare; '
                 'take another --workdir for other files.'
             )
+    found += [
+        f'Learnt nothing: {run.name}: {warning}'
+        for run, result in outcome.results.items()
+        if not result.get('learnt', True)
+        for warning in result['warnings']
+    ]
     failed = [run for run in run_list.runs if run in outcome.errors]
     found += [f'Failed: {run.name}: {outcome.errors[run]}' for run in failed]
     unfinished = len(run_list.runs) - len(outcome.results) - len(failed)

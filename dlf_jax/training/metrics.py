@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -143,6 +144,17 @@ def logloss(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None =
     probability = np.clip(sigmoid(logits), CLIP, 1 - CLIP)
     target = np.asarray(labels, np.float64)
     return _average(-(target * np.log(probability) + (1 - target) * np.log(1 - probability)), weights)
+
+
+def constant_logloss(rate: float, probability: float) -> float:
+    """Logloss of one probability for all rows, clipped as in `logloss`.
+
+    Args:
+      rate: weighted mean of the rows' labels.
+      probability: that every row is predicted to have.
+    """
+    p = min(max(probability, CLIP), 1 - CLIP)
+    return -(rate * math.log(p) + (1 - rate) * math.log(1 - p))
 
 
 def normalized_entropy(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None = None) -> float:
@@ -296,11 +308,19 @@ def tell_soft_labels(schema: Schema) -> None:
         _log.info('labels are numbers from 0 to 1: auc and gauc count those above 0.5 as clicks')
 
 
-def describe(found: Mapping[str, Any], digits: int = 6) -> str:
-    """The metrics among the entries of an evaluation as text: `auc 0.981234, logloss 0.151234`."""
+def describe(found: Mapping[str, Any], digits: int = 6, base_rate: float | None = None) -> str:
+    """The metrics among the entries of an evaluation as text: `auc 0.981234, logloss 0.151234`.
+
+    Args:
+      found: metrics by key.
+      digits: number of digits after the point.
+      base_rate: logloss of the training part's mean label, told beside the model's; None: not known.
+    """
     values = {key: value for key, value in found.items() if key not in _OTHER_KEYS}
+    beside = {} if base_rate is None else {'logloss': f' (base rate {base_rate:.{digits}f})'}
     return ', '.join(
-        f'{key} undefined' if value is None else f'{key} {value:.{digits}f}' for key, value in values.items()
+        f'{key} undefined' if value is None else f'{key} {value:.{digits}f}{beside.get(key, "")}'
+        for key, value in values.items()
     )
 
 

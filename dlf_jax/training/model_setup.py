@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from dlf_jax.config import build_model
 from dlf_jax.data.schema import Schema
 from dlf_jax.errors import UsageError, UserError
-from dlf_jax.training import optimizers, train_state
+from dlf_jax.training import model_size, optimizers, train_state
 from dlf_jax.training.compilation import Compiled
 from dlf_jax.training.device_memory import device_memory
 from dlf_jax.training.embedding_optimizer import EveryRow
@@ -59,6 +59,8 @@ class ModelSetup:
         self.config, self.schema = config, schema
         self.forward = Forward(build_model(config), schema, config.precision)
         devices = jax.devices() if devices is None else devices
+        # Bytes that a device may hold.
+        self.memory = config.sharding.device_memory or device_memory(devices)
         shard_rows = self._choose_sharding(devices)
         self.partitioner = Partitioner(batch_size, devices, config.parallel, shard_rows)
         # By the number of runs in the stack; tracing and compiling take time.
@@ -135,9 +137,8 @@ class ModelSetup:
 
     def _choose_sharding(self, devices: list[jax.Device]) -> bool:
         """Whether the rows of tables are cut over the devices."""
-        wanted = self.config.sharding.tables
-        tables, others = (self.config.seeds * size for size in self._bytes())
-        limit = self.config.sharding.device_memory or device_memory(devices)
+        wanted, limit = self.config.sharding.tables, self.memory
+        tables, others = self.state_bytes()
         sharded = wanted == 'rows' or (
             wanted == 'auto'
             and self.config.parallel == 'jit'
@@ -146,23 +147,38 @@ class ModelSetup:
         )
         held = others + (-(-tables // len(devices)) if sharded else tables)
         if held > limit:
-            advice = (
-                'take more devices, a smaller --config.model.embedding_size or a higher '
-                '--config.dataset.min_count'
-                if sharded or len(devices) == 1
-                else 'cut the tables over the devices with --config.sharding.tables=rows'
-            )
             raise UserError(
                 f'the {self._what} {held / 1e9:.3g} GB of each of {len(devices)} devices, which have '
-                f'{limit / 1e9:.3g} GB: {advice}'
+                f'{limit / 1e9:.3g} GB: {self._advice(others > limit, sharded or len(devices) == 1)}'
             )
         if sharded:
             _log.info('the rows of tables are cut over %d devices', len(devices))
         return sharded
 
+    def _advice(self, dense: bool, cut: bool) -> str:
+        """What makes a state smaller that a device cannot hold.
+
+        Args:
+          dense: whether it could not hold even what is not in tables.
+          cut: whether the tables are as small on each device as they can be.
+        """
+        if dense:
+            return model_size.smaller_dense(self.config, self.schema)
+        if cut:
+            return (
+                'take more devices, a smaller --config.model.embedding_size or a higher '
+                '--config.dataset.min_count'
+            )
+        return 'cut the tables over the devices with --config.sharding.tables=rows'
+
+    def state_bytes(self) -> tuple[int, int]:
+        """Bytes of all runs' states in the rows of tables, with what the optimizer keeps of them and the
+        gradients that it takes, and in all else."""
+        tables, others = self._bytes()
+        return self.config.seeds * tables, self.config.seeds * others
+
     def _bytes(self) -> tuple[int, int]:
-        """Bytes of one run's state in the rows of tables, with what the optimizer keeps of them, and in all
-        else."""
+        """`state_bytes` of one run."""
         tables = others = 0
         flags = train_state.row_leaves(self._unpadded, self.optimizer)
         for leaf, is_row in zip(jax.tree.leaves(self._unpadded), jax.tree.leaves(flags), strict=True):
@@ -228,8 +244,13 @@ class TrainingSetup(ModelSetup):
 
     def _bytes(self) -> tuple[int, int]:
         tables, others = super()._bytes()
+        gradients = self._unpadded.params
         if isinstance(self._optimizer.rows, EveryRow):
             # The gradient is as large as the tables, but for optimizers that touch the batch's rows alone.
-            leaves = jax.tree.leaves(self._unpadded.params['tables'])
-            tables += sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
-        return tables, others
+            tables += _size(gradients['tables'])
+        return tables, others + _size(gradients['dense'])
+
+
+def _size(tree: Any) -> int:
+    """Bytes of a tree of arrays or shapes."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

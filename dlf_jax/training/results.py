@@ -9,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dlf_jax.training import metrics, run_progress
+from dlf_jax.training.diagnosis import Diagnosis
 
 
 def of_run(
@@ -17,6 +18,8 @@ def of_run(
     run: run_progress.RunProgress,
     parameters: dict[str, int],
     test: dict[str, Any] | None,
+    base_rates: dict[str, float],
+    found: Diagnosis,
 ) -> dict[str, Any]:
     """Result of one run.
 
@@ -26,10 +29,14 @@ def of_run(
       run: progress of the finished run.
       parameters: number of parameters, `table` and `dense`.
       test: metrics of the test part at the best step; None where there is no such part.
+      base_rates: logloss of predicting the training part's mean label, by part.
+      found: what the course of the run says about it.
 
     Returns:
-      A JSON object. `valid` and `test` are the metrics of the parts at the best step, `seconds` is the time
-      of training and evaluation, `samples_per_second` the rate of training alone.
+      A JSON object. `valid` and `test` are the metrics of the parts at the best step, `base_rate_logloss`
+      the logloss of predicting the training part's mean label there; `learnt` is whether the best step beats
+      that and chance, `warnings` are sentences of what to try. `seconds` is the time of training and
+      evaluation, `samples_per_second` the rate of training alone.
     """
     return {
         'model': config.model.name,
@@ -43,6 +50,9 @@ def of_run(
         'samples_per_second': _rate(run.training_samples, run.training_seconds),
         'valid': run.best,
         'test': test,
+        'base_rate_logloss': base_rates,
+        'learnt': found.learnt,
+        'warnings': list(found.warnings),
     }
 
 
@@ -51,6 +61,8 @@ def of_runs(
     runs: run_progress.Runs,
     parameters: dict[str, int],
     tests: dict[int, dict[str, Any] | None],
+    base_rates: dict[str, float],
+    diagnoses: dict[int, Diagnosis],
 ) -> dict[str, Any]:
     """Result of the runs, one per seed, that one program trained together; of a single run, `of_run`.
 
@@ -59,13 +71,18 @@ def of_runs(
       runs: progress of the finished runs, by seed.
       parameters: number of parameters of a single run, `table` and `dense`.
       tests: metrics of the test part at the best step, by seed; None where there is no such part.
+      base_rates: logloss of predicting the training part's mean label, by part.
+      diagnoses: what the course of each run says about it, by seed.
 
     Returns:
       A JSON object. `runs` holds the result of each run; its `seconds` is the time until it stopped, shared
       with the others. `mean` and `std` are the mean and the sample standard deviation (over n - 1) of each
       metric, null where a run has none; `best_seed` is the run that prediction uses.
     """
-    found = [of_run(config, seed, run, parameters, tests[seed]) for seed, run in runs.items()]
+    found = [
+        of_run(config, seed, run, parameters, tests[seed], base_rates, diagnoses[seed])
+        for seed, run in runs.items()
+    ]
     if len(found) == 1:
         return found[0]
     samples = sum(run.training_samples for run in runs.values())

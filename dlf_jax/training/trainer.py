@@ -17,11 +17,22 @@ from ml_collections import ConfigDict
 
 from dlf_jax.data.builders.base import Builder
 from dlf_jax.data.loading.batches import EvaluationBatches, TrainingBatches, iterate
+from dlf_jax.data.loading.label_counts import LabelCounts
 from dlf_jax.data.loading.order import Order, even_batch
 from dlf_jax.errors import UserError
-from dlf_jax.training import metrics, multihost, part_checks, results, run_progress, runtime_errors
+from dlf_jax.training import (
+    diagnosis,
+    metrics,
+    model_size,
+    multihost,
+    part_checks,
+    results,
+    run_progress,
+    runtime_errors,
+)
 from dlf_jax.training.checkpoint import Checkpoints, Unreadable
 from dlf_jax.training.compilation import Compiled
+from dlf_jax.training.diagnosis import Diagnosis
 from dlf_jax.training.evaluation import score, summary, tell_rows_without_group
 from dlf_jax.training.loss_guard import LossGuard
 from dlf_jax.training.metric_writer import MetricWriter
@@ -84,6 +95,8 @@ class Trainer:
         schema = builder.schema()
         metrics.check_groups(config, schema.group)
         part_checks.check(config, builder)
+        self.labels = _label_counts(builder)
+        self.base_rates = diagnosis.base_rate_loglosses(self.labels)
 
         # Data: the order of rows, and the batches, of each seed.
         blocks = builder.blocks('train')
@@ -119,6 +132,10 @@ class Trainer:
                 self.plan.per_epoch,
                 f'; {len(self.batches)} seeds together' if len(self.batches) > 1 else '',
             )
+            model_size.warn_of_proportions(
+                self.config, self.setup.schema, self.setup.state_bytes()[1], self.setup.memory,
+                self.builder.blocks('train').rows,
+            )  # fmt: skip
             with self.preemption.watched():
                 with self.preemption.interruptible(self.checkpoints.wait):
                     self._restore_or_create()
@@ -129,7 +146,8 @@ class Trainer:
                 # All that was trained is saved by now.
                 with self.preemption.interruptible(self.checkpoints.wait):
                     tests = self._test()
-            return results.of_runs(self.config, self.runs, counts, tests)
+            found = self._diagnose()
+            return results.of_runs(self.config, self.runs, counts, tests, self.base_rates, found)
 
     @property
     def step(self) -> int:
@@ -278,7 +296,8 @@ class Trainer:
             which = f'seed {seed}, ' if len(self.batches) > 1 else ''
             end = '' if gained else f'; no gain, learning rate x {plateau.scale:g}'
             epoch = step / self.plan.per_epoch
-            told.append(f'{which}step {step}, epoch {epoch:.2f}: valid {metrics.describe(found)}{end}')
+            text = metrics.describe(found, base_rate=self.base_rates.get('valid'))
+            told.append(f'{which}step {step}, epoch {epoch:.2f}: valid {text}{end}')
             self.runs[seed] = dataclasses.replace(
                 run,
                 evaluated=step,
@@ -326,6 +345,27 @@ class Trainer:
         state = self.setup.make(lambda *states: stack_runs(states), len(best), *best)
         _log.info('scoring the test part')
         return dict(zip(self.runs, self._score(state, len(best), 'test'), strict=True))
+
+    def _diagnose(self) -> dict[int, Diagnosis]:
+        """What the course of each run says about it; logs the warnings."""
+        found = {
+            seed: diagnosis.diagnose(self.config, run, self.plan, self.labels)
+            for seed, run in self.runs.items()
+        }
+        for seed, one in found.items():
+            which = f'seed {seed}: ' if len(found) > 1 else ''
+            for warning in one.warnings:
+                _log.warning('WARNING: %s%s', which, warning)
+        return found
+
+
+def _label_counts(builder: Builder) -> dict[str, LabelCounts]:
+    """Labels in numbers by part, which one process counts where that is still to be done."""
+
+    def count() -> dict[str, dict[str, Any]]:
+        return {part: counts.to_json() for part, counts in builder.label_counts().items()}
+
+    return {part: LabelCounts.from_json(c) for part, c in multihost.run_on_first(count).items()}
 
 
 def _prefetched(batches: Iterable[Any], put: Callable[[Any], Any]) -> Iterator[Any]:

@@ -109,6 +109,18 @@ def test_notes(tmp_path, compared):
     assert 'at least 2 seeds' in few
 
 
+def test_runs_that_learnt_nothing_are_told(tmp_path):
+    found = make(tmp_path, 'dlf,mlp', seeds='1')
+    outcome = Outcome()
+    dlf, mlp = found.runs
+    outcome.results = {
+        dlf: {**result(0.8), 'learnt': True, 'warnings': ['few steps']},
+        mlp: {**result(0.5), 'learnt': False, 'warnings': ['auc 0.5 is chance']},
+    }
+    told = [note for note in results_table.notes(found, outcome) if note.startswith('Learnt')]
+    assert told == [f'Learnt nothing: {mlp.name}: auc 0.5 is chance']
+
+
 def test_runs_on_different_files_are_told(compared):
     found, outcome = compared
     for row, mark in zip(found.rows, ('a', 'a', 'b'), strict=True):

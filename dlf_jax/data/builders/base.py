@@ -8,7 +8,7 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +21,7 @@ from dlf_jax.data.builders.fingerprint import Fingerprint
 from dlf_jax.data.download import checksums
 from dlf_jax.data.download.fetch import fetch
 from dlf_jax.data.download.published_files import Published, check_rows, recognise
+from dlf_jax.data.loading.label_counts import LabelCounts, count_labels, read_labels
 from dlf_jax.data.loading.overlap import shared_rows
 from dlf_jax.data.loading.records import BlockWriter, RecordBlocks, features
 from dlf_jax.data.loading.unknown_values import unknown_shares
@@ -59,6 +60,9 @@ _WORK_KEYS = (
     'name', 'check_overlap', 'beam_runner', 'beam_options', *PARTS, *RELEASE_KEYS, 'schema', 'infer',
     'verify',
 )  # fmt: skip
+
+# Files beside the records that hold what was counted in them.
+_LABELS, _UNKNOWN = 'labels.json', 'out_of_vocabulary.json'
 
 
 class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
@@ -326,11 +330,31 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
     def out_of_vocabulary(self) -> dict[str, dict[str, float]]:
         """Shares of unknown values by field, by part other than training; counted once and remembered."""
-        path = Path(self.data_dir) / 'out_of_vocabulary.json'
+        schema = self.schema()
+
+        def count() -> dict[str, dict[str, float]]:
+            return {
+                part: unknown_shares(schema, self.blocks(part)) for part in self.parts() if part != 'train'
+            }
+
+        return self._remembered(_UNKNOWN, count)
+
+    def label_counts(self) -> dict[str, LabelCounts]:
+        """Labels in numbers by part; counted while preparing, or else once, and remembered."""
+
+        def count() -> dict[str, Any]:
+            parts = self.parts()
+            return {part: count_labels(read_labels(self.blocks(part), part)).to_json() for part in parts}
+
+        found = self._remembered(_LABELS, count)
+        return {part: LabelCounts.from_json(counts) for part, counts in found.items()}
+
+    def _remembered(self, name: str, count: Callable[[], Any]) -> Any:
+        """What a file beside the records holds; where there is none, it is counted and written."""
+        path = Path(self.data_dir) / name
         with contextlib.suppress(OSError, ValueError):
             return json.loads(path.read_text())
-        schema = self.schema()
-        found = {part: unknown_shares(schema, self.blocks(part)) for part in self.parts() if part != 'train'}
+        found = count()
         # Remembered where that is possible: prepared data may be read-only.
         with contextlib.suppress(UserError):
             write_atomically(path, to_json(found) + '\n')
@@ -418,6 +442,9 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
             shards = beam.prepare(self.task, folder, self._staging, self._check_rows, self._beam)
         else:
             shards = local.prepare(self.task, folder, self._staging, self._check_rows)
+        if shards.labels:
+            labels = {part: counts.to_json() for part, counts in shards.labels.items()}
+            write_atomically(folder / _LABELS, to_json(labels) + '\n')
         self.info.metadata['rows'] = shards.rows
         self.info.metadata['block_rows'] = self.dataset.block_rows
         return shards.writers

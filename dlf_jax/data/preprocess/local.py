@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dlf_jax.data.loading.label_counts import LabelCounts, count_labels
 from dlf_jax.data.prefetch import column_pool, parallel_map, prefetch
 from dlf_jax.data.preprocess import encoder as encoders
 from dlf_jax.data.preprocess import statistics
@@ -65,7 +66,8 @@ def prepare(task: Task, folder: Path, staging: Path, check_rows: Callable[[dict[
         ]
         for name, part in parts.items()
     }
-    return Shards({name: part.rows for name, part in parts.items()}, writers)
+    labels = {name: part.labels() for name, part in parts.items()}
+    return Shards({name: part.rows for name, part in parts.items()}, writers, labels)
 
 
 def _chunks(task: Task, key: str) -> Iterator[Chunk]:
@@ -148,6 +150,11 @@ class _StagedPart:
                 rows, columns = rows[kept], {name: c.T[..., kept].T for name, c in columns.items()}
             yield chunk, rows, columns
             start = 0
+
+    def labels(self) -> LabelCounts:
+        """The part's labels in numbers; reads the columns of labels and weights alone."""
+        names = [name for name in ('label', 'weight') if name in self._staged.names]
+        return count_labels(columns for _, _, columns in self.chunks(names))
 
     def _where(self, row: int, column: str) -> str:
         """Location of a row of the table; reads the table again, for an error message."""

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 
+from dlf_jax.data.loading.label_counts import LabelCounts
 from dlf_jax.data.preprocess.splits import PARTS, Split
 from dlf_jax.data.readers.chunk import Columns
 from dlf_jax.data.readers.columns import columns_of
@@ -66,10 +67,12 @@ class Shards:
     Attributes:
       rows: number of rows by part.
       writers: one writer per shard, by part.
+      labels: labels in numbers by part; empty where they are not known before the shards are written.
     """
 
     rows: dict[str, int]
     writers: dict[str, list[ShardWriter]]
+    labels: dict[str, LabelCounts] = dataclasses.field(default_factory=dict)
 
 
 def check_part(task: Task, part: str, rows: int) -> None:
