@@ -15,6 +15,7 @@ FLOORS = (
     ('config',),
     ('workdir',),
     ('training',),
+    ('baselines',),
     ('config_checks', 'serving'),
     ('api', 'comparison'),
     ('main', 'compare', 'tune'),
