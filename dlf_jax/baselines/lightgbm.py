@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,9 @@ MAX_CATEGORIES = 1000
 MAX_BAG_COLUMNS = 64
 # Maximum number of trees, and of trees without a lower validation Logloss before the end.
 ROUNDS, PATIENCE = 2000, 100
+# Rows for which a further thread pays; on fewer, threads wait for each other, and for other programs' ones.
+# The trees are the same.
+_ROWS_PER_THREAD = 100_000
 OPTIONS = {
     'learning_rate': 0.05,
     'num_leaves': 31,
@@ -123,7 +127,13 @@ def fit(train: Rows, valid: Rows, schema: Schema, seed: int) -> Trees:
     design = Design.of(train, schema)
     objective = 'cross_entropy' if schema.soft_labels else 'binary'
     metric = 'cross_entropy' if schema.soft_labels else 'binary_logloss'
-    options = {**OPTIONS, 'objective': objective, 'metric': metric, 'seed': seed}
+    options = {
+        **OPTIONS,
+        'objective': objective,
+        'metric': metric,
+        'seed': seed,
+        'num_threads': min(os.cpu_count() or 1, 1 + len(train['label']) // _ROWS_PER_THREAD),
+    }
     data = lightgbm.Dataset(
         design.matrix(train),
         train['label'],

@@ -113,8 +113,7 @@ def notes(run_list: RunList, outcome: Outcome) -> list[str]:
     if baselines:
         found.append(
             f'{", ".join(baselines)}: untuned, in one run each, which p compares with every seed of '
-            f'{REFERENCE}; '
-            'parameters are coefficients, of LightGBM leaves.'
+            f'{REFERENCE}; parameters are coefficients, of LightGBM leaves.'
         )
     for dataset in run_list.datasets:
         # A sweep over a dataset's keys prepares other data on purpose.

@@ -10,15 +10,10 @@ import pytest
 import dlf_jax
 from dlf_jax import baselines
 from dlf_jax import config as configs
-from dlf_jax.baselines import fitting, lightgbm
+from dlf_jax.baselines import fitting
 from dlf_jax.errors import UsageError
 from dlf_jax.main import _tell
 from tests.conftest import SMALL_RUN, write_table
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    monkeypatch.setitem(lightgbm.OPTIONS, 'num_threads', 1)
 
 
 @pytest.fixture(scope='module')

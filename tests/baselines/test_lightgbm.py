@@ -1,17 +1,12 @@
 """LightGBM: its columns, and what weights, missing numbers, soft labels and many ids do."""
 
+import dataclasses
+
 import numpy as np
-import pytest
 
 from dlf_jax.baselines import lightgbm
 from dlf_jax.training import metrics
 from tests.baselines.tables import SCHEMA, rows
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    """Beside other tests, two threads take far longer than one."""
-    monkeypatch.setitem(lightgbm.OPTIONS, 'num_threads', 1)
 
 
 def scores(fitted, valid):
@@ -54,7 +49,7 @@ def test_a_missing_number_is_a_value():
 
 
 def test_soft_labels_are_probabilities():
-    schema = lightgbm.dataclasses.replace(SCHEMA, soft_labels=True)
+    schema = dataclasses.replace(SCHEMA, soft_labels=True)
     train, valid = rows(1500, soft=True), rows(500, seed=1, soft=True)
     found = metrics.sigmoid(lightgbm.fit(train, valid, schema, seed=0).logits(valid))
     assert np.corrcoef(found, valid['label'])[0, 1] > 0.9
@@ -67,6 +62,16 @@ def test_many_ids_share_one_but_for_the_most_frequent(monkeypatch):
     fitted = lightgbm.fit(train, valid, SCHEMA, seed=0)
     assert fitted.design.matrix(train)[:, 1].max() == 5
     assert scores(fitted, valid) > 0.7
+
+
+def test_the_number_of_threads_changes_nothing(monkeypatch):
+    train, valid = rows(1500), rows(500, seed=1)
+    monkeypatch.setattr(lightgbm, 'ROUNDS', 20)
+    one = lightgbm.fit(train, valid, SCHEMA, seed=0).logits(valid)
+    monkeypatch.setattr(lightgbm, '_ROWS_PER_THREAD', 750)
+    monkeypatch.setattr(lightgbm.os, 'cpu_count', lambda: 2)
+    two = lightgbm.fit(train, valid, SCHEMA, seed=0).logits(valid)
+    np.testing.assert_array_equal(two, one)
 
 
 def test_labels_of_one_kind():
