@@ -106,6 +106,8 @@ class Design:
 
 def _moments(numbers: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weighted mean and deviation of each column [rows, Fn], of what is there."""
+    # In float32 a sum over millions of rows would lose digits.
+    weights = weights.astype(np.float64)
     there = ~np.isnan(numbers)
     total = np.maximum(weights @ there, 1e-30)
     mean = weights @ np.where(there, numbers, 0.0) / total
