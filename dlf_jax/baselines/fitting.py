@@ -147,7 +147,7 @@ def table(result: dict[str, Any]) -> list[str]:
     for name, row in rows.items():
         values: Iterable[float | None] = (row[part][key] for part, key in keys)
         shown = ['-' if value is None else f'{value:.4f}' for value in values]
-        cells.append([name, *shown, f'{row["seconds"]:.0f}'])
+        cells.append([name, *shown, f'{row["seconds"]:.1f}'])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
         '  '.join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])

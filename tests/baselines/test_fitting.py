@@ -189,6 +189,6 @@ def test_the_table_of_several_seeds():
     }
     assert fitting.table(result) == [
         '          valid auc  valid logloss  seconds',
-        'dlf          0.7000              -      100',
-        'logistic     0.6123         0.5000        1',
+        'dlf          0.7000              -    100.0',
+        'logistic     0.6123         0.5000      1.2',
     ]
