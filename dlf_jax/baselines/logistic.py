@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 MAX_IDS = 100_000
 # Inverse strengths of the penalty, from which the validation part chooses by Logloss.
 STRENGTHS = (0.1, 1.0, 10.0)
-_MAX_ITERATIONS = 300
+_MAX_ITERATIONS = 200
 
 
 @dataclasses.dataclass(frozen=True)
