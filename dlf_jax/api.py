@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from dlf_jax import config as configs
 from dlf_jax import config_by_size, config_checks
+from dlf_jax.baselines import fitting
 from dlf_jax.config_files import find_config_file
 from dlf_jax.data import builders
 from dlf_jax.data.builders.base import Builder
@@ -127,6 +128,9 @@ def train(
 ) -> dict[str, Any]:
     """Prepares the data where needed, trains, evaluates; or tells the result of a finished run.
 
+    Where `config.baselines` asks for them, the baselines come after the model: a finished run of before gets
+    them, too, and those that a run which was killed has finished are kept.
+
     Called again with the same arguments it goes on from the latest checkpoint, and ends with the same bits.
     What is refused, another config or other data than the run began with, changes nothing in the workdir.
 
@@ -138,7 +142,7 @@ def train(
 
     Returns:
       The result: metrics of the validation and test part at the best step, steps, parameters, time; with
-      several seeds, the result of each and their mean.
+      several seeds, the result of each and their mean; with `config.baselines`, those of the baselines.
 
     Raises:
       UserError: something that the user can mend, in one line; Preempted: saved and stopped.
@@ -157,16 +161,59 @@ def train(
         multihost.run_on_first(lambda: folder.check_data(builder))
         if finished is not None:
             _log.info('%s is finished; this is its result', folder.path)
-            return finished
+            return _with_baselines(config, builder, folder, finished, preemption)
         _tell_differences(config)
         # The first process prepares what is missing, the others wait for its lock.
         builder.prepare()
         if multihost.is_first():
             _tell_unknown(builder)
         config = sized(config, builder, folder)
-        result = trainer.train(config, builder, folder, preemption)
+        if config.model.name in configs.BASELINES:
+            result = _fit_baseline(config, builder, folder, preemption)
+        else:
+            result = trainer.train(config, builder, folder, preemption)
         multihost.run_on_first(lambda: folder.finish(result))
+        return _with_baselines(config, builder, folder, result, preemption)
+
+
+def _with_baselines(
+    config: ConfigDict,
+    builder: Builder,
+    folder: Workdir,
+    result: dict[str, Any],
+    preemption: Preemption | None,
+) -> dict[str, Any]:
+    """The result of a finished run with those of the baselines, where the config asks for them."""
+    if not config.baselines:
         return result
+    builder.prepare()
+
+    def add() -> dict[str, Any]:
+        found = {**result, 'baselines': fitting.fit_missing(config, builder, folder.baselines)}
+        if found != result:
+            folder.finish(found)
+        return found
+
+    return _on_first(add, preemption)
+
+
+def _fit_baseline(
+    config: ConfigDict, builder: Builder, folder: Workdir, preemption: Preemption | None
+) -> dict[str, Any]:
+    """The result of a run whose model is a baseline."""
+
+    def fit() -> dict[str, Any]:
+        folder.begin(config, builder)
+        return fitting.train(config, builder)
+
+    return _on_first(fit, preemption)
+
+
+def _on_first(work: Callable[[], dict[str, Any]], preemption: Preemption | None) -> dict[str, Any]:
+    """Does work in the first process, which SIGTERM ends at once: all that was trained is saved."""
+    preemption = preemption or Preemption()
+    with preemption.watched(), preemption.interruptible(lambda: None):
+        return multihost.run_long_on_first(work)
 
 
 def load(workdir: str | os.PathLike, options: Mapping[str, Any] | None = None) -> Predictor:

@@ -22,7 +22,8 @@ def _flags() -> flags.FlagValues:
     )
     command.define_text(
         values, 'models', '',
-        'By commas: MODEL, MODEL:VARIANT, MODEL:all (its variants), all. file.py:Name is a MODEL too.',
+        'By commas: MODEL, MODEL:VARIANT, MODEL:all (its variants), all. file.py:Name is a MODEL too, as are '
+        'the baselines logistic and lightgbm.',
     )  # fmt: skip
     command.define_text(values, 'experiment', '', 'A list of the paper: table2, table3, figure3 or figure4.')
     command.define_text(values, 'seeds', '5', 'How many (5: the seeds 0 to 4), or which (0,3,7).')

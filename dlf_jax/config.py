@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 
 # Keys of earlier versions, and their names today.
 RENAMED = {'optimizer.tables': 'optimizer.embedding_rows'}
+# Baselines, which take the place of a model where `config.model.name` names one; see `dlf_jax.baselines`.
+BASELINES = ('logistic', 'lightgbm')
 # Models in a size that trains on a laptop, from which the config files start.
 SMALL = {
     'dlf': {
@@ -43,13 +45,16 @@ def get_config(model: str = 'dlf') -> ConfigDict:
 
     Args:
       model: a name in `dlf_jax.models.MODELS`, or `module:Name` or `file.py:Name`; `config.model` holds
-        exactly its fields.
+        exactly its fields. Or a name in `BASELINES`, which have none.
     """
     config = ConfigDict()
     # Seed of initial weights, shuffling and dropout.
     config.seed = 0
     # Number of runs that one program trains together, with the seeds seed, seed + 1, ...
     config.seeds = 1
+    # Whether logistic regression (scikit-learn) and LightGBM are fitted and scored, too, on the same encoded
+    # rows, splits and weights: a yardstick. pip install 'dlf_jax[baselines]'
+    config.baselines = False
     # Dtype of the model's computations: float32 or bfloat16. Parameters, losses, norms and softmax are
     # float32.
     config.precision = 'float32'
@@ -277,12 +282,24 @@ def set_model(config: ConfigDict, by_model: Mapping[str, Mapping[str, Any]], **s
 
 def _model_fields(model: str) -> dict[str, Any]:
     """Default values of a model's hyperparameters, by name."""
+    if model in BASELINES:
+        return {}
     found = models.model_class(model)
     return {name: getattr(found, name) for name in models.field_names(model)}
 
 
+def variants_of(model: str) -> Mapping[str, Mapping[str, Any]]:
+    """Variants of a model or baseline by name, each with the model fields that it stands for."""
+    return {'full': {}} if model in BASELINES else models.model_class(model).variants
+
+
 def build_model(config: ConfigDict) -> models.CTRModel:
     """The model that `config.model` describes. Raises UsageError naming a key that cannot be."""
+    if config.model.name in BASELINES:
+        raise UsageError(
+            f'config.model.name={config.model.name!r}: a baseline can be trained and compared, and nothing '
+            'else; its run keeps scores, not the fitted baseline'
+        )
     fields = config.model.to_dict()
     try:
         return models.build(fields.pop('name'), **fields)
@@ -332,16 +349,18 @@ def _apply_variant(config: ConfigDict, overridden: Collection[str]) -> None:
       UsageError: there is no such variant, or it conflicts with a field that the command line sets.
     """
     name, fields = config.model.name, config.model.to_dict()
-    variants = models.model_class(name).variants
+    variants = variants_of(name)
     if config.variant not in variants:
         raise UsageError(
             f'--variant={config.variant}: {name} has no such variant{suggest(config.variant, variants)}'
         )
     own = [field for field in fields if f'model.{field}' in overridden]
     variant = {field: value for field, value in variants[config.variant].items() if field not in own}
+    if not variant:
+        return
     config.model.update(variant)
     problem = _problem(config.model)
-    if problem is None or not variant:
+    if problem is None:
         return
     defaults = {field: value for field, value in _model_fields(name).items() if field not in variant}
     from_file = [field for field in defaults if field not in own and fields[field] != defaults[field]]

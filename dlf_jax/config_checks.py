@@ -9,8 +9,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from dlf_jax import baselines, config_by_size, plugins
 from dlf_jax import config as configs
-from dlf_jax import config_by_size, plugins
 from dlf_jax.data import builders
 from dlf_jax.data.preprocess import splits
 from dlf_jax.data.readers.tables import AUTO, FORMATS
@@ -80,7 +80,12 @@ def validate(config: ConfigDict) -> None:
     _validate_optimizer(config, check)
     _validate_runs(whole, check)
     metrics.validate(config)
-    configs.build_model(whole)
+    if config.model.name in configs.BASELINES:
+        _validate_baseline(config, check)
+    else:
+        configs.build_model(whole)
+    if config.baselines:
+        baselines.check_installed('config.baselines=True')
 
 
 def validate_prediction(config: ConfigDict) -> None:
@@ -202,6 +207,13 @@ def _validate_runs(config: ConfigDict, check: _Check) -> None:
             not given or config.distributed.coordinator not in ('', 'auto'),
             'config.distributed.coordinator=HOST:PORT beside it',
         )
+
+
+def _validate_baseline(config: ConfigDict, check: _Check) -> None:
+    name = config.model.name
+    baselines.check_installed(f'config.model.name={name!r}', (name,))
+    check('seeds', config.seeds == 1, f'1 with the baseline {name!r}')
+    check('baselines', not config.baselines, f'False with config.model.name={name!r}, which is one')
 
 
 def _rename(config: ConfigDict) -> None:

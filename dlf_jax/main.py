@@ -31,6 +31,7 @@ from ml_collections import ConfigDict, config_flags
 
 from dlf_jax import api, config_checks, plugins
 from dlf_jax import config as configs
+from dlf_jax.baselines import fitting
 from dlf_jax.config_files import find_config_file
 from dlf_jax.data import builders, schema_proposal
 from dlf_jax.data.readers import tables
@@ -83,7 +84,7 @@ def _keep_compiled() -> None:
 
 
 def _tell(result: dict[str, Any]) -> None:
-    """Puts what is beside the result's numbers into words: the best possible, the spread of seeds."""
+    """Puts what is beside the result's numbers into words: the best possible, the spread, the baselines."""
     runs = result.get('runs', [result])
     for run in runs:
         for part in ('valid', 'test'):
@@ -100,6 +101,8 @@ def _tell(result: dict[str, Any]) -> None:
                 if value is not None:
                     spread = result['std'][part][name]
                     _log.info('%d seeds: %s %s %.6f +- %.6f', len(runs), part, name, value, spread)
+    for line in fitting.table(result) if 'baselines' in result else ():
+        _log.info('%s', line)
 
 
 def prepare() -> dict[str, Any]:

@@ -5,6 +5,7 @@ data.json                    which prepared data, and what that is made of: file
 encoder/                     schema and vocabulary: all that prediction needs beside
 checkpoints/                 latest and best
 metrics.jsonl, tensorboard/  the course of training
+baselines.json               results of the baselines, where the config asks for them
 result.json                  there when the run is finished
 """
 
@@ -33,7 +34,7 @@ FREE = (
     'predict.', 'training.checkpoint_every', 'training.log_every', 'dataset.train',
     'dataset.valid', 'dataset.test', 'dataset.schema', 'dataset.verify', 'dataset.download',
     'dataset.allow_modified', 'dataset.beam_runner', 'dataset.beam_options', 'dataset.check_overlap',
-    'distributed.', 'sharding.', 'parallel', 'training.keep_best', 'training.metrics',
+    'distributed.', 'sharding.', 'parallel', 'training.keep_best', 'training.metrics', 'baselines',
 )  # fmt: skip
 # Keys that may differ, and make a finished run go on.
 LONGER = {'training.epochs', 'plateau.patience'}
@@ -62,6 +63,11 @@ class Workdir:
         return self.path / 'metrics.jsonl'
 
     @property
+    def baselines(self) -> Path:
+        """File of the baselines' results."""
+        return self.path / 'baselines.json'
+
+    @property
     def tensorboard(self) -> Path:
         """Folder of TensorBoard's event files."""
         return self.path / 'tensorboard'
@@ -80,8 +86,11 @@ class Workdir:
 
     @property
     def _trained(self) -> bool:
-        """Whether there is a checkpoint to go on from."""
-        return any(path.name.isdigit() for path in self.checkpoints.glob('*'))
+        """Whether there is a checkpoint to go on from, or the result of a baseline, which needs none."""
+        if any(path.name.isdigit() for path in self.checkpoints.glob('*')):
+            return True
+        result = self.result()
+        return result is not None and result['model'] in configs.BASELINES
 
     def begin(self, config: ConfigDict, builder: Builder) -> None:
         """Makes the folder that of a run of this config, which `finished` and `check_data` have let pass.

@@ -6,5 +6,5 @@
 #   launch/compare.sh --experiment=table2 --files=FOLDER
 set -euo pipefail
 cd "$(dirname "$0")/.."
-source launch/environment.sh plots
+source launch/environment.sh plots,baselines
 exec python -m dlf_jax.compare "$@"

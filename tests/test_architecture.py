@@ -16,6 +16,7 @@ FLOORS = (
     ('config_by_size',),
     ('workdir',),
     ('training',),
+    ('baselines',),
     ('config_checks', 'serving'),
     ('api', 'comparison'),
     ('main', 'compare', 'tune'),

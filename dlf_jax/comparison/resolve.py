@@ -17,6 +17,7 @@ from dlf_jax.errors import UsageError, suggest
 # Config keys that have flags of their own in `dlf_jax.compare`, and those flags.
 RESERVED = {
     'seed': '--seeds',
+    'baselines': '--models=dlf,logistic,lightgbm',
     'variant': '--models=MODEL:VARIANT',
     'model.name': '--models',
     'dataset.name': '--dataset',

@@ -85,11 +85,15 @@ def summarise(run_list: RunList, outcome: Outcome) -> list[Line]:
                 line[f'{key}_p'] = None
                 if reference and reference.folder != row.folder:
                     other = values(reference, outcome, part, metric)
+                    if row.is_baseline and own:
+                        # Its one value, beside every seed.
+                        own = dict.fromkeys(other, next(iter(own.values())))
                     line[f'{key}_p'], line[f'{part}_pairs'] = paired_p_value(own, other)
         for kind in ('table', 'dense'):
             line[f'parameters_{kind}'] = finished[0]['parameters'][kind] if finished else None
         for key, digits in (('samples_per_second', 0), ('seconds', 1)):
-            mean, _ = mean_and_deviation([result[key] for result in finished])
+            known = [result[key] for result in finished if result[key] is not None]
+            mean, _ = mean_and_deviation(known)
             line[key] = mean if mean is None else round(mean, digits)
         for source, scores in _SOURCES:
             published = scores.get(row.dataset, {}).get(setting.name, (None, None))
@@ -105,6 +109,12 @@ def notes(run_list: RunList, outcome: Outcome) -> list[str]:
         found.append(f'No p-values: {REFERENCE} with its own settings is not among the models.')
     elif max(len(row.runs) for row in run_list.rows) < LEAST_PAIRS:
         found.append(f'No p-values: they need at least {LEAST_PAIRS} seeds that both models have.')
+    baselines = dict.fromkeys(row.setting.model for row in run_list.rows if row.is_baseline)
+    if baselines:
+        found.append(
+            f'{", ".join(baselines)}: untuned, in one run each, which p compares with every seed of '
+            f'{REFERENCE}; parameters are coefficients, of LightGBM leaves.'
+        )
     for dataset in run_list.datasets:
         # A sweep over a dataset's keys prepares other data on purpose.
         rows = [row for row in run_list.rows if row.dataset == dataset and not _sweeps_data(row)]
@@ -206,7 +216,7 @@ def _dataset_table(lines: Sequence[Line], shown: Metrics) -> list[str]:
         cells += [_p_value(line[f'{tested}_{key}_p']) for key in shown]
         known = line['parameters_table'] is not None
         cells.append(f'{line["parameters_table"]:,} + {line["parameters_dense"]:,}' if known else '')
-        cells.append(f'{line["samples_per_second"]:,.0f}' if known else '')
+        cells.append('' if line['samples_per_second'] is None else f'{line["samples_per_second"]:,.0f}')
         cells.append(f'{line["seconds"]:,.0f}' if known else '')
         for source in sources:
             pair = [line[f'{source}_{metric}'] for metric in PUBLISHED_METRICS]

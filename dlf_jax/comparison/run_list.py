@@ -55,11 +55,16 @@ class Run:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Row:
-    """A row of the table: a setting on a dataset, and its runs in the order of seeds."""
+    """A row of the table: a setting on a dataset, and its runs in the order of seeds; of a baseline, one."""
 
     dataset: str
     setting: Setting
     runs: tuple[Run, ...]
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether the row is of a baseline, whose scores hardly depend on a seed."""
+        return self.setting.model in configs.BASELINES
 
     @property
     def folder(self) -> str:
@@ -106,7 +111,7 @@ def make(
     Args:
       datasets: names of datasets, each with a config file in `configs_folder`.
       settings: the rows on each dataset.
-      seeds: the seeds of each row.
+      seeds: the seeds of each row; a baseline has the first alone.
       workdir: folder of the runs, which go to `runs/DATASET/SETTING/seedN` in it.
       data_dir: folder of prepared data.
       configs_folder: folder of config files.
@@ -172,7 +177,7 @@ def _row(
     arguments = [f'--config={file}:{setting.model}', f'--dataset={dataset}', f'--variant={setting.variant}']
     arguments += [*flags_of({**values, **dict(setting.swept)}), f'--data_dir={data_dir}']
     runs = []
-    for seed in seeds:
+    for seed in seeds[:1] if setting.model in configs.BASELINES else seeds:
         own = ConfigDict(config)
         own.seed = seed
         config_checks.validate(own)

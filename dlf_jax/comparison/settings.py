@@ -10,12 +10,13 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from dlf_jax import config as configs
 from dlf_jax import models, plugins
 from dlf_jax.errors import UsageError, suggest
 
-# The model that the others are tested against, and the baselines in the order of the paper's Table 2.
+# The model that the others are tested against, and those of the paper's Table 2 in its order.
 REFERENCE = 'dlf'
-BASELINES = (
+_TABLE_2 = (
     'fm', 'afm', 'sam', 'autoint', 'dcn', 'dcnv2', 'deepfm', 'xdeepfm', 'afn', 'finalnet', 'finalmlp',
     'gdcn', 'pnn', 'edcn', 'wukong',
 )  # fmt: skip
@@ -30,7 +31,7 @@ class Setting:
     """A row of the table before it has a dataset: a model, its variant, and swept config keys.
 
     Attributes:
-      model: name in `MODELS`, or `module:Name` or `file.py:Name` with an absolute path.
+      model: name in `MODELS`, or `module:Name` or `file.py:Name` with an absolute path; or a baseline.
       variant: one of the model's variants.
       swept: config keys and their values as text.
     """
@@ -92,7 +93,7 @@ _FULL = Setting(REFERENCE)
 # The paper does not say in words which datasets Figures 3 and 4 are about: Table 3's are taken.
 EXPERIMENTS = {
     'table2': Experiment(
-        ('avazu', 'criteo', 'movielens', 'frappe'), (*(Setting(model) for model in BASELINES), _FULL)
+        ('avazu', 'criteo', 'movielens', 'frappe'), (*(Setting(model) for model in _TABLE_2), _FULL)
     ),
     'table3': Experiment(
         ('criteo', 'avazu'),
@@ -126,7 +127,8 @@ def parse_models(text: str, sweeps: Sequence[str] = (), flag: str = '--models') 
 
     Args:
       text: by commas, models (`mlp`), variants (`dlf:wo_gate`), `MODEL:all` for all variants of a model, or
-        `all` for all models; a MODEL of one's own is `module:Name` or `file.py:Name`.
+        `all` for all models; a MODEL of one's own is `module:Name` or `file.py:Name`. `logistic` and
+        `lightgbm` are the baselines, which `all` leaves out.
       sweeps: each `KEY=VALUE,VALUE,...`; several make a grid. Every model is taken along it.
       flag: name of the flag that holds `text`, for errors.
 
@@ -139,7 +141,7 @@ def parse_models(text: str, sweeps: Sequence[str] = (), flag: str = '--models') 
             chosen += [Setting(model) for model in models.MODELS]
             continue
         model, variant = _split_model(name, f'{flag}={name}')
-        variants = models.model_class(model).variants
+        variants = configs.variants_of(model)
         if variant == 'all':
             chosen += [Setting(model, known) for known in variants]
         elif variant and variant not in variants:
@@ -159,13 +161,15 @@ def parse_models(text: str, sweeps: Sequence[str] = (), flag: str = '--models') 
 def _split_model(name: str, where: str) -> tuple[str, str]:
     """Parts `MODEL:VARIANT` and `file.py:Name:VARIANT`; the variant is '' where there is none."""
     model, _, variant = name.partition(':')
-    if model in models.MODELS:
+    if model in models.MODELS or model in configs.BASELINES:
         return model, variant
     external = _EXTERNAL.fullmatch(name)
     # A mistyped model with a variant looks like an object of a module that there is not.
     if external and (external['place'].endswith('.py') or _is_module(external['place'])):
         return plugins.absolute(f'{external["place"]}:{external["object"]}'), external['variant'] or ''
-    raise UsageError(f'{where}: there is no model {model!r}{suggest(model, models.MODELS)}')
+    raise UsageError(
+        f'{where}: there is no model {model!r}{suggest(model, (*models.MODELS, *configs.BASELINES))}'
+    )
 
 
 def _is_module(name: str) -> bool:

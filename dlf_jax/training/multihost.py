@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import dataclasses
 import importlib
+import itertools
 import json
 import logging
 import os
@@ -38,6 +39,8 @@ _PATIENCE = 5.0
 # Milliseconds of one call in which a process waits for a value of the store; between two calls it looks for
 # a lost process.
 _WAIT = 1000
+# Numbers of the works of `run_long_on_first`, the same in all processes.
+_long_works = itertools.count()
 _CLIENT_METHODS = (
     'key_value_set', 'key_value_dir_get', 'key_value_delete', 'blocking_key_value_get',
 )  # fmt: skip
@@ -286,18 +289,36 @@ def run_on_first(function: Callable[[], Any]) -> Any:
     if jax.process_count() == 1:
         return function()
     raise_if_lost()
-    message: dict[str, Any] = {}
-    if is_first():
-        try:
-            message = {'value': function()}
-        except UserError as error:
-            message = {'error': str(error), 'usage': isinstance(error, UsageError)}
-    text = to_json(message, undefined_as_null=True).encode()
+    text = (_outcome(function) if is_first() else '').encode()
     if len(text) > _MESSAGE_BYTES:
         raise ValueError(f'a message of {len(text)} bytes to other processes; at most {_MESSAGE_BYTES}')
     padded = np.zeros(_MESSAGE_BYTES, np.uint8)
     padded[: len(text)] = np.frombuffer(text, np.uint8)
-    received = json.loads(bytes(multihost_utils.broadcast_one_to_all(padded)).rstrip(b'\0'))
+    return _value(bytes(multihost_utils.broadcast_one_to_all(padded)).rstrip(b'\0').decode())
+
+
+def run_long_on_first(function: Callable[[], Any]) -> Any:
+    """`run_on_first` for long work: the others wait for the store, since collectives have deadlines."""
+    if jax.process_count() == 1:
+        return function()
+    key = f'dlf_jax/long/{next(_long_works)}'
+    if is_first():
+        store_set(key, _outcome(function))
+    return _value(store_get(key))
+
+
+def _outcome(function: Callable[[], Any]) -> str:
+    """What a function returned, or the UserError that it raised, as a message to other processes."""
+    try:
+        message = {'value': function()}
+    except UserError as error:
+        message = {'error': str(error), 'usage': isinstance(error, UsageError)}
+    return to_json(message, undefined_as_null=True)
+
+
+def _value(message: str) -> Any:
+    """The value in a message of `_outcome`; raises the error in it."""
+    received = json.loads(message)
     if 'error' in received:
         raise (UsageError if received['usage'] else UserError)(received['error'])
     return received['value']

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 
-EXTRAS = ('plain', 'docs', 'plots', 'release', 'test', 'tune')
+EXTRAS = ('plain', 'docs', 'plots', 'plots,baselines', 'release', 'test', 'tune')
 
 
 def virtual_environment(folder: Path, python: str = sys.executable) -> dict[str, str]:

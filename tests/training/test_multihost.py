@@ -85,7 +85,7 @@ def alone(tmp_path_factory, data_dir):
 @pytest.mark.parametrize(
     ('processes', 'devices', 'more'),
     [
-        (2, 2, ()),
+        (2, 2, ('--config.baselines=True',)),
         pytest.param(2, 2, ('--config.parallel=pmap',), marks=pytest.mark.slow),
         pytest.param(4, 1, (), marks=pytest.mark.slow),
         pytest.param(4, 1, ('--config.parallel=pmap',), marks=pytest.mark.slow),
@@ -101,6 +101,8 @@ def test_processes_are_one(processes, devices, more, alone, tmp_path, data_dir):
     for part in ('valid', 'test'):
         assert result[part]['auc'] == pytest.approx(alone[0][part]['auc'], abs=1e-3)
         assert result[part]['logloss'] == pytest.approx(alone[0][part]['logloss'], abs=1e-4)
+    for baseline in result.get('baselines', {}).values():
+        assert baseline['test']['rows'] == 300
 
 
 @pytest.mark.slow
