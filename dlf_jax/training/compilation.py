@@ -66,7 +66,7 @@ class Compiled:
         with _counting(_HIT) as hits:
             executable: jax.stages.Compiled = self._jitted(*args).lower(*args).compile()
         seconds = time.perf_counter() - start
-        done = 'taken from an earlier run' if hits else 'compiled'
+        done = 'compiled by an earlier run, read' if hits else 'compiled'
         _log.info('%s %s in %.1f s; %s', self._name, done, seconds, _memory(executable))
         return executable
 

@@ -7,6 +7,7 @@ import pytest
 from benchmarks import first_result
 
 
+@pytest.mark.slow
 def test_the_second_start_takes_all_programs_from_the_first(tmp_path, monkeypatch):
     for name in ('JAX_COMPILATION_CACHE_DIR', 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'):
         monkeypatch.delenv(name, raising=False)

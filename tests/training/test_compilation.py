@@ -73,13 +73,13 @@ def cache(tmp_path):
     compilation_cache.reset_cache()
 
 
-def test_the_log_tells_what_was_taken_from_an_earlier_run(cache, caplog):
+def test_the_log_tells_what_an_earlier_run_compiled(cache, caplog):
     caplog.set_level(logging.INFO, 'dlf_jax')
     for _ in range(2):
         compilation.Compiled('cube', lambda *_: jax.jit(lambda x: x**3)).compile(jnp.ones(17))
     first, second = (record.message for record in caplog.records)
     assert first.startswith('cube compiled in')
-    assert second.startswith('cube taken from an earlier run in')
+    assert second.startswith('cube compiled by an earlier run, read in')
 
 
 def test_what_runs_once_is_compiled_faster_to_the_same_bits():
