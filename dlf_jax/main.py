@@ -8,17 +8,28 @@ from __future__ import annotations
 
 if __name__ == '__main__':
     # The process is the command's own: before what is imported below starts threads.
+    import gc
+    import os
+
     from dlf_jax import allocator
 
     allocator.take_over()
+    # XLA's own lines are no news: what fails in it comes back as an exception. 1 is what JAX sets, in this
+    # process's parent.
+    if os.environ.get('TF_CPP_MIN_LOG_LEVEL', '1') == '1':
+        os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
+    # Nothing of what is imported is garbage, and looking for some takes a sixth of the time.
+    gc.disable()
 
 import contextlib
+import gc
 import logging
 import os
 import platform
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +40,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
-from dlf_jax import api, config_checks, plugins
+from dlf_jax import api, config_checks, plugins, program_cache
 from dlf_jax import config as configs
 from dlf_jax.baselines import fitting
 from dlf_jax.config_files import find_config_file
@@ -73,14 +84,9 @@ def train() -> dict[str, Any]:
 
 
 def _keep_compiled() -> None:
-    """Has JAX keep what takes it a second or more to compile, for the next run of the same program.
-
-    By machine, because programs for CPUs are made for the one that compiles them; JAX's own setting
-    (`JAX_COMPILATION_CACHE_DIR`) goes first.
-    """
-    if not jax.config.values['jax_compilation_cache_dir']:
-        folder = Path(_DATA_DIR.value).expanduser() / 'compiled' / platform.node()
-        jax.config.update('jax_compilation_cache_dir', str(folder))
+    """Keeps what is compiled beside the data; by machine, because programs for CPUs are made for the one that
+    compiles them."""
+    program_cache.keep_programs(Path(_DATA_DIR.value).expanduser() / 'compiled' / platform.node())
 
 
 def _tell(result: dict[str, Any]) -> None:
@@ -273,6 +279,8 @@ def _quiet_logs() -> None:
     # What fails inside them comes back as an exception, and is told once.
     absl_logging.set_verbosity(absl_logging.FATAL)
     logging.getLogger('asyncio').setLevel(logging.CRITICAL)
+    if not sys.warnoptions:
+        warnings.simplefilter('ignore')
     sys.unraisablehook = _unraisable
     handler = _Handler()
     handler.setFormatter(logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S'))
@@ -320,4 +328,6 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == '__main__':
+    gc.freeze()
+    gc.enable()
     app.run(main, flags_parser=parse)

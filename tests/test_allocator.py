@@ -5,6 +5,8 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from dlf_jax import allocator
@@ -67,9 +69,19 @@ def test_steps_on_a_cpu_keep_it(monkeypatch, parallel):
     calls = []
     monkeypatch.setattr(allocator, 'keep_freed_memory', lambda: calls.append(1))
     partitioner = Partitioner(8, jax.devices()[:1], parallel)
-    assert not calls
-    partitioner.train(lambda state, batch: (state, {}))
+    step = partitioner.train(lambda state, batch: (state, {}))
+    for _ in range(2):
+        step({'table': jnp.zeros((4, 2))}, partitioner.put({'label': np.zeros(8, np.float32)}))
     assert calls == [1]
+
+
+def test_the_memory_of_the_initial_state_is_not_kept(monkeypatch):
+    """Its arrays come once, and it is made while the step is compiled."""
+    monkeypatch.setattr(allocator, 'keep_freed_memory', lambda: pytest.fail('before the first step'))
+    state, batch = {'table': jnp.zeros((4, 2))}, {'label': jnp.zeros(8)}
+    step = Partitioner(8, jax.devices()[:1]).train(lambda state, batch: (state, {}))
+    step.begin(state, batch)
+    step.compile(state, batch)
 
 
 # Faults of the last of some steps with more temporary arrays at a time than one piece may have.

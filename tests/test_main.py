@@ -1,7 +1,11 @@
 """The command, end to end: real processes on small data."""
 
 import json
+import os
+import re
 import runpy
+import subprocess
+import sys
 
 import numpy as np
 import polars as pl
@@ -203,17 +207,48 @@ def test_validation_names_the_key():
         config_checks.validate(bad)
 
 
-@pytest.mark.slow
-def test_compiled_programs_are_kept_for_the_next_run(tmp_path, data_dir):
-    """Beside the data; not where JAX's own setting names a folder."""
-    unset = {'JAX_COMPILATION_CACHE_DIR': ''}
-    kept = []
+# A line of the log, or of the bar of training.
+OWN_LINE = re.compile(r'\d\d:\d\d:\d\d |epoch \d|$')
+
+
+def test_the_second_start_compiles_nothing_and_no_library_speaks(tmp_path):
+    """Programs are kept beside the data; not where JAX's own setting names a folder."""
+    unset = {'JAX_COMPILATION_CACHE_DIR': '', 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '1'}
+    kept, told = [], []
     for name in ('one', 'other'):
-        run(*TINY, f'--workdir={tmp_path / name}', f'--data_dir={tmp_path}', env=unset)
+        flags = (*TINY, f'--workdir={tmp_path / name}', f'--data_dir={tmp_path}')
+        done = finish(command(*flags, env=unset))
+        assert done.returncode == 0, done.stderr
+        foreign = [line for line in done.stderr.splitlines() if not OWN_LINE.match(line)]
+        assert not foreign
+        told.append(re.findall(r'(\w+) (compiled|compiled by an earlier run, read) in', done.stderr))
         found = (tmp_path / 'compiled').rglob('*-cache')
         kept.append({path.name: path.stat().st_mtime_ns for path in found})
+    assert sorted(told[0]) == [('evaluation', 'compiled'), ('training', 'compiled')]
+    taken = 'compiled by an earlier run, read'
+    assert sorted(told[1]) == [('evaluation', taken), ('training', taken)]
     assert any('train_step' in name for name in kept[0])
+    # Whatever was compiled would be here, however small.
     assert kept[0] == kept[1]
+
+
+def test_a_program_that_cannot_be_kept_is_no_news(tmp_path, data_dir):
+    """Of temporary arrays in several pieces, which XLA cannot write down."""
+    code = (
+        'import runpy; from dlf_jax import allocator\n'
+        'allocator.LARGEST = 1 << 20\n'
+        "runpy.run_module('dlf_jax.main', run_name='__main__', alter_sys=True)"
+    )
+    unset = {'JAX_COMPILATION_CACHE_DIR': '', 'JAX_PLATFORMS': 'cpu'}
+    flags = (*TINY, '--config.training.batch_size=1000', f'--workdir={tmp_path}', f'--data_dir={data_dir}')
+    done = subprocess.run(
+        [sys.executable, '-c', code, *flags], capture_output=True, text=True, timeout=120, check=True,
+        env={**os.environ, **unset},
+    )  # fmt: skip
+    assert not [line for line in done.stderr.splitlines() if not OWN_LINE.match(line)]
+    kept = {path.name.split('-')[0] for path in (data_dir / 'compiled').rglob('*-cache')}
+    assert 'jit_predict_step' in kept
+    assert 'jit_train_step' not in kept
 
 
 def test_profile_tells_where_the_time_goes(tmp_path, data_dir):

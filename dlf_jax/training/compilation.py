@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -14,34 +17,75 @@ from dlf_jax import allocator
 
 _log = logging.getLogger(__name__)
 
-# Maximum bytes of temporary arrays that a step on a CPU takes in one piece. Of single arrays that are larger
-# the compiler warns, in lines of its heap_simulator.cc; they do no harm.
-_PIECE = allocator.LARGEST // 2
+# Maximum bytes of temporary arrays that a step on a CPU takes in one piece: what the allocator keeps, less a
+# little of its own. Of single arrays that are larger the compiler warns, in lines of its heap_simulator.cc
+# (which the command does not show); they do no harm.
+_PIECE = allocator.LARGEST - (1 << 20)
+# JAX's event of a program that was compiled by an earlier process.
+_HIT = '/jax/compilation_cache/cache_hits'
 
 
 class Compiled:
     """Function that is compiled ahead of its first call, and never again: other shapes are errors."""
 
-    def __init__(self, name: str, jitted: Callable[..., Any]):
+    def __init__(
+        self, name: str, jitted: Callable[..., Any], before_first: Callable[[], None] = lambda: None
+    ):
         """Keeps what is needed to compile.
 
         Args:
           name: for the log.
           jitted: gives the function under `jit` for the arguments of its first call.
+          before_first: called before the first call.
         """
-        self._name, self._jitted = name, jitted
+        self._name, self._jitted, self._before_first = name, jitted, before_first
+        self._begun: Future[jax.stages.Compiled] | None = None
+        self._called = False
         self.executable: jax.stages.Compiled | None = None
 
     def __call__(self, *args: Any) -> Any:
+        if not self._called:
+            self._called = True
+            self._before_first()
         return (self.executable or self.compile(*args))(*args)
+
+    def begin(self, *args: Any) -> None:
+        """Begins to compile in a thread of its own, as `compile` does, which then waits for it."""
+        thread = ThreadPoolExecutor(1, 'compile')
+        self._begun = thread.submit(self._compile, *args)
+        thread.shutdown(wait=False)
 
     def compile(self, *args: Any) -> jax.stages.Compiled:
         """Compiles for arguments like these, arrays or shapes with shardings."""
-        start = time.perf_counter()
-        self.executable = executable = self._jitted(*args).lower(*args).compile()
-        seconds = time.perf_counter() - start
-        _log.info('%s compiled in %.1f s; %s', self._name, seconds, _memory(executable))
+        begun, self._begun = self._begun, None
+        self.executable = executable = begun.result() if begun else self._compile(*args)
         return executable
+
+    def _compile(self, *args: Any) -> jax.stages.Compiled:
+        start = time.perf_counter()
+        with _counting(_HIT) as hits:
+            executable: jax.stages.Compiled = self._jitted(*args).lower(*args).compile()
+        seconds = time.perf_counter() - start
+        done = 'compiled by an earlier run, read' if hits else 'compiled'
+        _log.info('%s %s in %.1f s; %s', self._name, done, seconds, _memory(executable))
+        return executable
+
+
+@contextlib.contextmanager
+def _counting(name: str) -> Iterator[list[str]]:
+    """A list that gets an entry for each of JAX's events of a name in this thread."""
+    found: list[str] = []
+    thread = threading.get_ident()
+
+    def listen(event: str, **_: str | int) -> None:
+        if event == name and threading.get_ident() == thread:
+            found.append(event)
+
+    jax.monitoring.register_event_listener(listen)
+    try:
+        yield found
+    finally:
+        jax.monitoring.unregister_event_listener(listen)
 
 
 def _memory(executable: jax.stages.Compiled) -> str:
@@ -64,12 +108,24 @@ def step_options(platform: str, state: Any, deterministic: bool) -> dict[str, An
     if platform == 'cpu':
         # Temporary arrays come in pieces that the allocator keeps. Otherwise they are one piece, and a
         # gigabyte goes back to the system at the end of every step. A piece must hold the gradient of any
-        # array.
+        # array. A program of several pieces is one that XLA cannot write down, so JAX cannot keep it for the
+        # next run, which compiles it again.
         largest = max(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
         return known({'xla_multiheap_size_constraint_per_heap': max(largest, _PIECE)})
     if platform in ('gpu', 'cuda') and deterministic:
         return known({'xla_gpu_deterministic_ops': True})
     return None
+
+
+def once_options(platform: str) -> dict[str, Any] | None:
+    """Compiler options of a program that runs once; None where there are none.
+
+    On a CPU it is compiled in two thirds of the time, and gives the same bits.
+
+    Args:
+      platform: as for `step_options`.
+    """
+    return known({'xla_backend_optimization_level': 1}) if platform == 'cpu' else None
 
 
 def known(options: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from dlf_jax.config import build_model
 from dlf_jax.data.schema import Schema
 from dlf_jax.errors import UsageError, UserError
 from dlf_jax.training import model_size, optimizers, train_state
-from dlf_jax.training.compilation import Compiled
+from dlf_jax.training.compilation import Compiled, once_options
 from dlf_jax.training.device_memory import device_memory
 from dlf_jax.training.embedding_optimizer import EveryRow
 from dlf_jax.training.seeds import stacked_seeds, vmap_runs
@@ -61,6 +61,8 @@ class ModelSetup:
         devices = jax.devices() if devices is None else devices
         # Bytes that a device may hold.
         self.memory = config.sharding.device_memory or device_memory(devices)
+        # By the padding and the number of runs in the stack: JAX traces the same function object once.
+        self._creator = functools.cache(self._make_creator)
         shard_rows = self._choose_sharding(devices)
         self.partitioner = Partitioner(batch_size, devices, config.parallel, shard_rows)
         # By the number of runs in the stack; tracing and compiling take time.
@@ -77,12 +79,17 @@ class ModelSetup:
 
     def initial_state(self, seeds: Sequence[int]) -> TrainState:
         """Initial states of the runs of some seeds, as a stack, on the devices; waits for them."""
-        return self.make(vmap_runs(self.create, len(seeds)), len(seeds), stacked_seeds(seeds))
+        create = self._creator(self.partitioner.multiple, len(seeds))
+        return self.make(create, len(seeds), stacked_seeds(seeds))
+
+    def _make_creator(self, multiple: int, count: int) -> Callable[[jax.Array], TrainState]:
+        return vmap_runs(functools.partial(self._create, multiple=multiple), count)
 
     def _abstract_state(self, count: int) -> TrainState:
         """Shapes and shardings of the states of a stack of `count` runs."""
         with jax.transfer_guard('allow'):  # shapes alone; nothing is computed
-            shapes = jax.eval_shape(vmap_runs(self.create, count), stacked_seeds(range(count)))
+            create = self._creator(self.partitioner.multiple, count)
+            shapes = jax.eval_shape(create, stacked_seeds(range(count)))
         return jax.tree.map(
             lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
             shapes,
@@ -103,7 +110,9 @@ class ModelSetup:
     def make(self, function: Callable[..., TrainState], count: int, *args: Any) -> TrainState:
         """Runs a function that makes the state of `count` runs, where the state will live; waits for it."""
         shardings = self.shardings(jax.eval_shape(function, *args), count)
-        return jax.block_until_ready(jax.jit(function, out_shardings=shardings)(*args))
+        options = once_options(self.partitioner.platform)
+        made = jax.jit(function, out_shardings=shardings, compiler_options=options)
+        return jax.block_until_ready(made(*args))
 
     def parameter_counts(self) -> dict[str, int]:
         """Numbers of parameters, see `train_state.parameter_counts`; rows that only pad a table do not
@@ -113,7 +122,7 @@ class ModelSetup:
     @functools.cached_property
     def _unpadded(self) -> TrainState:
         """Shapes of one run's state, without the rows that pad a table."""
-        shapes: TrainState = jax.eval_shape(functools.partial(self._create, multiple=1), np.int32(0))
+        shapes: TrainState = jax.eval_shape(self._creator(1, 1), np.int32(0))
         return shapes
 
     def _predict_step(self, count: int) -> Compiled:

@@ -110,6 +110,21 @@ class Partitioner:
         with jax.transfer_guard('allow'):  # asked for
             return {n: jax.make_array_from_process_local_data(sharding, v) for n, v in shipped.items()}
 
+    def shapes(self, batch: dict[str, np.ndarray], rows: int, stacked: int = 1) -> dict[str, Any]:
+        """Shapes and shardings of a global batch, as `put` places it.
+
+        Args:
+          batch: arrays of any number of rows, of one run.
+          rows: number of rows of the global batch.
+          stacked: number of runs that each have a batch, [S, B, ...]; 1: [B, ...].
+        """
+        leading, sharding = (stacked,) * (stacked > 1), self.by_row(stacked > 1)
+        return {
+            name: jax.ShapeDtypeStruct((*leading, rows, *values.shape[1:]), values.dtype, sharding=sharding)
+            for name, values in batch.items()
+            if name not in HOST_ONLY
+        }
+
     def put_everywhere(self, value: np.ndarray) -> jax.Array:
         """Puts a small array that all hosts know onto every device."""
         with jax.transfer_guard('allow'):  # asked for
@@ -130,10 +145,10 @@ class Partitioner:
           stacked: its batches are [S, B, ...].
           deterministic: see `compilation.step_options`.
         """
-        if self.platform == 'cpu':
-            # Every step allocates the same again. Not before the state is made, whose arrays come once.
-            allocator.keep_freed_memory()
+        # Every step allocates the same again. Not before the state is made, whose arrays come once.
+        before_first = allocator.keep_freed_memory if self.platform == 'cpu' else lambda: None
         if self.parallel == 'pmap':
+            before_first()
             return _Mapped(self, step, stacked)
         state_shardings = self.replicated if state_shardings is None else state_shardings
 
@@ -147,7 +162,7 @@ class Partitioner:
                 compiler_options=step_options(self.platform, state, deterministic),
             )
 
-        return Compiled('training', jitted)
+        return Compiled('training', jitted, before_first)
 
     def predict(self, step: Callable, state_shardings: Any, stacked: bool = False) -> Compiled:
         """Compiles `(state, batch) -> logits`, cut over the devices like the batch.

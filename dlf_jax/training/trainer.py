@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
+import functools
 import logging
 import math
 import time
@@ -165,8 +166,24 @@ class Trainer:
             _log.info('going on from step %d of %s', self.step, self.workdir.path)
             self._set_learning_rate_scale()
             return
+        self._begin_to_compile()
         self.state = self.setup.initial_state(list(self.batches))
         self.runs = {seed: RunProgress() for seed in self.batches}
+
+    def _begin_to_compile(self) -> None:
+        """Compiles the steps of all runs beside what is compiled and done before each is needed.
+
+        On CPUs alone: the compiler of GPUs measures kernels, which others would disturb.
+        """
+        if self.partitioner.platform != 'cpu' or jax.process_count() > 1:
+            return
+        count = len(self.batches)
+        train_step = self.setup.train_step(count)
+        state, batches = self.setup.abstract_state(count), self._evaluation_batches('valid')
+        shapes = functools.partial(self.partitioner.shapes, batches[0])
+        if isinstance(train_step, Compiled):
+            train_step.begin(state, shapes(self.config.training.batch_size, count))
+        self.setup.predict_step(count).begin(state.weights(), shapes(batches.batch_size))
 
     def _set_learning_rate_scale(self) -> None:
         """Puts the factors of the learning rate that the evaluations led to into the state."""
@@ -315,16 +332,14 @@ class Trainer:
 
     def _score(self, state: TrainState, count: int, part: str) -> list[dict[str, Any]]:
         """Metrics of a part for each run of a stack of `count`."""
-        blocks, wanted = self.builder.blocks(part), self.config.predict.batch_size
-        size = even_batch(wanted or self.config.training.batch_size, len(self.partitioner.devices))
-        source = EvaluationBatches(blocks, size, jax.process_index(), jax.process_count())
+        source = self._evaluation_batches(part)
         predict = self.setup.predict_step(count)
         if predict.executable is None:
             with self._compiling(predict):
                 predict.compile(state.weights(), self.partitioner.put(source[0]))
         with iterate(source) as batches:
             scores = score(
-                predict, self.partitioner, state, batches, blocks.rows, self._stop_if_due, f'the {part} part'
+                predict, self.partitioner, state, batches, source.rows, self._stop_if_due, f'the {part} part'
             )
         wanted = metrics.selected(self.config)
         found = [summary({**scores, 'logit': own}, wanted) for own in unstack_runs(scores['logit'], count)]
@@ -336,6 +351,11 @@ class Trainer:
             best_possible = metrics.auc(scores['label'], truth)
             found = [{**one, 'best_possible_auc': best_possible} for one in found]
         return found
+
+    def _evaluation_batches(self, part: str) -> EvaluationBatches:
+        wanted = self.config.predict.batch_size or self.config.training.batch_size
+        size = even_batch(wanted, len(self.partitioner.devices))
+        return EvaluationBatches(self.builder.blocks(part), size, jax.process_index(), jax.process_count())
 
     def _test(self) -> dict[int, dict[str, Any] | None]:
         """Metrics of the test part at each run's best step; None where there is no such part."""

@@ -429,6 +429,12 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         # Before TFDS gives the unfinished folder its final name.
         self._made_from.check_unchanged()
 
+    def _log_download_bytes(self) -> None:
+        """TFDS prints sizes that it does not know here; the log says what is prepared, and where."""
+
+    def _log_download_done(self) -> None:
+        """The same at the end."""
+
     def _example_writer(self) -> BlockWriter:
         return BlockWriter()
 

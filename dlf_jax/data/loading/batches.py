@@ -230,6 +230,10 @@ class EvaluationBatches:
     """One host's share of the global batches in file order, the last one padded; a data source of Grain.
 
     Every row is in exactly one host's share of one batch. Elements are as those of `TrainingBatches`.
+
+    Attributes:
+      batch_size: number of rows of a global batch.
+      rows: number of rows of the part.
     """
 
     def __init__(self, blocks: Blocks, batch_size: int, host: int = 0, hosts: int = 1):
@@ -249,24 +253,24 @@ class EvaluationBatches:
                 f'config.predict.batch_size={batch_size}: {hosts} hosts cannot share a batch evenly; '
                 f'take {even_batch(batch_size, hosts)}'
             )
-        self._blocks, self._batch_size = blocks, batch_size
+        self._blocks, self.batch_size, self.rows = blocks, batch_size, blocks.rows
         self._host, self._hosts = host, hosts
         self._lock = threading.Lock()
         self._read = _ReadAhead(lambda _, block: blocks.read(block), 2)
 
     def __len__(self) -> int:
         """Number of batches."""
-        return -(-self._blocks.rows // self._batch_size)
+        return -(-self.rows // self.batch_size)
 
     def __getitem__(self, step: int) -> Batch:
         """The host's share of a batch."""
-        share = self._batch_size // self._hosts
-        start = step * self._batch_size + self._host * share
-        stop = min(start + share, self._blocks.rows)
+        share = self.batch_size // self._hosts
+        start = step * self.batch_size + self._host * share
+        stop = min(start + share, self.rows)
         pieces: list[Rows] = []
         with self._lock:
             # A host past the end still needs the shapes: it takes an empty piece of the last block.
-            position = min(start, self._blocks.rows)
+            position = min(start, self.rows)
             while position < stop or not pieces:
                 block = min(position // self._blocks.block_rows, len(self._blocks) - 1)
                 offset = position - block * self._blocks.block_rows
