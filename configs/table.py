@@ -17,7 +17,18 @@ from dlf_jax import config_by_size
 # Narrower than for the public datasets: own tables mostly have fewer rows to learn from.
 WIDTHS = (128, 64)
 MODELS = {
-    'dlf': {'hidden': (), 'head': (128,)},
+    # Without norms a small embedding stays small, and the penalty can hold it.
+    'dlf': {
+        'layers': 1,
+        'tokens': 4,
+        'rank': 4,
+        'heads': 1,
+        'hidden': (),
+        'implicit_hidden': WIDTHS,
+        'head': (),
+        'norm': 'none',
+        'product_norm': 'none',
+    },
     'finalmlp': {'heads': 4, 'gate_hidden': (64,)},
     'autoint': {'attention_size': 32, 'heads': 2, 'layers': 2},
     'afn': {'neurons': 200},

@@ -67,6 +67,11 @@ def batch_norm(rows: int, fields: int) -> bool:
     return rows >= _ROWS_OF_FIELD * fields
 
 
+def mixture(fields: int) -> bool:
+    """Whether DCNv2's cross layers are mixtures of low rank: where full ones would be wider than `_WIDEST`."""
+    return fields * embedding_size(fields) > _WIDEST
+
+
 @dataclasses.dataclass(frozen=True)
 class Size:
     """Size of the data.
@@ -91,6 +96,7 @@ _RULES: dict[str, Callable[[Size, ConfigDict], int | float]] = {
     'plateau.steps': _steps,
     'embedding.penalty': lambda size, _: penalty(size.rows),
     'model.embedding_size': lambda size, _: embedding_size(size.fields),
+    'model.mixture': lambda size, _: mixture(size.fields),
     'model.batch_norm': lambda size, _: batch_norm(size.rows, size.fields),
     **dict.fromkeys(
         ('model.dropout', 'model.dropout_1', 'model.dropout_2', 'model.deep_dropout'),

@@ -84,6 +84,14 @@ def test_many_fields(fields, rows, width, batch_norm):
     assert (found['model.embedding_size'], found['model.batch_norm']) == (width, batch_norm)
 
 
+def test_full_cross_layers_are_for_fewer_fields():
+    def mixture(fields):
+        config = config_by_size.filled(config_of('dcnv2'), Size(14_000, fields))
+        return config.model.mixture
+
+    assert [mixture(fields) for fields in (14, 512, 513, 820)] == [False, False, True, True]
+
+
 def test_evaluations_follow_a_given_batch_size():
     assert values(3_000, **{'training.batch_size': 10})['training.evaluate_every'] == 300
 

@@ -322,7 +322,7 @@ def test_markers_that_the_config_names_are_known(tmp_path):
         table
     )
     proposed = infer(tmp_path, table, "--config.dataset.missing=('fehlt',)")
-    assert proposed.columns['x'] == {'kind': 'numeric', 'treatment': 'quantile', 'missing': ['fehlt']}
+    assert proposed.columns['x'] == {'kind': 'numeric', 'treatment': 'auto', 'missing': ['fehlt']}
     assert proposed.told['in_doubt'] == []
 
 

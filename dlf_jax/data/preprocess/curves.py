@@ -18,33 +18,36 @@ from dlf_jax.data.schema import Field
 _KNOTS = 256
 # Rows that a range of `piecewise` has at least: fewer teach its slope nothing but noise.
 _ROWS_OF_RANGE = 25
-# From so many rows on, a line of pieces learns more than it overfits.
-_ROWS_OF_PIECES = 3000
+# From so many rows on, and so many for each numeric field, a line of pieces learns more than it overfits.
+_ROWS_OF_PIECES, _ROWS_OF_FIELD = 3000, 50
 # Where so large a share of the rows has the same number, normal scores leave little room for the others.
 _FREQUENT = 0.9
 
 
-def suited(rows: int, most_frequent: int) -> str:
+def suited(rows: int, most_frequent: int, fields: int) -> str:
     """The treatment that `auto` stands for, `piecewise` or `quantile`.
 
     Args:
       rows: number of training rows that have a number.
       most_frequent: number of those that have the most frequent one.
+      fields: number of numeric fields.
     """
-    return 'piecewise' if rows >= _ROWS_OF_PIECES or most_frequent >= _FREQUENT * rows else 'quantile'
+    many = rows >= max(_ROWS_OF_PIECES, _ROWS_OF_FIELD * fields)
+    return 'piecewise' if many or most_frequent >= _FREQUENT * rows else 'quantile'
 
 
-def decided(field: Field, values: np.ndarray) -> Field:
+def decided(field: Field, values: np.ndarray, fields: int) -> Field:
     """The field with the treatment that `auto` stands for; another field as it is.
 
     Args:
       field: of numbers.
       values: sample of the training part, float64 [n], none missing.
+      fields: number of numeric fields.
     """
     if field.treatment != 'auto':
         return field
     _, counts = np.unique(values, return_counts=True)
-    treatment = suited(values.size, int(counts.max(initial=0)))
+    treatment = suited(values.size, int(counts.max(initial=0)), fields)
     return dataclasses.replace(
         field, treatment=treatment, buckets=field.buckets if treatment == 'piecewise' else 0
     )

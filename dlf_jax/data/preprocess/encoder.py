@@ -23,9 +23,8 @@ import numpy as np
 import polars as pl
 
 from dlf_jax.data.preprocess.coder import CodedRows, Coder
-from dlf_jax.data.preprocess.curves import decided as decided_field
+from dlf_jax.data.preprocess.curves import decided, follow
 from dlf_jax.data.preprocess.curves import fit as fit_curve
-from dlf_jax.data.preprocess.curves import follow
 from dlf_jax.data.preprocess.dictionary import NULL, PAD, UNKNOWN, Dictionary
 from dlf_jax.data.preprocess.id_tables import IdTables
 from dlf_jax.data.preprocess.statistics import Moments, Statistics
@@ -379,10 +378,7 @@ def fit(schema: Schema, found: Statistics, families: Mapping[str, str] | None = 
     """
     if not found.rows:
         raise UserError('the training part has no rows')
-    decided = (
-        decided_field(f, found.samples[f.name].values) if f in schema.sampled else f for f in schema.fields
-    )
-    schema = dataclasses.replace(schema, fields=tuple(decided))
+    schema = _decided(schema, found)
     by_name = {f.name: f for f in schema.owners}
     counts = {name: _joined(counts, by_name[name]) for name, counts in found.counts.items()}
     vocabularies = {name: _vocabulary(frame, by_name[name]) for name, frame in counts.items()}
@@ -416,6 +412,13 @@ def fit(schema: Schema, found: Statistics, families: Mapping[str, str] | None = 
         )
     moments, families = found.merged_moments(), dict(families or {})
     return Encoder(schema, vocabularies, moments, boundaries, curves, families, expected)
+
+
+def _decided(schema: Schema, found: Statistics) -> Schema:
+    """The schema with the treatments that `auto` stands for."""
+    count = len(schema.numeric)
+    fields = {f.name: decided(f, found.samples[f.name].values, count) for f in schema.sampled}
+    return dataclasses.replace(schema, fields=tuple(fields.get(f.name, f) for f in schema.fields))
 
 
 def _joined(counts: pl.DataFrame, field: Field) -> pl.DataFrame:

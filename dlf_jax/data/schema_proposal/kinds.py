@@ -8,7 +8,6 @@ import json
 import numpy as np
 import polars as pl
 
-from dlf_jax.data.preprocess.curves import suited
 from dlf_jax.data.schema import CATEGORICAL, MULTI_VALUED, NUMERIC
 from dlf_jax.data.schema_files import IGNORED, LENGTH
 from dlf_jax.data.schema_proposal import markers, names, numbers, separated
@@ -26,7 +25,8 @@ _MANY = 1000
 # Beyond it, numbers are refused, or leave float32 (`data.readers.columns`).
 _LARGEST = 1e38
 _OTHER_TREATMENTS = (
-    'or quantile, piecewise, periodic, standard, minmax, none; log2 and bucket with kind = "categorical"'
+    'piecewise or quantile, by the training rows; or periodic, standard, minmax, none; '
+    'log2 and bucket with kind = "categorical"'
 )
 _HEXADECIMAL = r'^[0-9a-fA-F]{8,}$|^[0-9a-fA-F]{8}-[0-9a-fA-F-]{27}$'
 
@@ -94,8 +94,7 @@ def _category(column: Column, why: str = '', doubt: bool = False, verbatim: bool
 
 
 def _measure(column: Column, why: str = '', doubt: bool = False) -> Proposal:
-    frequent = int(column.number_counts.max(initial=0))
-    options = [f'treatment = "{suited(column.present, frequent)}"  # {_OTHER_TREATMENTS}']
+    options = [f'treatment = "auto"  # {_OTHER_TREATMENTS}']
     if np.abs(column.numbers).max(initial=0) > _LARGEST:
         options.append('out_of_range = "missing"  # some are infinite or too large')
     return Proposal(NUMERIC, why, doubt, tuple(options))
