@@ -30,9 +30,18 @@ MODELS = {
         'product_norm': 'none',
     },
     'finalmlp': {'heads': 4, 'gate_hidden': (64,)},
+    'afm': {'attention_size': 32},
     'autoint': {'attention_size': 32, 'heads': 2, 'layers': 2},
     'afn': {'neurons': 200},
+    'sam': {'layers': 1},
     'wukong': {'fm_tokens': 16, 'linear_tokens': 16, 'layers': 2},
+}
+# Models whose embeddings are all that they have, or meet in products of several.
+KEYS = {
+    'lr': {'optimizer.learning_rate': 1e-2, 'embedding.penalty': 1e-4},
+    'fm': {'optimizer.learning_rate': 3e-3, 'embedding.penalty': 1e-3},
+    'afm': {'optimizer.learning_rate': 3e-3, 'embedding.penalty': 1e-3, 'model.dropout': 0.0},
+    'sam': {'optimizer.learning_rate': 3e-3, 'embedding.penalty': 1e-3, 'embedding.std': 0.1},
 }
 
 
@@ -47,6 +56,7 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.predict.batch_size = 1024
     towers = dict.fromkeys(('hidden', 'deep_hidden', 'hidden_1', 'hidden_2'), WIDTHS)
     defaults.set_model(config, MODELS, **towers)
-    known = dict(defaults.flatten(config))
+    config.update_from_flattened_dict(KEYS.get(model, {}))
+    known = dict(defaults.flatten(config)).keys() - KEYS.get(model, {}).keys()
     config_by_size.leave_open(config, *(key for key in config_by_size.KEYS if key in known))
     return config
