@@ -27,8 +27,11 @@ from dlf_jax.training import metrics
 _log = logging.getLogger(__name__)
 
 COMPLETE, PRUNED, FAILED = 'complete', 'pruned', 'failed'
-# Number of finished trials before the sampler looks at them, and before any is stopped early.
-_STARTUP = 10
+# Number of trials before the sampler looks at them, and of finished ones before any is stopped early: few, as
+# there is time for 15 to 30 trials in ten minutes.
+_STARTUP = 5
+# Number of finished trials from which on the importance of keys is told.
+_ENOUGH = 10
 # Errors of runs that are due to the trial's values. Any other error ends the search.
 _DUE_TO_VALUES = ('the loss is', 'the gradient norm is', 'RESOURCE_EXHAUSTED')
 # Number of evaluations that every run may make, and the percentage of runs that go on at each one after.
@@ -292,7 +295,7 @@ def importance(search: Search, trials: list[Trial]) -> dict[str, float]:
     import optuna
 
     study = _study(search, [trial for trial in trials if trial.state == COMPLETE])
-    if len(study.trials) < _STARTUP:
+    if len(study.trials) < _ENOUGH:
         return {}
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.5, evaluate_on_local=False)
     found = optuna.importance.get_param_importances(study, evaluator=evaluator)
@@ -317,7 +320,9 @@ def _frozen(search: Search, trial: Trial) -> Any:
     import optuna
 
     return optuna.trial.create_trial(
-        state=optuna.trial.TrialState[{COMPLETE: 'COMPLETE', PRUNED: 'PRUNED', FAILED: 'FAIL'}[trial.state]],
+        # The sampler does not look at what Optuna calls failed, and would propose it again and again. What
+        # was stopped before its first evaluation counts as the worst.
+        state=optuna.trial.TrialState['COMPLETE' if trial.state == COMPLETE else 'PRUNED'],
         value=trial.score if trial.state == COMPLETE else None,
         params={key: entry.parse(trial.values[key]) for key, entry in search.space.items()},
         distributions={key: entry.distribution() for key, entry in search.space.items()},

@@ -96,15 +96,17 @@ def test_search(tmp_path, monkeypatch, caplog):
     assert [trial.number for trial in trials] == list(range(30))
     # The config's own values as far as the space holds them.
     assert trials[0].values['optimizer.learning_rate'] == '0.001'
-    states = {trial.state for trial in trials}
-    assert states == {search.COMPLETE, search.PRUNED, search.FAILED}
+    states = [trial.state for trial in trials]
+    assert set(states) == {search.COMPLETE, search.PRUNED, search.FAILED}
+    # A value that fails is not proposed again and again.
+    assert states.count(search.FAILED) < 10
     for trial in trials:
         if trial.values['model.dropout'] == '1.5':
             assert trial.state == search.FAILED
             assert 'model.dropout=1.5' in trial.error
         elif trial.state == search.PRUNED:
-            # Not among the first ten, nor before its fourth evaluation.
-            assert trial.number >= 10
+            # Not among the first five, nor before its fourth evaluation.
+            assert trial.number >= 5
             assert 4 <= len(trial.scores) < 8
         else:
             rate = float(trial.values['optimizer.learning_rate'])
@@ -113,8 +115,8 @@ def test_search(tmp_path, monkeypatch, caplog):
             assert len(trial.scores) == 8
     best = search.best_of(trials)
     assert best.score == max(trial.score for trial in trials if trial.state == search.COMPLETE)
-    # It has learned where to look: the best is nearer than the ten at random come.
-    random = [t.score for t in trials[:10] if t.state == search.COMPLETE]
+    # It has learned where to look: the best is nearer than the five at random come.
+    random = [t.score for t in trials[:5] if t.state == search.COMPLETE]
     assert best.score > max(random)
     shares = search.importance(searched, trials)
     assert next(iter(shares)) == 'optimizer.learning_rate'
