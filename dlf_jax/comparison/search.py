@@ -12,6 +12,7 @@ import importlib.util
 import json
 import logging
 import math
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -107,12 +108,13 @@ class Search:
         """What the search raises, of the metrics of an evaluation."""
         return metrics.monitored(self.monitor, evaluation) - self.logloss_weight * evaluation['logloss']
 
-    def carry_out(self, trials: int, slots: list[dict[str, str]]) -> list[Trial]:
-        """Goes on until `trials` trials have ended; returns all of them.
+    def carry_out(self, trials: int, slots: list[dict[str, str]], minutes: float = math.inf) -> list[Trial]:
+        """Goes on until `trials` trials have ended, or the time is up; returns all of them.
 
         Args:
           trials: number of trials in the end, those of earlier calls among them.
           slots: environment variables of each of the concurrent runs.
+          minutes: time after which no further trial begins, but for the first.
 
         Raises:
           UserError: Optuna is not installed, the journal is of another search, or a run failed for a reason
@@ -123,7 +125,8 @@ class Search:
         ended = self.ended()
         for problem in self._problems() if len(ended) < trials else ():
             _log.warning('%s; trials with it may fail', problem)
-        while len(ended) < trials:
+        deadline = time.monotonic() + 60 * minutes
+        while len(ended) < trials and (not ended or time.monotonic() < deadline):
             # The study is made anew each time, so that it is the same in a search that was killed.
             numbers = range(len(ended), min(len(ended) + len(slots), trials))
             batch = self._propose(_study(self, ended), numbers)
