@@ -222,11 +222,14 @@ def _page(
         text += ['', 'Share: of what separates the better half of the finished trials (PED-ANOVA).']
     head = ['trial', *(metric.label for metric in shown.values()), 'seconds', 'flags']
     text += ['', '## Best trials', '', markdown_row(head), markdown_row([*['---:'] * (len(head) - 1), '---'])]
-    for trial in sorted(finished, key=lambda trial: -trial.sort_key)[:_SHOWN]:
+    best = sorted(finished, key=lambda trial: -trial.sort_key)
+    # The first, too, whose values are the config's own.
+    for trial in [*best[:_SHOWN], *(trial for trial in best[_SHOWN:] if trial.number == 0)]:
         scores = (trial.metrics.get(key) for key in shown)
         cells = [str(trial.number), *('' if value is None else f'{value:.5f}' for value in scores)]
         flags = shlex.join(flags_of(trial.values))
         text.append(markdown_row([*cells, f'{trial.seconds:.0f}', f'`{flags}`']))
+    text += ['', "Trial 0 has the config's own values, as far as the space holds them."]
     if errors:
         text += ['', '## Failed', '', *(f'- {error}' for error in errors)]
     return '\n'.join(text) + '\n'

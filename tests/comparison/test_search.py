@@ -289,10 +289,22 @@ def test_a_search_on_an_own_table_begins_with_its_defaults(tmp_path, data_dir, m
     head, line, *_ = (tmp_path / 'runs/tune-table-mlp/trials.csv').read_text().splitlines()
     values = dict(zip(head.split(','), line.split(','), strict=True))
     assert (values['training.batch_size'], values['embedding.penalty']) == ('32', '0.01')
-    assert (
-        '| `training.batch_size` | `16`, `32`, `64`, `128` |'
-        in (tmp_path / 'runs/tune-table-mlp/search.md').read_text()
-    )
+    page = (tmp_path / 'runs/tune-table-mlp/search.md').read_text()
+    assert '| `training.batch_size` | `16`, `32`, `64`, `128` |' in page
+
+
+def test_the_page_has_the_first_trial_however_bad(tmp_path, monkeypatch):
+    Fake(monkeypatch)
+    # The config's own learning rate has the highest AUC, and so the lowest score.
+    monkeypatch.setattr(search.Search, 'score', lambda self, evaluation: -evaluation['auc'])
+    (tmp_path / 'space.toml').write_text('[optimizer]\nlearning_rate = { low = 5e-3, high = 1.0 }')
+    flags = ('--dataset=synthetic', '--model=lr', f'--space={tmp_path}/space.toml', '--trials=30')
+    assert tune.main(['tune', *flags, f'--workdir={tmp_path}/runs']) == 0
+    lines = (tmp_path / 'runs/tune-synthetic-lr/search.md').read_text().splitlines()
+    rows = [line for line in lines if '--config.optimizer.learning_rate=' in line]
+    assert len(rows) == 11
+    assert rows[-1].startswith('| 0 |')
+    assert "Trial 0 has the config's own values, as far as the space holds them." in lines
 
 
 def test_all_keys_of_the_space_are_given(tmp_path, data_dir, capsys):
