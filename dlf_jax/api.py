@@ -306,7 +306,7 @@ def sized(config: ConfigDict, builder: Builder, folder: Workdir) -> ConfigDict:
     keys = config_by_size.open_keys(config)
     if not keys:
         return config
-    size = config_by_size.Size(builder.blocks('train').rows, len(builder.schema().fields))
+    size = config_by_size.size_of(builder)
     known = multihost.run_on_first(lambda: folder.values(keys))
     config = config_by_size.filled(config, size, known)
     config_checks.validate(config)

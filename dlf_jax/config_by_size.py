@@ -14,6 +14,7 @@ from typing import Any
 from ml_collections import ConfigDict, config_dict
 
 from dlf_jax import config as configs
+from dlf_jax.data.builders.base import Builder
 
 # An epoch has about this many steps where the batch size allows it.
 _STEPS = 128
@@ -68,7 +69,7 @@ def batch_norm(rows: int, fields: int) -> bool:
 
 
 def mixture(fields: int) -> bool:
-    """Whether DCNv2's cross layers are mixtures of low rank: where full ones would be wider than `_WIDEST`."""
+    """Whether cross layers (DCNv2) have a low rank: where full ones would be wider than `_WIDEST`."""
     return fields * embedding_size(fields) > _WIDEST
 
 
@@ -83,6 +84,11 @@ class Size:
 
     rows: int
     fields: int
+
+
+def size_of(builder: Builder) -> Size:
+    """The size of prepared data."""
+    return Size(builder.blocks('train').rows, len(builder.schema().fields))
 
 
 def _steps(size: Size, config: ConfigDict) -> int:

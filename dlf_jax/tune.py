@@ -21,11 +21,15 @@ def _flags() -> flags.FlagValues:
     command.define_text(values, 'dataset', '', 'A dataset; its config file holds what is not searched.')
     command.define_text(values, 'model', '', 'MODEL, or MODEL:VARIANT; file.py:Name is a MODEL too.')
     command.define_text(
-        values, 'space', '', 'A TOML file: what is searched; default: CONFIGS/spaces/MODEL.toml.'
+        values, 'space', '', 'A TOML file: what is searched; default: those of MODEL in CONFIGS/spaces.'
     )
     flags.DEFINE_integer(
         'trials', 50, 'Number of trials in the end, those of earlier starts among them.',
         lower_bound=1, flag_values=values,
+    )  # fmt: skip
+    flags.DEFINE_float(
+        'minutes', 0.0, 'Minutes of this start after which no further trial begins; 0: no limit.',
+        lower_bound=0, flag_values=values,
     )  # fmt: skip
     flags.DEFINE_integer('seed', 0, 'Seed of proposals and runs.', lower_bound=0, flag_values=values)
     flags.DEFINE_float(

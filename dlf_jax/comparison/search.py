@@ -12,6 +12,7 @@ import importlib.util
 import json
 import logging
 import math
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,8 +28,11 @@ from dlf_jax.training import metrics
 _log = logging.getLogger(__name__)
 
 COMPLETE, PRUNED, FAILED = 'complete', 'pruned', 'failed'
-# Number of finished trials before the sampler looks at them, and before any is stopped early.
-_STARTUP = 10
+# Number of trials before the sampler looks at them, and of finished ones before any is stopped early: few, as
+# there is time for 15 to 30 trials in ten minutes.
+_STARTUP = 5
+# Number of finished trials from which on the importance of keys is told.
+_ENOUGH = 10
 # Errors of runs that are due to the trial's values. Any other error ends the search.
 _DUE_TO_VALUES = ('the loss is', 'the gradient norm is', 'RESOURCE_EXHAUSTED')
 # Number of evaluations that every run may make, and the percentage of runs that go on at each one after.
@@ -104,12 +108,13 @@ class Search:
         """What the search raises, of the metrics of an evaluation."""
         return metrics.monitored(self.monitor, evaluation) - self.logloss_weight * evaluation['logloss']
 
-    def carry_out(self, trials: int, slots: list[dict[str, str]]) -> list[Trial]:
-        """Goes on until `trials` trials have ended; returns all of them.
+    def carry_out(self, trials: int, slots: list[dict[str, str]], minutes: float = math.inf) -> list[Trial]:
+        """Goes on until `trials` trials have ended, or the time is up; returns all of them.
 
         Args:
           trials: number of trials in the end, those of earlier calls among them.
           slots: environment variables of each of the concurrent runs.
+          minutes: time after which no further trial begins, but for the first.
 
         Raises:
           UserError: Optuna is not installed, the journal is of another search, or a run failed for a reason
@@ -120,7 +125,8 @@ class Search:
         ended = self.ended()
         for problem in self._problems() if len(ended) < trials else ():
             _log.warning('%s; trials with it may fail', problem)
-        while len(ended) < trials:
+        deadline = time.monotonic() + 60 * minutes
+        while len(ended) < trials and (not ended or time.monotonic() < deadline):
             # The study is made anew each time, so that it is the same in a search that was killed.
             numbers = range(len(ended), min(len(ended) + len(slots), trials))
             batch = self._propose(_study(self, ended), numbers)
@@ -292,7 +298,7 @@ def importance(search: Search, trials: list[Trial]) -> dict[str, float]:
     import optuna
 
     study = _study(search, [trial for trial in trials if trial.state == COMPLETE])
-    if len(study.trials) < _STARTUP:
+    if len(study.trials) < _ENOUGH:
         return {}
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=0.5, evaluate_on_local=False)
     found = optuna.importance.get_param_importances(study, evaluator=evaluator)
@@ -317,7 +323,9 @@ def _frozen(search: Search, trial: Trial) -> Any:
     import optuna
 
     return optuna.trial.create_trial(
-        state=optuna.trial.TrialState[{COMPLETE: 'COMPLETE', PRUNED: 'PRUNED', FAILED: 'FAIL'}[trial.state]],
+        # The sampler does not look at what Optuna calls failed, and would propose it again and again. What
+        # was stopped before its first evaluation counts as the worst.
+        state=optuna.trial.TrialState['COMPLETE' if trial.state == COMPLETE else 'PRUNED'],
         value=trial.score if trial.state == COMPLETE else None,
         params={key: entry.parse(trial.values[key]) for key, entry in search.space.items()},
         distributions={key: entry.distribution() for key, entry in search.space.items()},

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
+import math
+import os
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from dlf_jax import config as configs
+from dlf_jax import config_by_size
 from dlf_jax.comparison import command, devices, run_list, search, settings, space
 from dlf_jax.comparison.resolve import RESERVED, flags_of, parse_overrides
 from dlf_jax.comparison.results_table import Metrics, as_csv, markdown_row
 from dlf_jax.comparison.runner import duration
+from dlf_jax.data import builders
 from dlf_jax.errors import UsageError, suggest
 from dlf_jax.file_writing import write_atomically
 from dlf_jax.training import metrics
 from dlf_jax.workdir import FREE
+
+_log = logging.getLogger(__name__)
 
 # Number of trials on the page.
 _SHOWN = 10
@@ -33,6 +41,7 @@ class Options(command.Options):
     model: str = ''
     space: str = ''
     trials: int = 50
+    minutes: float = 0.0
     seed: int = 0
     logloss_weight: float = 0.0
 
@@ -51,18 +60,12 @@ def tune(options: Options) -> dict[str, Any]:
     [setting, *more] = settings.parse_models(options.model, flag='--model')
     if more:
         raise UsageError(f'--model={options.model}: expected one model')
+    if setting.model in configs.BASELINES:
+        raise UsageError(f'--model={options.model}: a baseline has no settings to search; expected a model')
     dataset = run_list.find_dataset(options.dataset)
-    default = f'{options.configs}/spaces/{setting.model.rpartition(":")[2]}.toml'
-    file = Path(options.space or default).expanduser()
-    if not file.is_file():
-        raise UsageError(f'{file}: there is no such search space; --space=FILE names one')
-    found = space.read(file)
     place = settings.folder_name(dataset, settings.short_name(dataset))
     name = options.name or f'tune-{place}-{setting.folder}'
     overrides = parse_overrides(options.overrides, _RESERVED)
-    both = sorted(found.keys() & overrides.keys())
-    if both:
-        raise UsageError(f'--config.{both[0]}: {file} searches it')
     files = run_list.find_files(options.files, [dataset]) if options.files else {}
 
     def make_run(values: dict[str, str]) -> run_list.Run:
@@ -77,7 +80,7 @@ def tune(options: Options) -> dict[str, Any]:
     if plain.config.seeds != 1:
         raise UsageError(f'--config.seeds={plain.config.seeds}: a trial is one run; --seed=N says which')
     run_list.check_files(plain)
-    first = _values(found, plain.config, file)
+    found, first = _space(options, dataset, plain, overrides)
     with command.own_folder(options.workdir, name) as folder:
         searched = search.Search(
             found,
@@ -89,7 +92,8 @@ def tune(options: Options) -> dict[str, Any]:
             plain.config.training.monitor,
             options.logloss_weight,
         )
-        trials = searched.carry_out(options.trials, devices.slots(options.jobs, devices.visible_gpus()))
+        slots = devices.slots(options.jobs, devices.visible_gpus())
+        trials = searched.carry_out(options.trials, slots, options.minutes or math.inf)
         best, shares = search.best_of(trials), search.importance(searched, trials)
     errors = [f'trial {trial.number}: {trial.error}' for trial in trials if trial.state == search.FAILED]
     shown, aim = _shown_metrics(plain.config, trials), _aim(plain.config, options.logloss_weight)
@@ -112,15 +116,52 @@ def tune(options: Options) -> dict[str, Any]:
     }
 
 
-def _values(found: space.Space, config: ConfigDict, file: Path) -> dict[str, str]:
-    """The config's values of the keys of a space. Raises UsageError for keys that cannot be searched."""
-    known = dict(configs.flatten(config))
+def _space(
+    options: Options, dataset: str, plain: run_list.Run, overrides: Mapping[str, str]
+) -> tuple[space.Space, dict[str, str]]:
+    """The space of a search, and the config's own values of its keys.
+
+    Args:
+      options: see there.
+      dataset: name of the dataset.
+      plain: the run of the config's own values.
+      overrides: values from the command line by key; these keys are not searched.
+
+    Raises:
+      UserError: there is no such space, or something in it cannot be searched.
+    """
+    known = dict(configs.flatten(plain.config))
+    if options.space:
+        if not Path(options.space).expanduser().is_file():
+            raise UsageError(f'{options.space}: there is no such search space; --space=FILE names one')
+        where, found = options.space, space.read(options.space)
+    else:
+        # Of `file.py:Name`, the name.
+        entry, model = (name.rpartition(':')[2] for name in (dataset, plain.config.model.name))
+        where = f'the space of {model} in {options.configs}/spaces'
+        found = space.of_model(options.configs, entry, model, known)
     for key in found:
         if key in _RESERVED or key == 'seeds':
-            raise UsageError(f'{file}: config.{key} cannot be searched')
+            raise UsageError(f'{where}: config.{key} cannot be searched')
         if key not in known:
-            raise UsageError(f'{file}: there is no key config.{key}{suggest(key, known)}')
-    return {key: space.as_text(known[key]) for key in found}
+            raise UsageError(f'{where}: there is no key config.{key}{suggest(key, known)}')
+    given = sorted(found.keys() & overrides.keys())
+    if given:
+        _log.info('given, and so not searched: %s', ', '.join(given))
+    found = {key: entry for key, entry in found.items() if key not in given}
+    if any(known[key] is None for key in found):
+        known = dict(configs.flatten(_sized(plain)))
+    searched = space.resolved(found, known, where)
+    if not searched:
+        raise UsageError(f'{where}: no keys to search')
+    return searched, {key: space.as_text(known[key]) for key in searched}
+
+
+def _sized(plain: run_list.Run) -> ConfigDict:
+    """The run's config with the values that follow from the size of its data, which is prepared for it."""
+    builder = builders.build(plain.config.dataset, os.path.expanduser(plain.data_dir))
+    builder.prepare()
+    return config_by_size.filled(plain.config, config_by_size.size_of(builder))
 
 
 def _context(config: ConfigDict, found: space.Space) -> dict[str, Any]:
@@ -181,11 +222,14 @@ def _page(
         text += ['', 'Share: of what separates the better half of the finished trials (PED-ANOVA).']
     head = ['trial', *(metric.label for metric in shown.values()), 'seconds', 'flags']
     text += ['', '## Best trials', '', markdown_row(head), markdown_row([*['---:'] * (len(head) - 1), '---'])]
-    for trial in sorted(finished, key=lambda trial: -trial.sort_key)[:_SHOWN]:
+    best = sorted(finished, key=lambda trial: -trial.sort_key)
+    # The first, too, whose values are the config's own.
+    for trial in [*best[:_SHOWN], *(trial for trial in best[_SHOWN:] if trial.number == 0)]:
         scores = (trial.metrics.get(key) for key in shown)
         cells = [str(trial.number), *('' if value is None else f'{value:.5f}' for value in scores)]
         flags = shlex.join(flags_of(trial.values))
         text.append(markdown_row([*cells, f'{trial.seconds:.0f}', f'`{flags}`']))
+    text += ['', "Trial 0 has the config's own values, as far as the space holds them."]
     if errors:
         text += ['', '## Failed', '', *(f'- {error}' for error in errors)]
     return '\n'.join(text) + '\n'

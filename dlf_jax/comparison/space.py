@@ -5,20 +5,29 @@
     [model]
     tokens = [4, 8, 16]
     head = [[], [400], [400, 400]]
+    [optimizer]
+    learning_rate = { times = [0.5, 1, 2] }
 
 A list is a choice. `low` and `high` are a range with both ends, of whole numbers where both are; `log` draws
-its logarithm uniformly, `step` puts it on a grid.
+its logarithm uniformly, `step` puts it on a grid. `times` holds one of both, of factors of the value that the
+config has. `CONFIGS/spaces/` holds spaces that are put together from several files, see `of_model`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dlf_jax.errors import UserError
+from dlf_jax.errors import UsageError, UserError
+
+_log = logging.getLogger(__name__)
+
+# Name of the file of keys that many models have.
+_SHARED = 'shared.toml'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,34 +131,139 @@ class Range:
         return f'{self.low} to {self.high}{how}'
 
 
+@dataclasses.dataclass(frozen=True)
+class Times:
+    """Values around the one that the config has.
+
+    Attributes:
+      factors: what it is multiplied by.
+    """
+
+    factors: tuple[float, ...] | Range
+
+    def of(self, value: float) -> Choice | Range:
+        """The entry for a value of the config, a number other than 0."""
+        if isinstance(self.factors, Range):
+            low, high = (_scaled(value, factor) for factor in (self.factors.low, self.factors.high))
+            return Range(low, high, self.factors.log)
+        return Choice(tuple(dict.fromkeys(as_text(_scaled(value, factor)) for factor in self.factors)))
+
+
+def _scaled(value: float, factor: float) -> float:
+    if factor == 1:
+        return value
+    return max(round(value * factor), 1) if isinstance(value, int) else float(f'{value * factor:.3g}')
+
+
 # Entries by dotted config key.
 Space = dict[str, Choice | Range]
+# The same as files have it.
+Unresolved = dict[str, Choice | Range | Times]
 
 
-def read(path: str | Path) -> Space:
+def read(path: str | Path) -> Unresolved:
     """Reads the space in a TOML file. Raises UserError naming the file and the key."""
-    path = Path(path).expanduser()
+    found = _searched(_read(Path(path).expanduser()))
+    if not found:
+        raise UserError(f'{path}: no keys to search')
+    return found
+
+
+def of_model(folder: str | Path, dataset: str, model: str, known: Collection[str]) -> Unresolved:
+    """The space of a model where no file is named: that of four files, of which each wins over those before.
+
+    They are `spaces/shared.toml`, `spaces/DATASET/shared.toml`, `spaces/MODEL.toml` and
+    `spaces/DATASET/MODEL.toml`, as far as they are there. Keys of the shared ones that the model lacks are
+    left out.
+
+    Args:
+      folder: of config files.
+      dataset: name of the dataset.
+      model: name of the model.
+      known: keys of the config.
+
+    Raises:
+      UsageError: there is none of them.
+      UserError: names a file and a key.
+    """
+    places = [Path(folder).expanduser() / 'spaces', Path(folder).expanduser() / 'spaces' / dataset]
+    shared = [place / _SHARED for place in places if (place / _SHARED).is_file()]
+    own = [place / f'{model}.toml' for place in places if (place / f'{model}.toml').is_file()]
+    if not shared and not own:
+        raise UsageError(f'{places[0]}/{model}.toml: there is no such search space; --space=FILE names one')
+    found: Unresolved = {}
+    for path in shared:
+        found.update({key: entry for key, entry in _read(path).items() if key in known})
+    for path in own:
+        found.update(_read(path))
+    return _searched(found)
+
+
+def resolved(found: Unresolved, values: Mapping[str, Any], where: str) -> Space:
+    """The space with values in place of factors.
+
+    Args:
+      found: entries by key.
+      values: those of the config, by key.
+      where: name of the space, for errors.
+
+    Returns:
+      The space; without keys of factors whose value is 0.
+
+    Raises:
+      UserError: names a key with factors whose value is no number.
+    """
+    space: Space = {}
+    for key, entry in found.items():
+        value = values[key]
+        if not isinstance(entry, Times):
+            space[key] = entry
+        elif isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f'{where}, {key}: times needs a number in the config, which has {value!r}')
+        elif value == 0:
+            _log.info('config.%s is 0 whatever it is multiplied by; it is not searched', key)
+        else:
+            space[key] = entry.of(value)
+    return space
+
+
+def _read(path: Path) -> Unresolved:
     try:
         found = tomllib.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f'{path}: cannot be read as a search space: {error}') from error
-    space = dict(_entries(found, path))
-    if not space:
-        raise UserError(f'{path}: no keys to search')
-    return space
+    return dict(_entries(found, path))
 
 
-def _entries(found: Mapping[str, Any], path: Path, prefix: str = '') -> Iterator[tuple[str, Choice | Range]]:
+def _searched(found: Unresolved) -> Unresolved:
+    """Without the keys that an empty list takes out."""
+    return {key: entry for key, entry in found.items() if entry != Choice(())}
+
+
+def _entries(
+    found: Mapping[str, Any], path: Path, prefix: str = ''
+) -> Iterator[tuple[str, Choice | Range | Times]]:
     for name, value in found.items():
         key = f'{prefix}{name}'
-        if isinstance(value, Mapping) and not value.keys() & {'low', 'high'}:
+        if isinstance(value, Mapping) and value.keys() == {'times'}:
+            yield key, _times(value['times'], f'{path}, {key}')
+        elif isinstance(value, Mapping) and not value.keys() & {'low', 'high'}:
             yield from _entries(value, path, f'{key}.')
         elif isinstance(value, Mapping):
             yield key, _range(value, f'{path}, {key}')
-        elif isinstance(value, list) and value:
+        elif isinstance(value, list):
             yield key, Choice(tuple(dict.fromkeys(as_text(choice) for choice in value)))
         else:
             raise UserError(f'{path}, {key}: expected a list of values or {{ low = ..., high = ... }}')
+
+
+def _times(value: Any, where: str) -> Times:
+    found = _range(value, where) if isinstance(value, Mapping) else None
+    factors = value if isinstance(value, list) else [found.low] if found else []
+    good = all(isinstance(n, int | float) and not isinstance(n, bool) and n > 0 for n in factors)
+    if not factors or not good or (found and found.step is not None):
+        raise UserError(f'{where}: expected a list or a range without a step, of factors above 0')
+    return Times(found or tuple(factors))
 
 
 def _range(value: Mapping[str, Any], where: str) -> Range:

@@ -106,11 +106,11 @@ def test_datasets_of_one_s_own_find_configs_and_files(mine):
     assert re.fullmatch(r'mine\.py-Clicks-[0-9a-f]{6}', run.workdir.path.parts[-3])
     assert f'--dataset={mine}/mine.py:Clicks' in run.arguments
     # Without a config file of its own the defaults; one of the object's name is taken.
-    assert run.config.embedding.penalty == 0.0
+    assert run.config.plateau.patience == 2
     (mine / 'configs').mkdir()
     text = (ROOT / 'configs/table.py').read_text().replace("'table'", "'mine.py:Clicks'")
-    (mine / 'configs/Clicks.py').write_text(text.replace('penalty = 1e-4', 'penalty = 0.25'))
-    assert found('--files=files', '--configs=configs').config.embedding.penalty == 0.25
+    (mine / 'configs/Clicks.py').write_text(text.replace('patience = 6', 'patience = 7'))
+    assert found('--files=files', '--configs=configs').config.plateau.patience == 7
     # It may need no files.
     run_list.check_files(found())
     with pytest.raises(UsageError, match=r"--dataset='.*': .* has no 'Clikcs'; did you mean 'Clicks'"):

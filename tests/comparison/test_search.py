@@ -12,7 +12,7 @@ from dlf_jax import compare, tune
 from dlf_jax.comparison import run_list, runner, search, settings, space
 from dlf_jax.errors import UserError
 from tests.comparison.conftest import result
-from tests.conftest import ROOT
+from tests.conftest import ROOT, write_table
 
 SPACE = {
     'optimizer.learning_rate': space.Range(1e-4, 1e-1, log=True),
@@ -40,7 +40,7 @@ class Fake:
 
     def __call__(self, runs, outcome, slots, should_stop):
         for run in runs:
-            self.begun.append(dict(run.values))
+            self.begun.append(run)
             if len(self.begun) - 1 == self.dies_at:
                 raise Interrupted
             run.workdir.create()
@@ -69,7 +69,6 @@ def make_search(tmp_path, **changes):
             data_dir='data',
             configs_folder=str(ROOT / 'configs'),
         ).runs
-        object.__setattr__(run, 'values', values)
         return run
 
     fields = {
@@ -96,15 +95,17 @@ def test_search(tmp_path, monkeypatch, caplog):
     assert [trial.number for trial in trials] == list(range(30))
     # The config's own values as far as the space holds them.
     assert trials[0].values['optimizer.learning_rate'] == '0.001'
-    states = {trial.state for trial in trials}
-    assert states == {search.COMPLETE, search.PRUNED, search.FAILED}
+    states = [trial.state for trial in trials]
+    assert set(states) == {search.COMPLETE, search.PRUNED, search.FAILED}
+    # A value that fails is not proposed again and again.
+    assert states.count(search.FAILED) < 10
     for trial in trials:
         if trial.values['model.dropout'] == '1.5':
             assert trial.state == search.FAILED
             assert 'model.dropout=1.5' in trial.error
         elif trial.state == search.PRUNED:
-            # Not among the first ten, nor before its fourth evaluation.
-            assert trial.number >= 10
+            # Not among the first five, nor before its fourth evaluation.
+            assert trial.number >= 5
             assert 4 <= len(trial.scores) < 8
         else:
             rate = float(trial.values['optimizer.learning_rate'])
@@ -113,8 +114,8 @@ def test_search(tmp_path, monkeypatch, caplog):
             assert len(trial.scores) == 8
     best = search.best_of(trials)
     assert best.score == max(trial.score for trial in trials if trial.state == search.COMPLETE)
-    # It has learned where to look: the best is nearer than the ten at random come.
-    random = [t.score for t in trials[:10] if t.state == search.COMPLETE]
+    # It has learned where to look: the best is nearer than the five at random come.
+    random = [t.score for t in trials[:5] if t.state == search.COMPLETE]
     assert best.score > max(random)
     shares = search.importance(searched, trials)
     assert next(iter(shares)) == 'optimizer.learning_rate'
@@ -243,6 +244,77 @@ def run_command(*flags):
     return subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240, check=False)
 
 
+def test_no_trial_begins_when_the_time_is_up(tmp_path, monkeypatch):
+    Fake(monkeypatch)
+    # The first does all the same, so that there is a result.
+    assert len(make_search(tmp_path).carry_out(3, [{}], minutes=0)) == 1
+    assert len(make_search(tmp_path).carry_out(3, [{}], minutes=0)) == 1
+    assert len(make_search(tmp_path).carry_out(3, [{}], minutes=5)) == 3
+
+
+def own_table_flags(tmp_path, data_dir):
+    table = write_table(tmp_path / 'table.csv', 3000)
+    schema = tmp_path / 'schema.toml'
+    schema.write_text(
+        'label = "click"\n[columns.user]\nkind = "categorical"\n[columns.price]\nkind = "numeric"\n'
+    )
+    return (
+        '--dataset=table', f'--config.dataset.train={table}', f'--config.dataset.schema={schema}',
+        f'--workdir={tmp_path}/runs', f'--data_dir={data_dir}',
+    )  # fmt: skip
+
+
+def test_a_search_on_an_own_table_begins_with_its_defaults(tmp_path, data_dir, monkeypatch, capsys):
+    """What the config leaves to the size of the data has its value by the size, which the result tells."""
+    fake = Fake(monkeypatch)
+    flags = own_table_flags(tmp_path, data_dir)
+    given = ('--config.model.hidden=(32,)', '--config.model.dropout=0.1')
+    assert tune.main(['tune', *flags, '--model=mlp', '--trials=4', *given]) == 0
+    said = capsys.readouterr()
+    told = json.loads(said.out)
+    assert 'given, and so not searched: model.dropout, model.hidden' in said.err
+    assert len(fake.begun) == told['finished'] == 4
+    first = dict(flag.removeprefix('--config.').split('=', 1) for flag in fake.begun[0].arguments)
+    # 2,100 rows of two fields.
+    assert first['training.batch_size'] == '32'
+    assert first['embedding.penalty'] == '0.01'
+    assert first['model.embedding_size'] == '16'
+    assert first['model.batch_norm'] == 'True'
+    assert first['optimizer.learning_rate'] == '0.001'
+    # Given ones go to every trial; others stay open, and so follow the batch size of each.
+    assert {run.config.model.hidden for run in fake.begun} == {(32,)}
+    assert {run.config.training.evaluate_every for run in fake.begun} == {None}
+    sizes = {run.config.training.batch_size for run in fake.begun}
+    assert sizes <= {16, 32, 64, 128}
+    head, line, *_ = (tmp_path / 'runs/tune-table-mlp/trials.csv').read_text().splitlines()
+    values = dict(zip(head.split(','), line.split(','), strict=True))
+    assert (values['training.batch_size'], values['embedding.penalty']) == ('32', '0.01')
+    page = (tmp_path / 'runs/tune-table-mlp/search.md').read_text()
+    assert '| `training.batch_size` | `16`, `32`, `64`, `128` |' in page
+
+
+def test_the_page_has_the_first_trial_however_bad(tmp_path, monkeypatch):
+    Fake(monkeypatch)
+    # The config's own learning rate has the highest AUC, and so the lowest score.
+    monkeypatch.setattr(search.Search, 'score', lambda self, evaluation: -evaluation['auc'])
+    (tmp_path / 'space.toml').write_text('[optimizer]\nlearning_rate = { low = 5e-3, high = 1.0 }')
+    flags = ('--dataset=synthetic', '--model=lr', f'--space={tmp_path}/space.toml', '--trials=30')
+    assert tune.main(['tune', *flags, f'--workdir={tmp_path}/runs']) == 0
+    lines = (tmp_path / 'runs/tune-synthetic-lr/search.md').read_text().splitlines()
+    rows = [line for line in lines if '--config.optimizer.learning_rate=' in line]
+    assert len(rows) == 11
+    assert rows[-1].startswith('| 0 |')
+    assert "Trial 0 has the config's own values, as far as the space holds them." in lines
+
+
+def test_all_keys_of_the_space_are_given(tmp_path, data_dir, capsys):
+    space_file = tmp_path / 'space.toml'
+    space_file.write_text('[model]\ndropout = [0.1, 0.2]')
+    flags = (*own_table_flags(tmp_path, data_dir), '--model=mlp', f'--space={space_file}')
+    assert tune.main(['tune', *flags, '--config.model.dropout=0.3']) == 2
+    assert f'{space_file}: no keys to search' in capsys.readouterr().err
+
+
 def test_the_command(tmp_path, data_dir):
     (tmp_path / 'space.toml').write_text(
         '[optimizer]\nlearning_rate = [0.002, 0.2]\n[embedding]\nstd = [0.1, 0.2]'
@@ -312,16 +384,22 @@ def test_help_goes_to_standard_output(module, capsys):
     ('flags', 'code', 'message'),
     [
         ((), 2, 'a search needs a dataset and a model'),
-        (('--dataset=synthetic', '--model=lr'), 2, 'spaces/lr.toml: there is no such search space; --space='),
+        (
+            ('--dataset=synthetic', '--model=lr', '--space=no.toml'),
+            2,
+            'no.toml: there is no such',
+        ),
+        (('--dataset=synthetic', '--model=lightgbm'), 2, '--model=lightgbm: a baseline has no settings to'),
+        (
+            ('--dataset=table', '--model=logistic'),
+            2,
+            '--model=logistic: a baseline has no',
+        ),
+        (('--dataset=table', '--model=mlp'), 2, 'table needs files'),
         (('--dataset=synthetic', '--model=dlff'), 2, "--model=dlff: .* did you mean 'dlf'"),
         (('--dataset=synthetic', '--model=dlf', '--config.seed=3'), 2, 'use --seed$'),
         (('--dataset=synthetic', '--model=dlf', '--config.seeds=3'), 2, 'a trial is one run'),
         (('--dataset=frappe', '--model=dlf'), 2, 'frappe needs files: --files=FOLDER'),
-        (
-            ('--dataset=synthetic', '--model=dlf', '--config.model.rank=3'),
-            2,
-            'config.model.rank: .* searches it',
-        ),
         (('--dataset=synthetic', '--model=mlp,lr'), 2, 'expected one model'),
         (('--dataset=synthetic', '--model=mlp', '--space=configs/spaces/dlf.toml'), 2, 'no key config.model'),
     ],
