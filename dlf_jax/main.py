@@ -290,6 +290,11 @@ def _quiet_logs() -> None:
     log.propagate = False
 
 
+def _say(line: str) -> None:
+    """A line of standard error of its own, whatever a thread or a bar is writing there."""
+    tqdm.tqdm.write(line, file=sys.stderr)
+
+
 def main(argv: list[str]) -> int:
     """Runs the mode and prints its result."""
     del argv
@@ -306,14 +311,14 @@ def main(argv: list[str]) -> int:
         with contextlib.redirect_stdout(sys.stderr), runtime_errors.explained():
             result = modes[_MODE.value]()
     except UserError as error:
-        print(f'error: {error}', file=sys.stderr, flush=True)
+        _say(f'error: {error}')
         if isinstance(error, Preempted):
             multihost.leave()
             return EXIT_CODE
         multihost.leave(error=str(error))
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
-        print('interrupted; the same command goes on from the last checkpoint', file=sys.stderr)
+        _say('interrupted; the same command goes on from the last checkpoint')
         return 130
     except Exception as error:
         # A mistake of ours: the other processes are told, so that none waits for this one.

@@ -61,7 +61,7 @@ def test_training_gives_the_result_that_the_workdir_keeps(workdir, table, data_d
 def test_prepare_tells_what_it_made(table, data_dir):
     told = dlf_jax.prepare(config_of(table), data_dir)
     assert told['rows'] == {'train': 1400, 'valid': 400, 'test': 200}
-    assert told['fields'] == {'user': 22, 'ad': 12, 'price': 'standard'}
+    assert told['fields'] == {'user': 22, 'ad': 12, 'price': 'quantile'}
 
 
 def test_evaluate_and_predict(workdir, table, tmp_path):

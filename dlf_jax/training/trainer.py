@@ -133,12 +133,12 @@ class Trainer:
                 self.plan.per_epoch,
                 f'; {len(self.batches)} seeds together' if len(self.batches) > 1 else '',
             )
-            model_size.warn_of_proportions(
-                self.config, self.setup.schema, self.setup.state_bytes()[1], self.setup.memory,
-                self.builder.blocks('train').rows,
-            )  # fmt: skip
             with self.preemption.watched():
                 with self.preemption.interruptible(self.checkpoints.wait):
+                    model_size.warn_of_proportions(
+                        self.config, self.setup.schema, self.setup.state_bytes()[1], self.setup.memory,
+                        self.builder.blocks('train').rows,
+                    )  # fmt: skip
                     self._restore_or_create()
                 multihost.run_on_first(lambda: self.workdir.begin(self.config, self.builder))
                 if self._evaluation_pending() or self._active():

@@ -8,6 +8,7 @@ from dlf_jax import config as configs
 from dlf_jax import models
 from dlf_jax.comparison.resolve import resolve
 from dlf_jax.comparison.settings import Setting
+from dlf_jax.config_by_size import stand_in
 from dlf_jax.errors import UsageError
 from tests.conftest import ROOT
 
@@ -23,7 +24,7 @@ def test_every_config_with_every_variant(file, model):
     for name, fields in models.MODELS[model].variants.items():
         config = resolve(file, Setting(model, name), {})
         assert config.variant == name
-        configs.build_model(config)
+        configs.build_model(stand_in(config))
         for field, value in config.model.items():
             if field in fields:
                 assert value == fields[field], (name, field)
@@ -31,7 +32,7 @@ def test_every_config_with_every_variant(file, model):
                 assert value == defaults[field], (name, field)
                 config.model[field] = plain[field]
                 with pytest.raises(UsageError):
-                    configs.build_model(config)
+                    configs.build_model(stand_in(config))
                 config.model[field] = value
 
 

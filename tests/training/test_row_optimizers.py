@@ -136,4 +136,4 @@ def test_bfloat16_keeps_float32_state_and_comes_near():
 
 def test_a_table_that_fits_no_device_says_what_to_do():
     with pytest.raises(UserError, match=r'GB of each of 1 devices.*min_count'):
-        stepped(0, sharding__device_memory=500)
+        stepped(0, sharding__device_memory=2500)
