@@ -62,7 +62,7 @@ def test_every_kind_of_field(tmp_path, monkeypatch, kind, split):
 @pytest.mark.parametrize(
     ('name', 'train', 'keys'),
     [
-        ('criteo', 'criteo/train_head.txt', {'treatment': 'standard', 'min_count': 2}),
+        ('criteo', 'criteo/train_head.txt', {'treatment': 'piecewise', 'min_count': 2}),
         ('avazu', 'avazu/train_head.csv', {'hour': 'parts'}),
         ('movielens', 'movielens/rows.csv', {'split': 'random'}),
         ('frappe', 'frappe/train.csv', {'valid': 'frappe/valid.csv'}),

@@ -208,3 +208,51 @@ def test_an_encoder_of_before_values_had_one_text(tmp_path):
     assert rows['categorical'][:, 0].tolist() == [2, 2, 2, 3, 4]
     assert rows['numeric'][:, 0].tolist() == [0, 0, 0, 0, 1.5]
     assert counts(unknown) == {'user': [0, 5]}
+
+
+CURVES = [
+    ('quantile', {}),
+    ('piecewise', {'buckets': 5}),
+    ('periodic', {'frequencies': 2}),
+    ('auto', {'buckets': 5}),
+]
+
+
+@pytest.mark.parametrize(('treatment', 'options'), CURVES, ids=[name for name, _ in CURVES])
+def test_curves_survive_saving_and_clip(treatment, options, tmp_path):
+    draw = np.random.default_rng(0)
+    prices = [None if i % 7 == 0 else float(x) for i, x in enumerate(draw.lognormal(size=500))]
+    train = chunk(price=prices)
+    encoder = fitted(Schema((number_field('price', treatment, options),), 'label'), [train])
+    encoder.save(tmp_path)
+    again = encoders.Encoder.load(tmp_path)
+    rows = encoder.transform(train)[0]['numeric']
+    np.testing.assert_array_equal(again.transform(train)[0]['numeric'], rows)
+    assert again.schema == encoder.schema
+    assert np.isnan(rows[:, 0]).tolist() == [price is None for price in prices]
+    there = [price for price in prices if price is not None]
+    order = np.argsort(there, kind='stable')
+    assert (np.diff(rows[~np.isnan(rows)][order]) >= 0).all()
+    beyond = encoder.transform(chunk(price=[-1e100, 1e100, None]))[0]['numeric'][:, 0]
+    assert beyond[0] == np.nanmin(rows)
+    assert beyond[1] == np.nanmax(rows)
+    assert np.isnan(beyond[2])
+
+
+@pytest.mark.parametrize('treatment', ['standard', 'quantile', 'piecewise'])
+@pytest.mark.parametrize('fill', ['own', 'mean'])
+def test_a_missing_number(treatment, fill):
+    options = {'buckets': 2, 'fill': fill}
+    schema = Schema((number_field('price', treatment, options),), 'label')
+    never = fitted(schema, [chunk(price=[1.0, 2.0, 3.0, 6.0])])
+    some = fitted(schema, [chunk(price=[1.0, 2.0, 3.0, 6.0]), chunk(price=[None])])
+    # What no training row lacked has no value that was learnt.
+    mean = never.transform(chunk(price=[3.0]))[0]['numeric'][0, 0]
+    assert never.transform(chunk(price=[None]))[0]['numeric'][0, 0] == mean
+    found = some.transform(chunk(price=[None]))[0]['numeric'][0, 0]
+    assert np.isnan(found) if fill == 'own' else found == mean
+
+
+def test_an_unknown_fill_is_refused():
+    with pytest.raises(ValueError, match=r"fill 'median' is none of"):
+        number_field('x', 'standard', {'fill': 'median'})
