@@ -1,14 +1,14 @@
 """Settings of glibc's allocator with which the memory of a freed array is kept for the next one.
 
 By default glibc gives the memory of large arrays back to the system, which hands it out again page by page,
-each one filled with zeros first: work that repeats the same arrays for every chunk or step spends much of its
+each
+one filled with zeros first: work that repeats the same arrays for every chunk or step spends much of its
 time on that (benchmarks/RESULTS.md). With another C library the functions do nothing.
 """
 
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 
 # Of glibc's malloc.h.
@@ -18,8 +18,7 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
 LARGEST = 512 << 20
 # glibc takes no more before version 2.35.
 _LARGEST_BEFORE = 32 << 20
-# Number of pieces of each size in a thread's cache.
-_CACHES = 'glibc.malloc.tcache_count'
+
 
 # Whether the process is the command's own, and not one that merely calls the library.
 _taken_over = False
@@ -37,23 +36,10 @@ def one_arena() -> None:
     arenas keep nothing large. To be called before anything starts threads, imports included: a thread keeps
     its arena.
 
-    What is allocated often is small and comes from the threads' own caches, see `with_larger_caches`.
+    The arena's lock is held for nanoseconds, and what is allocated often is small and comes from the threads'
+    own caches.
     """
     _set(_ARENA_MAX, 1)
-
-
-def with_larger_caches() -> None:
-    """Starts the command anew, in the same process, with larger caches of small pieces of memory by thread.
-
-    Threads that compile and share an arena otherwise wait for each other for a third of their time. glibc
-    reads the setting, which the environment may give another value, when a program starts. To be called
-    before anything else is done.
-    """
-    tunables = os.environ.get('GLIBC_TUNABLES', '')
-    if not sys.platform.startswith('linux') or _CACHES in tunables or not sys.orig_argv:
-        return
-    os.environ['GLIBC_TUNABLES'] = ':'.join(filter(None, [tunables, f'{_CACHES}=2000']))
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def keep_freed_memory() -> None:

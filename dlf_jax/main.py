@@ -13,7 +13,6 @@ if __name__ == '__main__':
 
     from dlf_jax import allocator
 
-    allocator.with_larger_caches()
     allocator.take_over()
     # XLA's own lines are no news: what fails in it comes back as an exception. 1 is what JAX sets, in this
     # process's parent.

@@ -1,6 +1,5 @@
 """Memory that is kept from one large array to the next: in processes of their own, for it is for good."""
 
-import os
 import platform
 import subprocess
 import sys
@@ -41,29 +40,6 @@ def test_a_thread_takes_what_another_one_freed(arguments, kept):
     command = [sys.executable, '-c', SECOND, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert (int(done.stdout) < 1000) == kept
-
-
-@pytest.mark.skipif(sys.platform != 'linux', reason="the setting is glibc's")
-def test_the_command_starts_anew_once_with_larger_caches(tmp_path):
-    code = (
-        'import os, sys; from dlf_jax import allocator; sys.stderr.write(f"{os.getpid()} ")\n'
-        'allocator.with_larger_caches(); print(os.getpid(), os.environ["GLIBC_TUNABLES"], sys.argv[1:])'
-    )
-
-    def started(tunables):
-        done = subprocess.run(
-            [sys.executable, '-c', code, 'an argument', '--flag=1'], capture_output=True, text=True,
-            check=True, timeout=120, env={**os.environ, 'GLIBC_TUNABLES': tunables},
-        )  # fmt: skip
-        return done.stderr.split(), done.stdout.strip()
-
-    (first, second), told = started('glibc.malloc.hugetlb=0')
-    assert first == second
-    expected = 'glibc.malloc.hugetlb=0:glibc.malloc.tcache_count=2000'
-    assert told == f"{first} {expected} ['an argument', '--flag=1']"
-    # Another value that the environment has stays.
-    (only,), told = started('glibc.malloc.tcache_count=7')
-    assert told == f"{only} glibc.malloc.tcache_count=7 ['an argument', '--flag=1']"
 
 
 @pytest.mark.parametrize(('name', 'told'), [('__main__', '[False]'), ('dlf_jax.main', '[]')])
