@@ -161,6 +161,8 @@ def train(
         multihost.run_on_first(lambda: folder.check_data(builder))
         if finished is not None:
             _log.info('%s is finished; this is its result', folder.path)
+            if config.baselines:
+                builder.prepare()
             return _with_baselines(config, builder, folder, finished, preemption)
         _tell_differences(config)
         # The first process prepares what is missing, the others wait for its lock.
@@ -186,7 +188,6 @@ def _with_baselines(
     """The result of a finished run with those of the baselines, where the config asks for them."""
     if not config.baselines:
         return result
-    builder.prepare()
 
     def add() -> dict[str, Any]:
         found = {**result, 'baselines': fitting.fit_missing(config, builder, folder.baselines)}

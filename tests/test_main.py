@@ -25,8 +25,8 @@ def test_result_line_and_file(trained):
     ]  # fmt: skip
     assert result['model'] == 'mlp'
     assert result['steps'] == 2 * -(-1400 // 256)
-    # 20 users, 10 ads and two reserved ids each, and one number, which may be missing; four wide.
-    assert result['parameters']['table'] == (22 + 12 + 2) * 4
+    # 20 users, 10 ads and two reserved ids each, and one number; four wide.
+    assert result['parameters']['table'] == (22 + 12 + 1) * 4
     assert set(result['valid']) == set(result['test']) == {'auc', 'logloss', 'rows'}
     assert result['valid']['rows'] == 400
     assert result['test']['rows'] == 200

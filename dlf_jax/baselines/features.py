@@ -77,11 +77,8 @@ def read(blocks: Blocks, every: int, what: str) -> Rows:
 
 
 def bags(rows: Rows, schema: Schema) -> Iterator[tuple[Field, np.ndarray]]:
-    """Yields each multi-valued field with its ids, int32 [rows, length]."""
-    at = 0
-    for field in schema.bags:
-        yield field, rows['bags'][:, at : at + field.length]
-        at += field.length
+    """Each multi-valued field with its ids, int32 [rows, length]."""
+    return ((field, rows['bags'][:, columns]) for field, columns in schema.bag_slices())
 
 
 @dataclasses.dataclass(frozen=True)

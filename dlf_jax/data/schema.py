@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 CATEGORICAL = 'categorical'
@@ -65,7 +65,7 @@ class Field:
         has.
       frequencies: number of waves of a `periodic` field.
       fill: what a missing number becomes, one of `FILLS`; under 'own' a numeric field has an embedding for
-        it, if a training row had none.
+        it. Once the encoder is fitted, 'mean' where no training row had none.
       separator: character between the values of a multi-valued text column; '' for columns of lists.
       pooling: pooling of a multi-valued field, one of `POOLINGS`.
       length: maximum number of values of a multi-valued field in a row; later values are dropped.
@@ -282,6 +282,13 @@ class Schema:
     def bag_columns(self) -> int:
         """Number of columns of a batch's `bags`."""
         return sum(f.length for f in self.bags)
+
+    def bag_slices(self, first: int = 0) -> Iterator[tuple[Field, slice]]:
+        """Yields each multi-valued field with its columns, of an array in which those of all bags begin at
+        `first`."""
+        for field in self.bags:
+            yield field, slice(first, first + field.length)
+            first += field.length
 
     @property
     def owners(self) -> tuple[Field, ...]:

@@ -101,10 +101,7 @@ def _ids_of_size(batch: Mapping[str, jax.Array], schema: Schema, embedding_size:
 
 
 def _bags(batch: Mapping[str, jax.Array], schema: Schema) -> Iterator[tuple[Field, jax.Array]]:
-    at = 0
-    for field in schema.bags:
-        yield field, batch['bags'][:, at : at + field.length]
-        at += field.length
+    return ((field, batch['bags'][:, columns]) for field, columns in schema.bag_slices())
 
 
 def gather(values: jax.Array, ids: jax.Array) -> jax.Array:

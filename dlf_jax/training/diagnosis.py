@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
+from dlf_jax import config_by_size
 from dlf_jax.data.loading.label_counts import LabelCounts
 from dlf_jax.training import metrics
 from dlf_jax.training.run_progress import RunProgress
@@ -22,7 +23,6 @@ _FEW_STEPS, _FEW_AN_EPOCH = 300, 50
 # A best step among the first evaluations is early if it is before this one, too: of large data an epoch may
 # be all that it takes.
 _EARLY_STEP, _EARLY_EVALUATIONS = 1000, 2
-_LEAST_BATCH = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _ended_early(config: ConfigDict, run: RunProgress, plan: StepPlan, rows: int
     )
     if few and (plan.per_epoch < _FEW_AN_EPOCH or not early):
         tries = [f'--config.plateau.patience={max(2 * patience, 5)}']
-        batch = _batch_for(rows)
+        batch = config_by_size.batch_size(rows)
         if batch < config.training.batch_size:
             tries.insert(0, f'--config.training.batch_size={batch} ({rows // batch:,} steps an epoch)')
         return [
@@ -134,11 +134,6 @@ def _ended_early(config: ConfigDict, run: RunProgress, plan: StepPlan, rows: int
 
 def _step(run: RunProgress) -> str:
     return f'{run.plateau.best_step} of {run.steps}'
-
-
-def _batch_for(rows: int) -> int:
-    """The largest power of two of which enough batches are in so many rows."""
-    return max(_LEAST_BATCH, 1 << max(rows // _FEW_AN_EPOCH, 1).bit_length() - 1)
 
 
 def _choosing(config: ConfigDict) -> str:

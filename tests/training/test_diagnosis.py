@@ -76,7 +76,7 @@ def test_few_steps():
     small = {'train': LabelCounts(14_000, 7000, 0.5), 'valid': LabelCounts(4000, 2000, 0.5)}
     (warning,) = diagnosed(GOOD, best_step=8, steps=16, per_epoch=4, labels=small).warnings
     assert 'training ended after 16 steps, 4 an epoch, because 2 evaluations in a row' in warning
-    assert '--config.training.batch_size=256 (54 steps an epoch)' in warning
+    assert '--config.training.batch_size=120 (116 steps an epoch)' in warning
     assert '--config.plateau.patience=5' in warning
     # A model that has hardly begun is not told to be smaller.
     off, _ = diagnosed({'auc': 0.7, 'logloss': 0.9}, best_step=8, steps=16, per_epoch=4).warnings

@@ -23,6 +23,21 @@ def test_plateau_follows_the_leaderboards_rule(config):
     assert plateau.best == 0.91
 
 
+def test_plateau_in_steps(config):
+    config.plateau.patience, config.plateau.steps = 2, 25
+    plateau, seen = Plateau(), []
+    for step, value in zip(
+        range(10, 110, 10), [0.8, 0.7, 0.7, 0.7, 0.9, 0.7, 0.7, 0.7, 0.7, 0.7], strict=True
+    ):
+        plateau = plateau.observe(value, step, config)
+        seen.append((plateau.without_gain, round(plateau.scale, 9)))
+    # Of evaluations every 10 steps the third after a gain, or after one that counted, counts.
+    assert seen[:4] == [(0, 1), (0, 1), (0, 1), (1, 0.1)]
+    assert seen[4:] == [(0, 0.1), (0, 0.1), (0, 0.1), (1, 0.01), (1, 0.01), (1, 0.01)]
+    assert not plateau.exhausted(config)
+    assert plateau.observe(0.7, 110, config).exhausted(config)
+
+
 def test_gain_below_min_gain_does_not_count(config):
     config.plateau.min_gain = 0.01
     plateau = Plateau().observe(0.8, 1, config).observe(0.805, 2, config)

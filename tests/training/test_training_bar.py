@@ -17,7 +17,7 @@ from dlf_jax.training.run_progress import RunProgress
 from dlf_jax.training.schedules import Plateau
 from dlf_jax.training.step_plan import StepPlan
 from dlf_jax.training.step_timer import StepTimer
-from dlf_jax.training.training_bar import Moment, describe, fit
+from dlf_jax.training.training_bar import Moment, Outlook, describe, fit
 from tests.conftest import ROOT, TINY, command, compiled, finish
 
 # 10 epochs of 50 steps.
@@ -291,3 +291,19 @@ def test_a_terminal_shows_it(tmp_path, data_dir):
     assert re.search(r'epoch 1 100%.*; 1 evaluation, best auc 0\.\d{4}, next in 00:00; may end in', text), (
         text
     )
+
+
+@pytest.mark.parametrize('steps', [0, 30, 50, 70, 100, 120])
+@pytest.mark.parametrize(
+    'aucs', [[], [0.7], [0.7, 0.6], [0.7, 0.6, 0.6], [0.7, 0.6, 0.6, 0.8, 0.6, 0.6, 0.6]]
+)
+def test_the_end_that_is_told_is_that_of_a_plateau_in_steps(steps, aucs):
+    keys = {'plateau__steps': steps, 'plateau__patience': 3}
+    plan = StepPlan(per_epoch=50, total=5000, evaluate_every=50)
+    run = evaluated(*aucs, **keys) if aucs else RunProgress()
+    outlook = Outlook(config_of(**keys), plan, Moment(run.steps, {0: run}, None, None, None))
+    plateau, more = run.plateau, 0
+    while not plateau.exhausted(config_of(**keys)):
+        more += 1
+        plateau = plateau.observe(0.5, run.steps + 50 * more, config_of(**keys))
+    assert outlook.evaluations == more

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import abc
-import contextlib
-import json
 import logging
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,21 +15,21 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from dlf_jax import allocator
+from dlf_jax.data.builders import part_counts
 from dlf_jax.data.builders.fingerprint import Fingerprint
 from dlf_jax.data.download import checksums
 from dlf_jax.data.download.fetch import fetch
 from dlf_jax.data.download.published_files import Published, check_rows, recognise
-from dlf_jax.data.loading.label_counts import LabelCounts, count_labels, read_labels
+from dlf_jax.data.loading.label_counts import LabelCounts
 from dlf_jax.data.loading.overlap import shared_rows
 from dlf_jax.data.loading.records import BlockWriter, RecordBlocks, features
-from dlf_jax.data.loading.unknown_values import unknown_shares
 from dlf_jax.data.preprocess import beam, encoder, local
 from dlf_jax.data.preprocess.splits import PARTS, Split
 from dlf_jax.data.preprocess.task import WHOLE, ShardWriter, Task
 from dlf_jax.data.readers.tables import Table, check_columns, expand, families, open_table
 from dlf_jax.data.schema import MULTI_VALUED, SHARED_OPTIONS, Field, Schema, number_field, text_field
 from dlf_jax.errors import UserError
-from dlf_jax.file_writing import to_json, write_atomically, writing
+from dlf_jax.file_writing import writing
 from dlf_jax.lock import locked
 
 _log = logging.getLogger(__name__)
@@ -60,9 +58,6 @@ _WORK_KEYS = (
     'name', 'check_overlap', 'beam_runner', 'beam_options', *PARTS, *RELEASE_KEYS, 'schema', 'infer',
     'verify',
 )  # fmt: skip
-
-# Files beside the records that hold what was counted in them.
-_LABELS, _UNKNOWN = 'labels.json', 'out_of_vocabulary.json'
 
 
 class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
@@ -326,39 +321,18 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
     def shared_rows(self) -> dict[str, int]:
         """Number of rows of each later part that the training part has, too, features and label alike."""
-        return shared_rows({part: self.blocks(part) for part in self.parts()})
+        return shared_rows(self._all_blocks())
 
     def out_of_vocabulary(self) -> dict[str, dict[str, float]]:
         """Shares of unknown values by field, by part other than training; counted once and remembered."""
-        schema = self.schema()
-
-        def count() -> dict[str, dict[str, float]]:
-            return {
-                part: unknown_shares(schema, self.blocks(part)) for part in self.parts() if part != 'train'
-            }
-
-        return self._remembered(_UNKNOWN, count)
+        return part_counts.unknown(Path(self.data_dir), self._all_blocks(), self.schema())
 
     def label_counts(self) -> dict[str, LabelCounts]:
         """Labels in numbers by part; counted while preparing, or else once, and remembered."""
+        return part_counts.labels(Path(self.data_dir), self._all_blocks())
 
-        def count() -> dict[str, Any]:
-            parts = self.parts()
-            return {part: count_labels(read_labels(self.blocks(part), part)).to_json() for part in parts}
-
-        found = self._remembered(_LABELS, count)
-        return {part: LabelCounts.from_json(counts) for part, counts in found.items()}
-
-    def _remembered(self, name: str, count: Callable[[], Any]) -> Any:
-        """What a file beside the records holds; where there is none, it is counted and written."""
-        path = Path(self.data_dir) / name
-        with contextlib.suppress(OSError, ValueError):
-            return json.loads(path.read_text())
-        found = count()
-        # Remembered where that is possible: prepared data may be read-only.
-        with contextlib.suppress(UserError):
-            write_atomically(path, to_json(found) + '\n')
-        return found
+    def _all_blocks(self) -> dict[str, RecordBlocks]:
+        return {part: self.blocks(part) for part in self.parts()}
 
     def _task(self) -> Task:
         config, tables = self.dataset, self.open_tables()
@@ -449,8 +423,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         else:
             shards = local.prepare(self.task, folder, self._staging, self._check_rows)
         if shards.labels:
-            labels = {part: counts.to_json() for part, counts in shards.labels.items()}
-            write_atomically(folder / _LABELS, to_json(labels) + '\n')
+            part_counts.write_labels(folder, shards.labels)
         self.info.metadata['rows'] = shards.rows
         self.info.metadata['block_rows'] = self.dataset.block_rows
         return shards.writers

@@ -40,10 +40,8 @@ def unknown_shares(schema: Schema, blocks: Blocks) -> dict[str, float]:
         rows = blocks.read(block)
         for i, field in enumerate(schema.categorical):
             add(field.name, rows['categorical'][:, i])
-        at = 0
-        for field in schema.bags:
-            add(field.name, rows['bags'][:, at : at + field.length])
-            at += field.length
+        for field, columns in schema.bag_slices():
+            add(field.name, rows['bags'][:, columns])
     return {name: round(int(outside) / max(int(read), 1), 6) for name, (outside, read) in counts.items()}
 
 

@@ -70,10 +70,8 @@ class Coder:
 
         # Only one thread may use a dictionary; NumPy and Polars release the interpreter lock.
         list(column_pool().map(code_owner, dict.fromkeys(field.owner for field in self.schema.coded)))
-        at = len(self.schema.coded)
-        for field in self.schema.bags:
-            codes[:, at : at + field.length] = self._bag(field, chunk)
-            at += field.length
+        for field, columns in self.schema.bag_slices(len(self.schema.coded)):
+            codes[:, columns] = self._bag(field, chunk)
         measured = (*self.schema.numeric, *self.schema.ranged)
         values = np.empty((rows, len(measured)), order='F')
         for i, field in enumerate(measured):

@@ -37,15 +37,13 @@ def suited(rows: int, most_frequent: int, fields: int) -> str:
 
 
 def decided(field: Field, values: np.ndarray, fields: int) -> Field:
-    """The field with the treatment that `auto` stands for; another field as it is.
+    """A field of the treatment `auto` with the one that it stands for.
 
     Args:
-      field: of numbers.
+      field: of the treatment `auto`.
       values: sample of the training part, float64 [n], none missing.
       fields: number of numeric fields.
     """
-    if field.treatment != 'auto':
-        return field
     _, counts = np.unique(values, return_counts=True)
     treatment = suited(values.size, int(counts.max(initial=0)), fields)
     return dataclasses.replace(

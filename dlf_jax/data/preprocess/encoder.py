@@ -23,11 +23,10 @@ import numpy as np
 import polars as pl
 
 from dlf_jax.data.preprocess.coder import CodedRows, Coder
-from dlf_jax.data.preprocess.curves import decided, follow
-from dlf_jax.data.preprocess.curves import fit as fit_curve
+from dlf_jax.data.preprocess.curves import follow
 from dlf_jax.data.preprocess.dictionary import NULL, PAD, UNKNOWN, Dictionary
 from dlf_jax.data.preprocess.id_tables import IdTables
-from dlf_jax.data.preprocess.statistics import Moments, Statistics
+from dlf_jax.data.preprocess.statistics import Moments
 from dlf_jax.data.readers.chunk import Chunk
 from dlf_jax.data.readers.columns import FLOAT32
 from dlf_jax.data.rows import Rows
@@ -46,8 +45,8 @@ class Encoder:
     Ids of a field with a vocabulary: 0 out of vocabulary, 1 missing, then its values by falling count
     (ties by value). Ids of a field without one: 0 unused, 1 missing, then the hash buckets or ranges. All
     are offset into the fused table. Numeric fields: a missing value becomes the training mean, then the
-    treatment is applied; under `fill='own'` it is NaN, if a training row had none. A multi-valued field
-    without a value holds the id of missing.
+    treatment is applied; under `fill='own'` it is NaN. A multi-valued field without a value holds the id of
+    missing.
     """
 
     def __init__(
@@ -144,14 +143,13 @@ class Encoder:
         return values.cast(pl.Int64) if self._field(owner).number else values
 
     def _unknown(self, rows: CodedRows) -> dict[str, np.ndarray]:
-        counts, at = {}, len(self.schema.coded)
+        counts = {}
         for i, field in enumerate(self.schema.coded):
             if field.counted:
                 outside = np.count_nonzero(rows.codes[:, i] == UNKNOWN)
                 counts[field.name] = np.array([outside, len(rows.codes)])
-        for field in self.schema.bags:
-            codes = rows.codes[:, at : at + field.length]
-            at += field.length
+        for field, columns in self.schema.bag_slices(len(self.schema.coded)):
+            codes = rows.codes[:, columns]
             if field.counted:
                 counts[field.name] = np.array(
                     [np.count_nonzero(codes == UNKNOWN), np.count_nonzero(codes != PAD)]
@@ -226,7 +224,7 @@ class Encoder:
 
         def treatment(field: Field) -> tuple[float, float, float]:
             moments = self.moments[field.name]
-            missing = math.nan if field.fill == 'own' and moments.missing else moments.mean
+            missing = math.nan if field.fill == 'own' else moments.mean
             if field.treatment == 'none' or field.curved:
                 return missing, 0.0, 1.0
             if not moments.varies:
@@ -363,98 +361,3 @@ def _readable(path: Path) -> Iterator[None]:
         raise UserError(f'{path}: missing; prepare the data again') from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, pl.exceptions.PolarsError) as error:
         raise UserError(f'{path}: cannot be read ({error}); prepare the data again') from error
-
-
-def fit(schema: Schema, found: Statistics, families: Mapping[str, str] | None = None) -> Encoder:
-    """Fits an encoder to the statistics of the training part.
-
-    Args:
-      schema: the features, their fields without sizes.
-      found: statistics of all training rows.
-      families: what columns with a type of their own hold, by name.
-
-    Raises:
-      UserError: no rows.
-    """
-    if not found.rows:
-        raise UserError('the training part has no rows')
-    schema = _decided(schema, found)
-    by_name = {f.name: f for f in schema.owners}
-    counts = {name: _joined(counts, by_name[name]) for name, counts in found.counts.items()}
-    vocabularies = {name: _vocabulary(frame, by_name[name]) for name, frame in counts.items()}
-    expected = {
-        name: _expected_unknown(frame, vocabularies[name], by_name[name]) for name, frame in counts.items()
-    }
-    boundaries = {f.name: found.samples[f.name].boundaries(f.buckets) for f in schema.ranged}
-    curves = {f.name: fit_curve(f, found.samples[f.name].values) for f in schema.numeric if f.curved}
-
-    def size(field: Field) -> int:
-        if field.name not in by_name:
-            return 0
-        if field.hash_buckets:
-            return field.hash_buckets + RESERVED
-        if field.name in boundaries:
-            return len(boundaries[field.name]) + 1 + RESERVED
-        return vocabularies[field.name].height + RESERVED
-
-    def ranges(field: Field) -> int:
-        pieces = curves[field.name].shape[1] - 1 if field.treatment == 'piecewise' else 0
-        return max(pieces, 2) if pieces else field.buckets
-
-    fields = tuple(dataclasses.replace(f, size=size(f), buckets=ranges(f)) for f in schema.fields)
-    schema = dataclasses.replace(schema, fields=fields)
-    if schema.vocabulary >= 2**31:
-        largest = max(fields, key=lambda field: field.size)
-        raise UserError(
-            f'the fields have {schema.vocabulary:,} ids, and ids are 32-bit integers (2,147,483,647); the '
-            f'largest field is {largest.name!r} with {largest.size:,}: fewer hash_buckets, a higher '
-            'min_count or max_vocabulary'
-        )
-    moments, families = found.merged_moments(), dict(families or {})
-    return Encoder(schema, vocabularies, moments, boundaries, curves, families, expected)
-
-
-def _decided(schema: Schema, found: Statistics) -> Schema:
-    """The schema with the treatments that `auto` stands for."""
-    count = len(schema.numeric)
-    fields = {f.name: decided(f, found.samples[f.name].values, count) for f in schema.sampled}
-    return dataclasses.replace(schema, fields=tuple(fields.get(f.name, f) for f in schema.fields))
-
-
-def _joined(counts: pl.DataFrame, field: Field) -> pl.DataFrame:
-    """Counts of the values of a field, those of one value that is written in several ways together."""
-    if counts['value'].dtype != pl.String:
-        return counts
-    found = canonical(counts['value'], field.missing, field.verbatim)
-    if not counts['value'].ne_missing(found).any():
-        return counts
-    spelled = counts.with_columns(as_written=pl.col('value'), value=found).drop_nulls('value')
-    grouped = spelled.group_by('value').agg(pl.col('count').sum(), 'as_written')
-    several = grouped.filter(pl.col('as_written').list.len() > 1)
-    if several.height:
-        value, _, texts = max(several.rows(), key=lambda row: row[1])
-        told = ' and '.join(map(repr, sorted(texts)[:3]))
-        _log.info(
-            'field %s: %d values are written in several ways, such as %s, which are one (%s); '
-            'verbatim = true in a schema file keeps them apart', field.name, several.height, told, value,
-        )  # fmt: skip
-    return grouped.select('value', 'count')
-
-
-def _expected_unknown(counts: pl.DataFrame, vocabulary: pl.DataFrame, field: Field) -> float:
-    """Share of values that the vocabulary would lack, had each been left out of its counting (Good 1953).
-
-    Args:
-      counts: `value` and `count` of all values of the training part.
-      vocabulary: those that have ids.
-      field: their field.
-    """
-    total = int(counts['count'].sum())
-    kept = vocabulary['count'].filter(vocabulary['count'] > field.min_count)
-    return round(1 - int(kept.sum()) / total, 6) if total else 0.0
-
-
-def _vocabulary(counts: pl.DataFrame, field: Field) -> pl.DataFrame:
-    values = counts.filter(pl.col('count') >= field.min_count).cast({'value': pl.String})
-    values = values.sort(['count', 'value'], descending=[True, False])
-    return values.head(field.max_size) if field.max_size else values

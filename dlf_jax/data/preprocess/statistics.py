@@ -26,24 +26,22 @@ EPSILON = float(np.finfo(np.float64).eps)
 
 @dataclasses.dataclass(frozen=True)
 class Moments:
-    """Moments and range of a numeric column over training rows, missing values left out; their number."""
+    """Moments and range of a numeric column over training rows, missing values left out."""
 
     count: int = 0
     mean: float = 0.0
     deviation: float = 0.0  # population standard deviation
     low: float = math.inf
     high: float = -math.inf
-    missing: int = 0
 
     @classmethod
     def of(cls, values: np.ndarray) -> Moments:
         """Moments of values, float64 [n], NaN where missing."""
-        rows = values.size
         values = values[~np.isnan(values)]
         if not values.size:
-            return cls(missing=rows)
+            return cls()
         low, high = float(values.min()), float(values.max())
-        return cls(values.size, float(values.mean()), float(values.std()), low, high, rows - values.size)
+        return cls(values.size, float(values.mean()), float(values.std()), low, high)
 
     @property
     def varies(self) -> bool:
@@ -61,9 +59,8 @@ class Moments:
 
     def merge(self, other: Moments) -> Moments:
         """Moments of the values of both (Chan et al. 1979)."""
-        missing = self.missing + other.missing
         if not self.count or not other.count:
-            return dataclasses.replace(other if other.count else self, missing=missing)
+            return other if other.count else self
         count = self.count + other.count
         delta = other.mean - self.mean
         squares = (
@@ -77,7 +74,6 @@ class Moments:
             math.sqrt(squares / count),
             min(self.low, other.low),
             max(self.high, other.high),
-            missing,
         )
 
 
@@ -217,11 +213,9 @@ def count_codes(schema: Schema, codes: np.ndarray, counts: dict[str, np.ndarray]
     for i, field in enumerate(schema.coded):
         if field.counted:
             add(field.owner, codes[:, i])
-    at = len(schema.coded)
-    for field in schema.bags:
+    for field, columns in schema.bag_slices(len(schema.coded)):
         if field.counted:
-            add(field.owner, codes[:, at : at + field.length].ravel())
-        at += field.length
+            add(field.owner, codes[:, columns].ravel())
 
 
 def no_counts(dictionaries: Mapping[str, Dictionary]) -> dict[str, np.ndarray]:

@@ -88,8 +88,6 @@ def test_few_rows_have_few_ranges():
 def test_auto_is_decided_by_the_rows(values, treatment):
     field = curves.decided(number_field('x', 'auto', {'buckets': 48}), values, 1)
     assert (field.treatment, field.fill) == (treatment, 'own')
-    given = number_field('x', 'periodic', {'frequencies': 2})
-    assert curves.decided(given, values, 1) == given
 
 
 def test_auto_of_wide_tables_needs_rows_for_each_field():

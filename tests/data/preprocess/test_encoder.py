@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from dlf_jax.data.preprocess import encoder as encoders
-from dlf_jax.data.preprocess import statistics
+from dlf_jax.data.preprocess import fitting, statistics
 from dlf_jax.data.readers import columns
 from dlf_jax.data.readers.chunk import Chunk
 from dlf_jax.data.schema import Field, Schema, number_field, text_field
@@ -40,7 +40,7 @@ def fitted(schema, chunks):
         found.append(statistics.measure_chunk(schema, number, data, rows, first))
         first += data.frame.height
     nothing = statistics.Statistics(0, {}, (), {})
-    return encoders.fit(schema, functools.reduce(statistics.Statistics.merge, found) if found else nothing)
+    return fitting.fit(schema, functools.reduce(statistics.Statistics.merge, found) if found else nothing)
 
 
 def counts(unknown):
