@@ -45,8 +45,10 @@ def _part(kind: str, embedding_size: int) -> str:
 def init(
     key: jax.Array, widths: Mapping[str, int], schema: Schema, std: float, multiple: int = 1
 ) -> tuple[Tables, Tables]:
-    """Draws the parameters, every entry from N(0, std^2); projections are Xavier normal, and frequencies of
-    numbers from N(0, `numeric_embedding.FREQUENCY_STD`^2).
+    """Draws the parameters, every entry from N(0, std^2).
+
+    Projections are Xavier normal, and frequencies of numbers have the standard deviation
+    `numeric_embedding.FREQUENCY_STD`.
 
     Args:
       key: random key; each array folds its own name into it, so that adding or removing one leaves the

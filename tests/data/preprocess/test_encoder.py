@@ -245,11 +245,12 @@ def test_a_missing_number(treatment, fill):
     options = {'buckets': 2, 'fill': fill}
     schema = Schema((number_field('price', treatment, options),), 'label')
     never = fitted(schema, [chunk(price=[1.0, 2.0, 3.0, 6.0])])
-    some = fitted(schema, [chunk(price=[1.0, 2.0, 3.0, 6.0]), chunk(price=[None])])
+    lacking = chunk(price=pl.Series([None], dtype=pl.Float64))
+    some = fitted(schema, [chunk(price=[1.0, 2.0, 3.0, 6.0]), lacking])
     # What no training row lacked has no value that was learnt.
     mean = never.transform(chunk(price=[3.0]))[0]['numeric'][0, 0]
-    assert never.transform(chunk(price=[None]))[0]['numeric'][0, 0] == mean
-    found = some.transform(chunk(price=[None]))[0]['numeric'][0, 0]
+    assert never.transform(lacking)[0]['numeric'][0, 0] == mean
+    found = some.transform(lacking)[0]['numeric'][0, 0]
     assert np.isnan(found) if fill == 'own' else found == mean
 
 
