@@ -2,6 +2,7 @@
 
     python -m benchmarks.first_result
     python -m benchmarks.first_result --repeats=5 --model=mlp
+    python -m benchmarks.first_result --batch_size=128 --epochs=6
 
 The table has two categories, two numbers and a thousand rows. The first start prepares it and compiles; the
 second one, with another workdir, finds both in the folder of data, as any later run of the same program does.
@@ -45,8 +46,8 @@ _DURATION = '/jax/core/compile/backend_compile_duration'
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument('--model', default='dlf')
-    parser.add_argument('--batch_size', type=int, default=128)
-    parser.add_argument('--epochs', type=int, default=6)
+    parser.add_argument('--batch_size', type=int, default=0, help='0: the default for the size of the table')
+    parser.add_argument('--epochs', type=int, default=0, help='0: the default')
     parser.add_argument('--repeats', type=int, default=3)
     options = parser.parse_args()
     starts: dict[str, list[dict[str, float]]] = {'first': [], 'second': []}
@@ -71,13 +72,14 @@ def write_table(path: Path) -> None:
 
 def start(folder: Path, name: str, options: argparse.Namespace) -> dict[str, float]:
     """One start of the command."""
+    given = {'batch_size': options.batch_size, 'epochs': options.epochs}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = run(
         sys.executable, '-m', 'benchmarks.first_result', 'command',
         '--config=configs/table.py', f'--config.model.name={options.model}',
         f'--config.dataset.train={folder / "table.csv"}', '--config.dataset.label=click',
         "--config.dataset.categorical=('u','i')", "--config.dataset.numeric=('a','b')",
-        f'--config.training.batch_size={options.batch_size}', f'--config.training.epochs={options.epochs}',
+        *(f'--config.training.{key}={value}' for key, value in given.items() if value),
         f'--workdir={folder / name}', f'--data_dir={folder / "data"}', env={'JAX_PLATFORMS': 'cpu'},
     )  # fmt: skip
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

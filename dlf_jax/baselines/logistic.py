@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import logging
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import sparse
 
 from dlf_jax.baselines.features import Ids, bags
 from dlf_jax.data.rows import Rows
 from dlf_jax.data.schema import PADDING, Schema
 from dlf_jax.training import metrics
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 _log = logging.getLogger(__name__)
 
@@ -101,6 +103,9 @@ class Design:
         starts = np.arange(count + 1, dtype=np.int64) * place.shape[1]
         if starts[-1] < 2**31:
             starts = starts.astype(np.int32)
+        # Here, as scikit-learn is: a command without baselines need not wait for it.
+        from scipy import sparse
+
         return sparse.csr_array((value.ravel(), place.ravel(), starts), (count, self.columns))
 
 
@@ -121,6 +126,8 @@ def _hard(matrix: sparse.csr_array, rows: Rows) -> tuple[sparse.csr_array, np.nd
     label, weight = rows['label'], rows['weight']
     if np.isin(label, (0.0, 1.0)).all():
         return matrix, label, weight
+    from scipy import sparse
+
     labels = np.repeat([1.0, 0.0], len(label))
     return (
         sparse.vstack([matrix, matrix], 'csr'),

@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from dlf_jax.models.initializers import GlorotNormal
 from dlf_jax.models.mode import Collectives, Mode
 
 # Xavier (Glorot) normal, as in FuxiCTR. Biases start at zero, scales of norms at one.
-kernel_init = nn.initializers.glorot_normal()
-# For matrices stacked on the leading axis: the fans are those of one matrix.
-stacked_kernel_init = nn.initializers.glorot_normal(in_axis=-2, out_axis=-1, batch_axis=0)
+kernel_init = GlorotNormal()
+stacked_kernel_init = GlorotNormal(stacked=True)
 
 Dense = functools.partial(nn.Dense, kernel_init=kernel_init)
 

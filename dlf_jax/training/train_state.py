@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from dlf_jax.data.schema import Schema
-from dlf_jax.models import CTRModel, embedding
+from dlf_jax.models import CTRModel, embedding, initializers
 from dlf_jax.training.optimizers import Optimizer
 
 # Purposes of random keys, folded into the seed's key. Dropout's are the steps, from 0 up.
@@ -66,7 +66,9 @@ def create(
     tables, dense = embedding.init(jax.random.fold_in(key, _TABLES), model.tables, schema, std, multiple)
     embeddings, inputs = embedding.example(model.tables, schema)
     options: dict[str, Any] = {'inputs': inputs} if model.wants_inputs else {}
-    variables = model.init(jax.random.fold_in(key, _MODEL), embeddings, **options)
+    variables = initializers.drawn_together(
+        lambda model_key: model.init(model_key, embeddings, **options), jax.random.fold_in(key, _MODEL)
+    )
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         seed=jnp.asarray(seed, jnp.int32),

@@ -37,7 +37,7 @@ FLAGS = {
     'model.dropout': 0.2, 'training.batch_size': 256, 'training.epochs': 8,
     'training.evaluate_every': 4, 'training.checkpoint_every': 3, 'training.log_every': 1,
     'plateau.factor': 0.5,
-    'optimizer.learning_rate': 0.2, 'optimizer.eps': 0.01, 'embedding.std': 0.1,
+    'optimizer.learning_rate': 0.2, 'optimizer.eps': 0.01, 'embedding.std': 0.2,
 }  # fmt: skip
 
 
@@ -202,7 +202,7 @@ def test_workdir_from_before_several_seeds(alone, tmp_path, data_dir):
 
 
 def test_more_epochs_and_more_patience(tmp_path, data_dir):
-    config = config_of(8, 2)
+    config = config_of(2, 2)
     config.training.epochs = 2
     folder = train(config, tmp_path / 'run', data_dir)
     # The second had no patience left before the end of the second epoch.
@@ -213,8 +213,8 @@ def test_more_epochs_and_more_patience(tmp_path, data_dir):
     config.plateau.patience = 2
     config.training.epochs = 3
     longer = [run['steps'] for run in result(train(config, folder, data_dir))['runs']]
-    # The first goes on, to an evaluation that ends its patience too; the second stays where it was.
-    assert longer == [24, 16]
+    # The first goes on to the end of the third epoch; the second stays where it was.
+    assert longer == [27, 16]
 
 
 def test_keys_that_cannot_be():
