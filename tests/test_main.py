@@ -232,7 +232,7 @@ def test_the_second_start_compiles_nothing_and_no_library_speaks(tmp_path):
     assert kept[0] == kept[1]
 
 
-def test_a_program_that_cannot_be_kept_is_no_news(tmp_path, data_dir):
+def test_a_program_that_cannot_be_kept_is_no_news(tmp_path):
     """Of temporary arrays in several pieces, which XLA cannot write down."""
     code = (
         'import runpy; from dlf_jax import allocator\n'
@@ -240,6 +240,8 @@ def test_a_program_that_cannot_be_kept_is_no_news(tmp_path, data_dir):
         "runpy.run_module('dlf_jax.main', run_name='__main__', alter_sys=True)"
     )
     unset = {'JAX_COMPILATION_CACHE_DIR': '', 'JAX_PLATFORMS': 'cpu'}
+    # Its own: others' programs are kept in the shared one.
+    data_dir = tmp_path / 'data'
     flags = (*TINY, '--config.training.batch_size=1000', f'--workdir={tmp_path}', f'--data_dir={data_dir}')
     done = subprocess.run(
         [sys.executable, '-c', code, *flags], capture_output=True, text=True, timeout=120, check=True,

@@ -22,6 +22,8 @@ from jax import lax
 
 # Numbers of one key. An array takes whole keys, so that what it draws is its own.
 _NUMBERS = 4096
+# An array of more numbers has a generator of its own: its keys would be many, and a copy of it large.
+_LARGE = 1 << 24
 # Standard deviation of a standard normal distribution that is cut off at 2 deviations.
 _CUT_DEVIATION = 0.87962566103423978
 
@@ -40,7 +42,7 @@ class GlorotNormal:
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         """Values of an array, [..., fan in, fan out]."""
         pending = _pending.get()
-        if pending is None:
+        if pending is None or np.prod(shape, dtype=np.float64) > _LARGE:
             draw = nn.initializers.glorot_normal(batch_axis=0 if self.stacked else ())
             values: jax.Array = draw(key, shape, dtype)
             return values
