@@ -126,14 +126,9 @@ def _hard(matrix: sparse.csr_array, rows: Rows) -> tuple[sparse.csr_array, np.nd
     label, weight = rows['label'], rows['weight']
     if np.isin(label, (0.0, 1.0)).all():
         return matrix, label, weight
-    from scipy import sparse
-
+    twice = np.tile(np.arange(len(label)), 2)
     labels = np.repeat([1.0, 0.0], len(label))
-    return (
-        sparse.vstack([matrix, matrix], 'csr'),
-        labels,
-        np.concatenate([weight * label, weight * (1 - label)]),
-    )
+    return matrix[twice], labels, np.concatenate([weight * label, weight * (1 - label)])
 
 
 def _fit(rows: sparse.csr_array, labels: np.ndarray, weights: np.ndarray, strength: float) -> Any:

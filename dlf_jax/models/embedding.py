@@ -22,12 +22,12 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from dlf_jax.data.schema import Field, Schema
 from dlf_jax.models import numeric_embedding
+from dlf_jax.models.initializers import GlorotNormal
 from dlf_jax.models.inputs import Bag, Inputs
 
 # Arrays by part (`categorical`, `categorical_16`, `numeric`, ...) and by the name of the model's table.
@@ -66,7 +66,7 @@ def init(
         # crc32 because Python's hash of a string differs from one process to the next.
         part_key = jax.random.fold_in(key, zlib.crc32(f'{table}/{part}'.encode()))
         if part.startswith(PROJECTION):
-            return nn.initializers.xavier_normal()(part_key, shape, jnp.float32)
+            return GlorotNormal()(part_key, shape)
         scale = numeric_embedding.FREQUENCY_STD if part == numeric_embedding.FREQUENCIES else std
         return scale * jax.random.normal(part_key, shape, jnp.float32)
 

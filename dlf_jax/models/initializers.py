@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextvars
 import dataclasses
-import functools
+import math
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -40,19 +40,19 @@ class GlorotNormal:
     stacked: bool = False
 
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
-        """Values of an array, [..., fan in, fan out]."""
+        """Values of an array, [..., fan in, fan out]; within `drawn_together` zeros that stand for them."""
         pending = _pending.get()
-        if pending is None or np.prod(shape, dtype=np.float64) > _LARGE:
+        if pending is None or math.prod(shape) > _LARGE:
             draw = nn.initializers.glorot_normal(batch_axis=0 if self.stacked else ())
             values: jax.Array = draw(key, shape, dtype)
             return values
-        values = jnp.zeros(shape, dtype)
-        pending.append((values, self))
-        return values
+        placeholder = jnp.zeros(shape, dtype)
+        pending.append((placeholder, self))
+        return placeholder
 
     def deviation(self, shape: tuple[int, ...]) -> float:
-        """Standard deviation of an array's entries, before they are cut off to that of the Glorot rule."""
-        fans = int(np.prod(shape[int(self.stacked) : -2])) * (shape[-2] + shape[-1])
+        """Standard deviation of the normal distribution that, cut off, has the variance of the rule."""
+        fans = math.prod(shape[int(self.stacked) : -2]) * (shape[-2] + shape[-1])
         return (2 / fans) ** 0.5 / _CUT_DEVIATION
 
 
@@ -69,6 +69,9 @@ def drawn_together(init: Callable[[jax.Array], Any], key: jax.Array) -> Any:
       init: from a key to a tree of parameters, such as a module's `init`; pure, and to be traced.
       key: random key. Each array's draws follow from it and from the array's place in the tree, so that
         adding or removing one leaves the others as they were.
+
+    Returns:
+      The tree that `init` makes, its arrays of the same shapes and dtypes.
     """
     pending: list[tuple[jax.Array, GlorotNormal]] = []
     token = _pending.set(pending)
@@ -93,21 +96,21 @@ def drawn_together(init: Callable[[jax.Array], Any], key: jax.Array) -> Any:
 
 
 def _standard(key: jax.Array, names: list[str], shapes: list[tuple[int, ...]]) -> list[jax.Array]:
-    """Arrays of standard normal numbers that are cut off at 2, float32."""
-    sizes = [int(np.prod(shape)) for shape in shapes]
-    counts = [-(-size // _NUMBERS) for size in sizes]
-    if not counts:
+    """Arrays of shapes, float32, of standard normal numbers that are cut off at 2."""
+    if not names:
         return []
+    sizes = [math.prod(shape) for shape in shapes]
+    counts = [-(-size // _NUMBERS) for size in sizes]
     # crc32 because Python's hash of a string differs from one process to the next.
-    hashes = [
-        zlib.crc32(f'{name}/{place}'.encode())
-        for name, count in zip(names, counts, strict=True)
-        for place in range(count)
-    ]
-    keys = jax.vmap(functools.partial(jax.random.fold_in, key))(np.array(hashes, np.uint32))
-    draw = jax.vmap(lambda one: jax.random.truncated_normal(one, -2.0, 2.0, (_NUMBERS,)))
-    # Each array would have a part of the generator to itself again.
-    numbers = lax.optimization_barrier(draw(keys))
+    arrays = np.repeat(np.array([zlib.crc32(name.encode()) for name in names], np.uint32), counts)
+    places = np.concatenate([np.arange(count, dtype=np.uint32) for count in counts])
+
+    def draw(array: jax.Array, place: jax.Array) -> jax.Array:
+        own = jax.random.fold_in(jax.random.fold_in(key, array), place)
+        return jax.random.truncated_normal(own, -2.0, 2.0, (_NUMBERS,))
+
+    # Without the barrier the compiler would give each array a part of the generator again.
+    numbers = lax.optimization_barrier(jax.vmap(draw)(jnp.asarray(arrays), jnp.asarray(places)))
     ends = np.cumsum(counts)
     return [
         numbers[end - count : end].reshape(-1)[:size].reshape(shape)

@@ -6,8 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dlf_jax.models import initializers
+from dlf_jax.data.schema import Field, Schema
+from dlf_jax.models import MODELS, initializers
 from dlf_jax.models.layers import kernel_init, stacked_kernel_init
+from dlf_jax.training import train_state
 
 
 class Kernels(nn.Module):
@@ -54,6 +56,36 @@ def test_each_array_is_its_own():
     assert (drawn(SHAPES, seed=1)['large'] != whole['large']).mean() > 0.99
     parts = whole['large'].ravel()
     assert len(np.unique(parts)) > 0.98 * parts.size
+
+
+def generators(create):
+    """Number of generators of random numbers in a program."""
+    # A function of its own: JAX traces the same one once.
+    return str(jax.make_jaxpr(lambda seed: create(seed))(0)).count('random_bits[')
+
+
+def test_one_generator_for_all_arrays(monkeypatch):
+    module = Kernels(SHAPES)
+
+    def create(seed):
+        return initializers.drawn_together(module.init, jax.random.key(seed))
+
+    # Beside it one for what Flax draws.
+    assert generators(create) == 2
+    assert generators(lambda seed: module.init(jax.random.key(seed))) == 1 + len(SHAPES)
+    monkeypatch.setattr(initializers, '_LARGE', 50_000)
+    assert generators(create) == 3
+    found = np.asarray(jax.jit(create)(0)['params']['large'])
+    assert found.std() == pytest.approx(np.sqrt(2 / 500), rel=0.03)
+
+
+def test_a_model_has_as_many_generators_with_more_layers():
+    schema = Schema(tuple(Field(f'f{i}', 'categorical', size=9) for i in range(3)), 'label')
+    found = {}
+    for layers in (1, 3):
+        model = MODELS['dlf'](embedding_size=4, layers=layers, tokens=3, rank=2)
+        found[layers] = generators(lambda seed, m=model: train_state.create(seed, m, schema, 1e-4))
+    assert found[1] == found[3]
 
 
 def test_others_are_as_flax_draws_them():

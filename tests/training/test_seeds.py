@@ -37,7 +37,7 @@ FLAGS = {
     'model.dropout': 0.2, 'training.batch_size': 256, 'training.epochs': 8,
     'training.evaluate_every': 4, 'training.checkpoint_every': 3, 'training.log_every': 1,
     'plateau.factor': 0.5,
-    'optimizer.learning_rate': 0.2, 'optimizer.eps': 0.01, 'embedding.std': 0.2,
+    'optimizer.learning_rate': 0.25, 'optimizer.eps': 0.01, 'embedding.std': 0.2,
 }  # fmt: skip
 
 
@@ -202,7 +202,7 @@ def test_workdir_from_before_several_seeds(alone, tmp_path, data_dir):
 
 
 def test_more_epochs_and_more_patience(tmp_path, data_dir):
-    config = config_of(2, 2)
+    config = config_of(16, 2)
     config.training.epochs = 2
     folder = train(config, tmp_path / 'run', data_dir)
     # The second had no patience left before the end of the second epoch.
