@@ -102,7 +102,7 @@ class _EventFile:
         """
         folder.mkdir(parents=True, exist_ok=True)
         # TensorBoard reads the files of a folder in the order of their names.
-        parts = f'{int(time.time()):010d}', socket.gethostname(), str(os.getpid()), str(next(_files))
+        parts = f'{int(time.time()):010d}', socket.gethostname(), str(os.getpid()), f'{next(_files):06d}'
         self._records = RecordWriter(str(folder / f'events.out.tfevents.{".".join(parts)}'))
         self._flushed = float('-inf')
         with contextlib.ExitStack() as opened:

@@ -1,5 +1,6 @@
 """Metrics on disk: lines, TensorBoard events, resuming, a disk that is full."""
 
+import itertools
 import json
 import struct
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 from tensorboardX import SummaryWriter
 from tensorboardX.proto.event_pb2 import Event
 
+from dlf_jax.training import metric_writer
 from dlf_jax.training.metric_writer import MetricWriter
 from tests.conftest import ROOT
 
@@ -60,7 +62,9 @@ def test_a_metric_that_is_not_defined_is_a_line_and_no_event(tmp_path):
 
 
 @pytest.mark.parametrize('evaluated', [False, True])
-def test_resuming_removes_later_lines_and_events(tmp_path, evaluated):
+def test_resuming_removes_later_lines_and_events(tmp_path, evaluated, monkeypatch):
+    # The order of names is that of the files, also of the tenth and the eleventh of a process.
+    monkeypatch.setattr(metric_writer, '_files', itertools.count(9))
     path, folder = tmp_path / 'metrics.jsonl', tmp_path / 'ours'
     writer = MetricWriter(path, folder, 0, [0], False)
     for step in (1, 2, 3):
@@ -102,6 +106,7 @@ FULL = """
 import resource, sys
 from pathlib import Path
 from dlf_jax.errors import UserError
+from dlf_jax.training import metric_writer
 from dlf_jax.training.metric_writer import MetricWriter
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
