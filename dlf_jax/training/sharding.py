@@ -13,7 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from dlf_jax import allocator
 from dlf_jax.errors import UsageError, UserError
 from dlf_jax.training.collectives import Global, Mapped, StepCollectives
-from dlf_jax.training.compilation import Compiled, step_options
+from dlf_jax.training.compilation import Compiled, common_options, step_options
 from dlf_jax.training.table_sharding import Replicated, RowSharded, TableSharding
 
 AXIS = 'data'
@@ -176,7 +176,12 @@ class Partitioner:
         def jitted(state: Any, batch: Any) -> Any:
             del state, batch
             shardings = (state_shardings, self.by_row())
-            return jax.jit(step, in_shardings=shardings, out_shardings=self.by_row(stacked))
+            return jax.jit(
+                step,
+                in_shardings=shardings,
+                out_shardings=self.by_row(stacked),
+                compiler_options=common_options(self.platform),
+            )
 
         return Compiled('evaluation', jitted)
 

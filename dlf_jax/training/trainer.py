@@ -173,9 +173,10 @@ class Trainer:
     def _begin_to_compile(self) -> None:
         """Compiles the steps of all runs beside what is compiled and done before each is needed.
 
-        On CPUs alone: the compiler of GPUs measures kernels, which others would disturb.
+        Elsewhere than on CPUs the training step alone: the compiler of GPUs measures kernels, which others
+        would disturb, and what makes the state has few.
         """
-        if self.partitioner.platform != 'cpu' or jax.process_count() > 1:
+        if jax.process_count() > 1:
             return
         count = len(self.batches)
         train_step = self.setup.train_step(count)
@@ -183,7 +184,8 @@ class Trainer:
         shapes = functools.partial(self.partitioner.shapes, batches[0])
         if isinstance(train_step, Compiled):
             train_step.begin(state, shapes(self.config.training.batch_size, count))
-        self.setup.predict_step(count).begin(state.weights(), shapes(batches.batch_size))
+        if self.partitioner.platform == 'cpu':
+            self.setup.predict_step(count).begin(state.weights(), shapes(batches.batch_size))
 
     def _set_learning_rate_scale(self) -> None:
         """Puts the factors of the learning rate that the evaluations led to into the state."""

@@ -26,10 +26,21 @@ def test_options_by_platform():
     assert compilation.step_options('cpu', state, False) == {
         'xla_multiheap_size_constraint_per_heap': compilation._PIECE
     }
-    # This machine's XLA for CPUs may or may not know the option of GPUs; nothing else may come.
-    assert compilation.step_options('gpu', state, True) in (None, {'xla_gpu_deterministic_ops': True})
-    assert compilation.step_options('gpu', state, False) is None
+    without_triton = {'xla_gpu_enable_triton_gemm': False}
+    for platform in ('gpu', 'cuda', 'rocm'):
+        assert compilation.step_options(platform, state, False) == without_triton
+        assert compilation.common_options(platform) == compilation.once_options(platform) == without_triton
+        found = compilation.step_options(platform, state, True)
+        assert found == without_triton | {'xla_gpu_deterministic_ops': True}
     assert compilation.step_options('tpu', state, True) is None
+    assert compilation.common_options('tpu') is compilation.common_options('cpu') is None
+
+
+def test_an_option_of_the_environment_wins(monkeypatch):
+    monkeypatch.setenv('XLA_FLAGS', '--xla_dump_to=/tmp --xla_gpu_enable_triton_gemm=true')
+    assert compilation.common_options('gpu') is None
+    found = compilation.step_options('gpu', {'table': jnp.zeros(1)}, True)
+    assert found == {'xla_gpu_deterministic_ops': True}
 
 
 def test_a_program_is_compiled_once_in_a_thread_beside_what_needs_none():
@@ -86,7 +97,6 @@ def test_what_runs_once_is_compiled_faster_to_the_same_bits():
     def draw(seed):
         return jax.random.normal(jax.random.key(seed), (1000, 8))
 
-    assert compilation.once_options('gpu') is None
     options = compilation.once_options('cpu')
     assert options == {'xla_backend_optimization_level': 1}
     assert (jax.jit(draw, compiler_options=options)(3) == jax.jit(draw)(3)).all()
