@@ -22,9 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -36,16 +34,13 @@ import numpy as np
 
 from benchmarks import processes
 from benchmarks.vocabulary import FIELDS, Contestant, mlp
+from dlf_jax.compiling import program_text
 
 MOST_DEVICES = 8
 # Seconds for a training by several processes.
 _DEADLINE = 3600
 TOTAL_DEVICES = 4  # of all processes together
 WIDTH, BATCH_SIZE = 16, 4096
-_ITEM_BYTES = {'pred': 1, 's32': 4, 'u32': 4, 'f32': 4, 'bf16': 2, 's64': 8, 'u64': 8, 'f64': 8}
-_COLLECTIVE = re.compile(
-    r' = (?P<shapes>.+?) (?P<kind>all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)\('
-)
 
 
 def sent_bytes(program: str, devices: int) -> float:
@@ -55,21 +50,8 @@ def sent_bytes(program: str, devices: int) -> float:
       program: its HLO text.
       devices: in every collective.
     """
-    others = (devices - 1) / devices
-    # By the size of the result: an all-gather's is all of it, a reduce-scatter's one device's part.
-    factor = {
-        'all-reduce': 2 * others,
-        'all-gather': others,
-        'reduce-scatter': devices - 1,
-        'all-to-all': others,
-        'collective-permute': 1,
-    }
-    total = 0.0
-    for found in _COLLECTIVE.finditer(program):
-        for kind, shape in re.findall(r'(\w+)\[([\d,]*)\]', found['shapes']):
-            size = math.prod(int(length) for length in shape.split(',') if length)
-            total += factor[found['kind']] * size * _ITEM_BYTES[kind]
-    return total
+    found = program_text.sent(program_text.kernels(program), devices)
+    return sum(size for _, size in found.values())
 
 
 def least_bytes(dense: int, table: int, devices: int, tables: str) -> float:

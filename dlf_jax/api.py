@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 from dlf_jax import config as configs
 from dlf_jax import config_by_size, config_checks
 from dlf_jax.baselines import fitting
+from dlf_jax.compiling.compile_run import compile_run
 from dlf_jax.config_files import find_config_file
 from dlf_jax.data import builders
 from dlf_jax.data.builders.base import Builder
@@ -176,6 +177,23 @@ def train(
             result = trainer.train(config, builder, folder, preemption)
         multihost.run_on_first(lambda: folder.finish(result))
         return _with_baselines(config, builder, folder, result, preemption)
+
+
+def compile_programs(config: ConfigDict, data_dir: str | os.PathLike = DATA_DIR) -> dict[str, Any]:
+    """Compiles the programs of a run for devices that need not be there, and tells what they take.
+
+    Args:
+      config: the whole config; `config.compile` says for which devices.
+      data_dir: folder of prepared data; none need be there.
+
+    Returns:
+      See `dlf_jax.compiling.compile_run.compile_run`.
+
+    Raises:
+      UserError: a compiler or the sizes of the data are missing, or the devices cannot hold the state.
+    """
+    config_checks.validate(config)
+    return compile_run(config, os.path.expanduser(data_dir))
 
 
 def _with_baselines(

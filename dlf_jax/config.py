@@ -264,6 +264,15 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.predict.batch_size = 0
     # Seed of the run to use, where several were trained together; -1: the best by `training.monitor`.
     config.predict.seed = -1
+
+    config.compile = ConfigDict()
+    # Devices that `--mode=compile` compiles for, which need not be there: a TPU and its topology (v5e:4x4,
+    # v5p:2x2x2, v6e:2x4), or a GPU and how many (a100, l4, h100:8, h200, b200); '': the devices here.
+    config.compile.target = ''
+    # Number of embedding rows to compile for; 0: those of the prepared data, or else of the published one.
+    config.compile.vocabulary = 0
+    # File that the text of the training step's program is written to; '': none.
+    config.compile.text = ''
     return config
 
 

@@ -129,7 +129,7 @@ _NOT_NEGATIVE = (
     'optimizer.clip_norm', 'optimizer.warmup_steps', 'optimizer.weight_decay',
     'optimizer.initial_accumulator_value', 'plateau.patience', 'plateau.min_learning_rate',
     'plateau.min_gain', 'plateau.steps', 'training.evaluate_every', 'seed', 'sharding.device_memory',
-    'distributed.processes',
+    'distributed.processes', 'compile.vocabulary',
 )  # fmt: skip
 _DECAYS = ('optimizer.b1', 'optimizer.b2', 'optimizer.momentum')
 

@@ -57,7 +57,7 @@ _log = logging.getLogger('dlf_jax.main')
 
 # Timed, and traced, by `profile`.
 _PROFILE_STEPS = 20
-MODES = ('train', 'prepare', 'evaluate', 'predict', 'profile')
+MODES = ('train', 'prepare', 'evaluate', 'predict', 'profile', 'compile')
 
 _CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'Config file, FILE.py or FILE.py:MODEL; --config.KEY=VALUE sets a key.'
@@ -139,6 +139,15 @@ def profile() -> dict[str, Any]:
     workdir.create()
     config = api.sized(config, builder, workdir)
     return profiling.profile(config, builder, workdir.path / 'profile', _PROFILE_STEPS)
+
+
+def compile_programs() -> dict[str, Any]:
+    """Tells what a run would take on devices that need not be there."""
+    config = _config()
+    if config.compile.target:
+        # Compilers of devices that are absent are asked for, and the devices are not looked for.
+        jax.config.update('jax_platforms', 'cpu')
+    return api.compile_programs(config, _DATA_DIR.value)
 
 
 def evaluate() -> dict[str, Any]:
@@ -305,6 +314,7 @@ def main(argv: list[str]) -> int:
         'evaluate': evaluate,
         'predict': predict,
         'profile': profile,
+        'compile': compile_programs,
     }
     try:
         # Libraries print to standard output; that is for the result alone.

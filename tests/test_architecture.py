@@ -18,6 +18,7 @@ FLOORS = (
     ('training',),
     ('baselines',),
     ('config_checks', 'serving'),
+    ('compiling',),
     ('api', 'comparison'),
     ('main', 'compare', 'tune'),
 )

@@ -115,6 +115,7 @@ def gather(values: jax.Array, ids: jax.Array) -> jax.Array:
     return jnp.take(values, jnp.maximum(ids, 0), axis=0, mode='fill')
 
 
+@jax.named_scope('embedding')
 def gather_rows(tables: Tables, ids: Mapping[str, jax.Array], gather: Gather = gather) -> Tables:
     """Rows of every fused table for a batch: [vocabulary, k] becomes [B, columns, k].
 
@@ -129,6 +130,7 @@ def gather_rows(tables: Tables, ids: Mapping[str, jax.Array], gather: Gather = g
     }
 
 
+@jax.named_scope('embedding')
 def assemble(
     rows: Tables, dense: Tables, batch: Mapping[str, jax.Array], schema: Schema
 ) -> dict[str, jax.Array]:

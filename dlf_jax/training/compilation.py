@@ -15,6 +15,7 @@ from typing import Any
 import jax
 
 from dlf_jax import allocator
+from dlf_jax.training.device_memory import GPU_PLATFORMS
 
 _log = logging.getLogger(__name__)
 
@@ -65,10 +66,15 @@ class Compiled:
         self.executable = executable = begun.result() if begun else self._compile(*args)
         return executable
 
+    def lower(self, *args: Any) -> jax.stages.Lowered:
+        """Traces for arguments like these, arrays or shapes with shardings; compiles nothing."""
+        lowered: jax.stages.Lowered = self._jitted(*args).lower(*args)
+        return lowered
+
     def _compile(self, *args: Any) -> jax.stages.Compiled:
         start = time.perf_counter()
         with _counting(_HIT) as hits:
-            executable: jax.stages.Compiled = self._jitted(*args).lower(*args).compile()
+            executable = self.lower(*args).compile()
         seconds = time.perf_counter() - start
         done = 'compiled by an earlier run, read' if hits else 'compiled'
         _log.info('%s %s in %.1f s; %s', self._name, done, seconds, _memory(executable))
@@ -107,7 +113,7 @@ def common_options(platform: str) -> dict[str, Any] | None:
     Args:
       platform: of the devices: 'cpu', 'gpu', 'cuda', 'tpu'.
     """
-    return known(_ON_GPUS) if _is_gpu(platform) else None
+    return known(_ON_GPUS) if platform in GPU_PLATFORMS else None
 
 
 def step_options(platform: str, state: Any, deterministic: bool) -> dict[str, Any] | None:
@@ -125,7 +131,7 @@ def step_options(platform: str, state: Any, deterministic: bool) -> dict[str, An
         # next run, which compiles it again.
         largest = max(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
         return known({'xla_multiheap_size_constraint_per_heap': max(largest, _PIECE)})
-    if _is_gpu(platform) and deterministic:
+    if platform in GPU_PLATFORMS and deterministic:
         return known(_ON_GPUS | {'xla_gpu_deterministic_ops': True})
     return common_options(platform)
 
@@ -141,10 +147,6 @@ def once_options(platform: str) -> dict[str, Any] | None:
     if platform == 'cpu':
         return known({'xla_backend_optimization_level': 1})
     return common_options(platform)
-
-
-def _is_gpu(platform: str) -> bool:
-    return platform in ('gpu', 'cuda', 'rocm')
 
 
 def known(options: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -8,6 +8,10 @@ from collections.abc import Sequence
 import jax
 
 GIB = 1 << 30
+# Names of a GPU's platform, of JAX and of single makers.
+GPU_PLATFORMS = ('gpu', 'cuda', 'rocm')
+# Share of a GPU's memory that JAX takes, unless its variable XLA_PYTHON_CLIENT_MEM_FRACTION says another.
+_GPU_SHARE = 0.75
 # Bytes of devices that only describe themselves, for which programs are compiled without owning one: by the
 # beginning of `device_kind`, the most specific first (makers' data sheets; TPU figures are a chip's).
 KINDS = {
@@ -37,7 +41,8 @@ def device_memory(devices: Sequence[jax.Device]) -> float:
     """Bytes that each device may hold; of CPU devices, their share of the machine's memory.
 
     A device of this process is asked: another host's tells nothing, nor does one that only describes itself,
-    which has the memory that its kind is known for. Infinite where nothing is known.
+    which has the memory that its kind is known for, of a GPU the share that JAX takes. Infinite where nothing
+    is known.
 
     Args:
       devices: of all hosts, all of one kind.
@@ -52,5 +57,7 @@ def device_memory(devices: Sequence[jax.Device]) -> float:
             continue
         if found and 'bytes_limit' in found:
             return found['bytes_limit']
-    kind = devices[0].device_kind
-    return next((size for name, size in KINDS.items() if kind.startswith(name)), float('inf'))
+    kind, share = devices[0].device_kind, 1.0
+    if devices[0].platform in GPU_PLATFORMS:
+        share = float(os.environ.get('XLA_PYTHON_CLIENT_MEM_FRACTION', _GPU_SHARE))
+    return next((share * size for name, size in KINDS.items() if kind.startswith(name)), float('inf'))

@@ -51,6 +51,7 @@ class EveryRow:
             self.transformation, lambda _: True, state, transform_non_params=lambda _: False
         )
 
+    @jax.named_scope('gather_gradients')
     def collect(
         self,
         tables: Tables,
@@ -92,6 +93,7 @@ class EveryRow:
         # In an order that has not changed since the first version, which the last bits depend on.
         return jnp.sqrt(_sum([dense['model'], _by_table({**dense['embedding'], **rows})]))
 
+    @jax.named_scope('apply_rows')
     def update(
         self,
         tables: Tables,
@@ -147,6 +149,7 @@ class TouchedRows:
         """Booleans in the structure of a state: every moment has an entry for each row."""
         return jax.tree.map(lambda _: True, state)
 
+    @jax.named_scope('gather_gradients')
     def collect(
         self,
         tables: Tables,
@@ -188,6 +191,7 @@ class TouchedRows:
         del start
         return row_optimizers.sum_gradients(values, positions, representatives, gradient, self.penalty)
 
+    @jax.named_scope('apply_rows')
     def update(
         self,
         tables: Tables,

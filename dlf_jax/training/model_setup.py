@@ -109,10 +109,19 @@ class ModelSetup:
 
     def make(self, function: Callable[..., TrainState], count: int, *args: Any) -> TrainState:
         """Runs a function that makes the state of `count` runs, where the state will live; waits for it."""
+        return jax.block_until_ready(self._maker(function, count, *args)(*args))
+
+    def lower_creation(self, count: int) -> jax.stages.Lowered:
+        """Traces what makes the initial states of a stack of `count` runs; compiles and makes nothing."""
+        create, seeds = self._creator(self.partitioner.multiple, count), stacked_seeds(range(count))
+        lowered: jax.stages.Lowered = self._maker(create, count, seeds).lower(seeds)
+        return lowered
+
+    def _maker(self, function: Callable[..., TrainState], count: int, *args: Any) -> Any:
+        """The function under `jit`, with its result where the state of `count` runs will live."""
         shardings = self.shardings(jax.eval_shape(function, *args), count)
         options = once_options(self.partitioner.platform)
-        made = jax.jit(function, out_shardings=shardings, compiler_options=options)
-        return jax.block_until_ready(made(*args))
+        return jax.jit(function, out_shardings=shardings, compiler_options=options)
 
     def parameter_counts(self) -> dict[str, int]:
         """Numbers of parameters, see `train_state.parameter_counts`; rows that only pad a table do not

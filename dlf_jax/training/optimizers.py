@@ -97,6 +97,7 @@ class Optimizer:
         dense = jax.tree.map(lambda _: False, opt_state['dense'])
         return {'dense': dense, 'tables': self.rows.row_leaves(opt_state['tables'])}
 
+    @jax.named_scope('optimizer')
     def update(
         self,
         params: Params,
@@ -145,6 +146,7 @@ class Optimizer:
         opt_state = {'dense': dense_state, 'tables': tables_state}
         return {'dense': dense, 'tables': tables}, opt_state, scratch, norm
 
+    @jax.named_scope('apply')
     def _apply(
         self, params: Any, state: Any, gradients: Any, clip: jax.Array, scale: jax.Array
     ) -> tuple[Any, Any]:

@@ -29,18 +29,23 @@ def test_a_device_of_this_process_is_asked():
 
 
 @pytest.mark.parametrize(
-    ('kind', 'size'),
+    ('platform', 'kind', 'size'),
     [
-        ('NVIDIA H100 80GB HBM3', 80 * GIB),
-        ('NVIDIA A100-SXM4-40GB', 40 * GIB),
-        ('TPU v5 lite', 16 * GIB),
-        ('TPU v5', 95 * GIB),
-        ('Some new thing', float('inf')),
+        ('gpu', 'NVIDIA H100 80GB HBM3', 60 * GIB),
+        ('gpu', 'NVIDIA A100-SXM4-40GB', 30 * GIB),
+        ('tpu', 'TPU v5 lite', 16 * GIB),
+        ('tpu', 'TPU v5', 95 * GIB),
+        ('gpu', 'Some new thing', float('inf')),
     ],
 )
-def test_a_device_that_only_describes_itself_has_what_its_kind_is_known_for(kind, size):
-    assert device_memory([device(stats=ABSENT, kind=kind)]) == size
-    assert device_memory([device(stats=None, kind=kind)]) == size
+def test_a_device_that_only_describes_itself_has_what_its_kind_is_known_for(platform, kind, size):
+    assert device_memory([device(platform, stats=ABSENT, kind=kind)]) == size
+    assert device_memory([device(platform, stats=None, kind=kind)]) == size
+
+
+def test_the_share_of_a_gpu_that_jax_takes_can_be_set(monkeypatch):
+    monkeypatch.setenv('XLA_PYTHON_CLIENT_MEM_FRACTION', '.9')
+    assert device_memory([device(stats=ABSENT)]) == pytest.approx(72 * GIB)
 
 
 def test_cpus_share_the_machine():
