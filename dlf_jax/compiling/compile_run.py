@@ -105,8 +105,8 @@ def _programs(setup: TrainingSetup, sizes: DataSizes) -> Iterator[tuple[str, Pro
 
 
 def _operations(config: ConfigDict, sizes: DataSizes) -> float:
-    """Floating-point operations of a step on all devices together, counted in its program for one CPU; 0 where
-    JAX was told to use none."""
+    """Floating-point operations of a step on all devices together, counted in its program for one CPU; 0
+    where JAX was told to use none."""
     try:
         devices = jax.devices('cpu')[:1]
     except RuntimeError:
