@@ -20,6 +20,8 @@ from dlf_jax.training.train_state import TrainState
 
 _log = logging.getLogger(__name__)
 
+# Maximum number of batches whose scores are on their way to the host.
+_AHEAD = 8
 # Arrays of a batch that come with its scores.
 COLUMNS = ('label', 'weight', 'group')
 
@@ -65,9 +67,10 @@ def score(
 
     with Progress('evaluating', 'samples', total) as progress:
         for batch in batches:
-            waiting.append((batch, predict(weights, partitioner.put(batch))))
-            # The device computes one batch while the one before is fetched.
-            if len(waiting) > 1:
+            logits = predict(weights, partitioner.put(batch))
+            partitioner.begin_to_fetch(logits)
+            waiting.append((batch, logits))
+            if len(waiting) > _AHEAD:
                 take()
         while waiting:
             take()

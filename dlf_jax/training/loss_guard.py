@@ -31,6 +31,8 @@ class LossGuard:
         self._last_finite: dict[int, tuple[int, float]] = {}
         self._waiting: list[tuple[int, Sequence[int], Metrics]] = []
         self._latest: dict[int, dict[str, float]] = {}
+        # The latest step that the device is known to have done.
+        self.done = 0
 
     def add(self, step: int, seeds: Sequence[int], metrics: Metrics) -> None:
         """Hands over a step's metrics; waits for the step that was handed over `AHEAD` steps before.
@@ -42,15 +44,21 @@ class LossGuard:
         """
         self._waiting.append((step, tuple(seeds), metrics))
         if len(self._waiting) > AHEAD:
-            jax.block_until_ready(self._waiting[-AHEAD - 1][2]['loss'])
+            self.done, _, metrics = self._waiting[-AHEAD - 1]
+            jax.block_until_ready(metrics['loss'])
 
-    def read(self) -> dict[int, dict[str, float]]:
-        """Checks all steps since the last reading and returns the metrics of the latest, by seed.
+    def read(self, until: int | None = None) -> dict[int, dict[str, float]]:
+        """Checks the steps since the last reading and returns the metrics of the latest of them, by seed.
+
+        Args:
+          until: number of the last step to read, one that is `done` where the device is not to be waited for;
+            None: all.
 
         Raises:
           UserError: a loss or gradient norm is not finite; names the first such step.
         """
-        waiting, self._waiting = self._waiting, []
+        count = sum(until is None or step <= until for step, _, _ in self._waiting)
+        waiting, self._waiting = self._waiting[:count], self._waiting[count:]
         fetched = jax.device_get([metrics for _, _, metrics in waiting])
         for (step, seeds, _), metrics in zip(waiting, fetched, strict=True):
             by_seed = dict(zip(seeds, unstack_runs(metrics, len(seeds)), strict=True))

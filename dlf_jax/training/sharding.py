@@ -186,6 +186,12 @@ class Partitioner:
         return Compiled('evaluation', jitted)
 
     @staticmethod
+    def begin_to_fetch(logits: jax.Array) -> None:
+        """Begins to copy what `predict` returned to the host; `local_rows` waits for the copy."""
+        with jax.transfer_guard('allow'):  # asked for
+            logits.copy_to_host_async()
+
+    @staticmethod
     def local_rows(logits: jax.Array) -> np.ndarray:
         """This host's part of what `predict` returned, on the host: [b] or [S, b]."""
         if jax.process_count() == 1:

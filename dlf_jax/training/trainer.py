@@ -240,6 +240,8 @@ class Trainer:
             self.orders[self.config.seed],
         )
         bar.timer = timer
+        # Steps whose metrics are to be written, which waits until the device has done them.
+        logged: collections.deque[int] = collections.deque()
         parts = [self.batches[seed] for seed in stack]
         source: StackedBatches | TrainingBatches = StackedBatches(parts) if count > 1 else parts[0]
         with iterate(source, step) as batches, jax.transfer_guard('disallow'):
@@ -251,9 +253,11 @@ class Trainer:
                 timer.count(order.batch_rows(step - 1))
                 bar.advance(1)
                 if step % options.log_every == 0:
-                    self._write_metrics(log, bar, step, guard.read())
+                    logged.append(step)
+                self._write_metrics(log, bar, guard, logged, guard.done)
                 stopping = self.preemption.due()
                 if stopping or self.plan.is_evaluated(step) or step % options.checkpoint_every == 0:
+                    self._write_metrics(log, bar, guard, logged, step)
                     guard.read()
                     timer.pause()
                     self.runs |= timer.progress(self.runs, step)
@@ -268,11 +272,20 @@ class Trainer:
                     timer.resume()
 
     def _write_metrics(
-        self, log: MetricWriter, bar: TrainingBar, step: int, found: dict[int, dict[str, float]]
+        self,
+        log: MetricWriter,
+        bar: TrainingBar,
+        guard: LossGuard,
+        logged: collections.deque[int],
+        until: int,
     ) -> None:
-        for seed, values in found.items():
-            log.write('train', step, seed, epoch=step / self.plan.per_epoch, **values)
-        bar.loss = float(np.mean([values['loss'] for values in found.values()]))
+        """Writes the metrics of those of the `logged` steps that are not after step `until`."""
+        while logged and logged[0] <= until:
+            step = logged.popleft()
+            found = guard.read(step)
+            for seed, values in found.items():
+                log.write('train', step, seed, epoch=step / self.plan.per_epoch, **values)
+            bar.loss = float(np.mean([values['loss'] for values in found.values()]))
 
     @contextlib.contextmanager
     def _compiling(self, program: Callable) -> Iterator[None]:

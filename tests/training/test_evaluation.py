@@ -12,7 +12,9 @@ from dlf_jax.training.metrics import NO_GROUP
 
 STATE = types.SimpleNamespace(step=np.int32(40), weights=lambda: None)
 # Hands arrays on as they are.
-PARTITIONER = types.SimpleNamespace(put=lambda batch: batch, local_rows=lambda logits: logits)
+PARTITIONER = types.SimpleNamespace(
+    put=lambda batch: batch, begin_to_fetch=lambda logits: None, local_rows=lambda logits: logits
+)
 
 
 class Blocks:

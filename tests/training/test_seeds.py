@@ -19,7 +19,7 @@ from dlf_jax.data import builders
 from dlf_jax.errors import UsageError, UserError
 from dlf_jax.serving.predict import Predictor
 from dlf_jax.training import run_progress
-from dlf_jax.training.loss_guard import LossGuard
+from dlf_jax.training.loss_guard import AHEAD, LossGuard
 from dlf_jax.training.model_setup import TrainingSetup
 from dlf_jax.training.run_progress import RunProgress
 from dlf_jax.training.schedules import Plateau
@@ -239,6 +239,19 @@ def test_a_loss_that_is_not_finite_names_the_seed(tmp_path):
     # The first step that was not finite is named, and not the latest.
     guard.add(3, [3, 4], {'loss': np.array([np.nan, np.nan]), 'gradient_norm': np.ones(2)})
     with pytest.raises(UserError, match=r'^seed 4, step 2: the loss is nan; .* was 0.6 at step 1'):
+        guard.read()
+
+
+def test_metrics_are_read_of_steps_that_are_done_alone(tmp_path):
+    """What the device may still be at stays there, for a later reading."""
+    guard = LossGuard(tmp_path, config_of(3, 2))
+    for step in range(1, AHEAD + 4):
+        loss = np.float32(np.nan if step == AHEAD + 3 else step)
+        guard.add(step, [3], {'loss': loss, 'gradient_norm': np.float32(1)})
+    assert guard.done == 3
+    assert guard.read(2)[3]['loss'] == 2
+    assert guard.read(guard.done)[3]['loss'] == 3
+    with pytest.raises(UserError, match=rf'^seed 3, step {AHEAD + 3}: the loss is nan'):
         guard.read()
 
 
