@@ -73,6 +73,20 @@ PRESETS: dict[str, dict[str, Any]] = {
             'dropout': 0.0,
         },
     },
+    'dcnv2-criteo': {
+        'model': 'dcnv2',
+        'fields': 39,
+        'vocabulary': 1_086_810,
+        'batch_size': 10_000,
+        'penalty': 1e-5,
+        'shape': {
+            'embedding_size': 16,
+            'cross_layers': 3,
+            'hidden': [400, 400, 400],
+            'batch_norm': True,
+            'dropout': 0.0,
+        },
+    },
     'deepfm-criteo': {
         'model': 'deepfm',
         'fields': 39,

@@ -57,10 +57,13 @@ class Trainer:
         config.optimizer.learning_rate, config.optimizer.clip_norm = spec['learning_rate'], spec['clip_norm']
         config.embedding.penalty, config.embedding.std = spec['penalty'], spec['std']
         config.optimizer.embedding_rows = spec.get('tables', 'adam')
+        config.precision = spec.get('precision', 'float32')
         setup = TrainingSetup(config, self.schema, 1, rows)
         self.partitioner = setup.partitioner
-        self.state = setup.initial_state([0])
         self.step = setup.train_step(1)
+        # Beside the initial state, as in training.
+        self.step.begin(setup.abstract_state(1), self.partitioner.shapes(self.batches[0], rows))
+        self.state = setup.initial_state([0])
 
     def next_batch(self) -> dict[str, jax.Array]:
         self.taken += 1

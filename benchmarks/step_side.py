@@ -4,6 +4,7 @@ peer's environment holds nothing of dlf_jax's."""
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 import time
@@ -14,6 +15,14 @@ from typing import Any
 def clocks() -> tuple[float, float]:
     """Seconds on the wall, and of processor time in all threads of this process."""
     return time.perf_counter(), time.process_time()
+
+
+def age() -> float:
+    """Seconds since this process was started, Python's own start included."""
+    with open('/proc/self/stat') as file:
+        # "pid (name) state parent ...", and the name may hold anything.
+        ticks = int(file.read().rsplit(')', 1)[1].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf('SC_CLK_TCK')
 
 
 def since(start: tuple[float, float]) -> dict[str, float]:
