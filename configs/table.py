@@ -36,8 +36,9 @@ MODELS = {
     'sam': {'layers': 1},
     'wukong': {'fm_tokens': 16, 'linear_tokens': 16, 'layers': 2},
 }
-# Models whose embeddings are all that they have, or meet in products of several.
+# Models whose embeddings are all that they have, or meet in products of several; FinalMLP's begin slowly.
 KEYS = {
+    'finalmlp': {'optimizer.learning_rate': 3e-3},
     'lr': {'optimizer.learning_rate': 1e-2, 'embedding.penalty': 1e-4},
     'fm': {'optimizer.learning_rate': 3e-3, 'embedding.penalty': 1e-3},
     'afm': {'optimizer.learning_rate': 3e-3, 'embedding.penalty': 1e-3, 'model.dropout': 0.0},
