@@ -1,10 +1,8 @@
 """Training in plain PyTorch, as `step.py` asks for it; run by the peer's Python (`peer_environment.sh`).
 
-    PEER/bin/python benchmarks/peer_torch.py serve SPEC.json
-    PEER/bin/python benchmarks/peer_torch.py logits SPEC.json WEIGHTS.npz
+    PEER/bin/python benchmarks/peer_torch.py SPEC.json
 
-`serve` answers the orders of `step_side.serve`; `logits` computes them with dlf_jax's weights. Imports
-nothing of dlf_jax.
+Answers the orders of `step_side.serve`. Imports nothing of dlf_jax.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ import time
 
 import numpy as np
 import torch
-from peer_torch_models import TABLES, DLFLayer, build
+from peer_torch_models import TABLES, build
 from step_side import clocks, gflops, since
 from step_side import serve as answer
 from torch import nn
@@ -26,14 +24,15 @@ from torch.nn import functional
 class Trainer:
     """dlf_jax's recipe: cross-entropy and the embedding penalty over the whole table, clip, Adam."""
 
-    def __init__(self, spec: dict):
+    def __init__(self, spec: dict, device: str = 'cpu'):
         self.spec = spec
         torch.manual_seed(0)
-        self.model = build(spec['model'], spec['fields'], spec['shape'])
         widths = {'embedding': spec['shape']['embedding_size'], 'linear': 1}
-        self.tables = nn.ModuleDict(
-            {name: nn.Embedding(spec['vocabulary'], widths[name]) for name in TABLES[spec['model']]}
-        )
+        with torch.device(device):
+            self.model = build(spec['model'], spec['variant'], spec['fields'], spec['shape'])
+            self.tables = nn.ModuleDict(
+                {name: nn.Embedding(spec['vocabulary'], widths[name]) for name in TABLES[spec['model']]}
+            )
         for table in self.tables.values():
             nn.init.normal_(table.weight, std=spec['std'])
         self.parameters = [*self.tables.parameters(), *self.model.parameters()]
@@ -41,7 +40,8 @@ class Trainer:
         fused = {'default': None, 'fused': True}[spec['peer_adam']]
         self.optimizer = torch.optim.Adam(self.parameters, lr=spec['learning_rate'], fused=fused)
         with np.load(spec['batches']) as arrays:
-            self.ids, self.labels = arrays['categorical'], arrays['label']
+            stacked = [torch.from_numpy(arrays[name]).to(device) for name in ('categorical', 'label')]
+        self.batches = list(zip(*stacked, strict=True))
         self.taken = 0
         self.model.train()
 
@@ -49,9 +49,8 @@ class Trainer:
         return self.model(*(table(ids) for table in self.tables.values()))
 
     def next_batch(self) -> tuple[torch.Tensor, torch.Tensor]:
-        at = self.taken % len(self.ids)
         self.taken += 1
-        return torch.from_numpy(self.ids[at]), torch.from_numpy(self.labels[at])
+        return self.batches[(self.taken - 1) % len(self.batches)]
 
     def loss(self, ids: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         loss = functional.binary_cross_entropy_with_logits(self.logits(ids), labels)
@@ -72,7 +71,8 @@ class Trainer:
             loss, total = self.loss(*self.next_batch())
             total.backward()
             self.update()
-        # The loss of every step is nobody's business; that of the last one shows that it trains.
+        # The loss of every step is nobody's business; that of the last one shows that it trains, and reading
+        # it waits for all that was handed to the device.
         return {'loss': loss.item(), **since(start)}
 
     def parts(self, count: int) -> dict:
@@ -111,81 +111,6 @@ def serve(spec: dict) -> None:
     answer({'parameters': sum(p.numel() for p in trainer.parameters)}, does, torch.__version__)
 
 
-def load(trainer: Trainer, weights: dict[str, np.ndarray]) -> None:
-    """Takes dlf_jax's parameters, by path: 'model/tower/hidden_0/kernel', 'tables/embedding/categorical'."""
-    left = {path: torch.from_numpy(np.array(values)) for path, values in weights.items()}
-
-    def take(parameter: torch.Tensor, path: str, transposed: bool = False) -> None:
-        values = left.pop(path)
-        with torch.no_grad():
-            parameter.copy_(values.T if transposed else values)
-
-    def take_linear(module: nn.Module, path: str) -> None:
-        take(module.weight, f'{path}/kernel', transposed=True)
-        take(module.bias, f'{path}/bias')
-
-    def take_norm(module: nn.Module, path: str) -> None:
-        take(module.weight, f'{path}/scale')
-        take(module.bias, f'{path}/bias')
-
-    def take_mlp(module: nn.Module, path: str) -> None:
-        linears = [layer for layer in module.layers if isinstance(layer, nn.Linear)]
-        norms = [layer for layer in module.layers if isinstance(layer, nn.BatchNorm1d)]
-        for i, layer in enumerate(linears):
-            named = f'{path}/hidden_{i}' in {p.rsplit('/', 1)[0] for p in left}
-            take_linear(layer, f'{path}/hidden_{i}' if named else f'{path}/out')
-        for i, layer in enumerate(norms):
-            take_norm(layer, f'{path}/norm_{i}')
-
-    def take_dlf_layer(module: DLFLayer, path: str) -> None:
-        for name in ('high_rank', 'low_rank'):
-            block = getattr(module, name)
-            take(block.in_kernel, f'{path}/{name}/in_kernel')
-            if block.first_kernel is not None:
-                take(block.first_kernel, f'{path}/{name}/first_kernel')
-            take_norm(block.norm, f'{path}/{name}/norm')
-            take_mlp(block.mlp, f'{path}/{name}/mlp')
-        take(module.implicit, f'{path}/implicit/kernel')
-        if module.token_kernel is not None:
-            take(module.token_kernel, f'{path}/residual/token_kernel')
-        take_norm(module.norm, f'{path}/residual/norm')
-
-    for name, table in trainer.tables.items():
-        take(table.weight, f'tables/{name}/categorical')
-    model, name = trainer.model, trainer.spec['model']
-    if name == 'dlf':
-        for i, layer in enumerate(model.layers):
-            take_dlf_layer(layer, f'model/layer_{i}')
-        take_mlp(model.head, 'model/head')
-    else:
-        take_mlp(model.tower, 'model/tower')
-    if name == 'dcnv2':
-        for i, layer in enumerate(model.cross):
-            take_linear(layer, f'model/cross/layer_{i}')
-        take_linear(model.head, 'model/head')
-    if name == 'deepfm':
-        take(model.bias, 'model/bias')
-    assert not left, f'weights that the model here has no place for: {sorted(left)}'
-
-
-def logits(spec: dict, weights: str) -> dict:
-    """Of the first batch, in evaluation and in training: with fresh running statistics."""
-    trainer = Trainer(spec)
-    with np.load(weights) as arrays:
-        load(trainer, dict(arrays))
-    ids, _ = trainer.next_batch()
-    found = {}
-    with torch.no_grad():
-        for mode in ('evaluation', 'training'):
-            trainer.model.train(mode == 'training')
-            found[mode] = trainer.logits(ids).tolist()
-    return found
-
-
 if __name__ == '__main__':
-    with open(sys.argv[2]) as file:
-        given = json.load(file)
-    if sys.argv[1] == 'serve':
-        serve(given)
-    else:
-        print(json.dumps(logits(given, sys.argv[3])))
+    with open(sys.argv[1]) as file:
+        serve(json.load(file))

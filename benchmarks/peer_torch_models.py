@@ -1,13 +1,15 @@
-"""DLF `released`, DCNv2 and DeepFM in PyTorch, as one writes them there; what `step.py` measures against.
+"""DLF, DCNv2 and DeepFM in PyTorch, as one writes them there; what `step.py` measures against.
 
 Called on `embedding: float32 [B, F, d]` (DeepFM also on `linear: [B, F, 1]`) they return logits,
-float32 [B], and compute the same functions as dlf_jax's models. Imports nothing of dlf_jax.
+float32 [B], and compute the same functions as dlf_jax's models, whose names their parameters have. Imports
+nothing of dlf_jax.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 
 def kernel(*shape: int) -> nn.Parameter:
@@ -68,6 +70,11 @@ class DeepFM(nn.Module):
         return machine + self.tower(embedding.flatten(1)).squeeze(1)
 
 
+def map_tokens(x, weights):
+    """`[B, N, d]`, `[N, M]` -> `[B, M, d]`."""
+    return (x.transpose(1, 2) @ weights).transpose(1, 2)
+
+
 class RankBlock(nn.Module):
     """`X (E^T W)`, flattened, LayerNorm, MLP to `n` tokens.
 
@@ -75,55 +82,165 @@ class RankBlock(nn.Module):
     taken to `N` tokens by a learned map.
     """
 
-    def __init__(self, count, left, width, tokens, rank, *, project, hidden, batch_norm, dropout):
+    def __init__(self, count, left, width, tokens, rank, *, relu, project=False, hidden, batch_norm, dropout):
         super().__init__()
         self.first_kernel = kernel(left, count) if project else None
         self.in_kernel = kernel(count, rank)
         flat = (count if project else left) * rank
         self.norm = nn.LayerNorm(flat)
         self.mlp = MLP(flat, hidden, tokens * width, batch_norm, dropout)
-        self.tokens, self.width = tokens, width
+        self.tokens, self.width, self.relu = tokens, width, relu
 
     def forward(self, left, state):
         if self.first_kernel is not None:
             left = map_tokens(left, self.first_kernel)
         products = left @ (state.transpose(1, 2) @ self.in_kernel)
-        return self.mlp(self.norm(products.flatten(1))).view(-1, self.tokens, self.width)
+        tokens = self.mlp(self.norm(products.flatten(1))).view(-1, self.tokens, self.width)
+        return tokens.relu() if self.relu else tokens
 
 
-def map_tokens(x, weights):
-    """`[B, N, d]`, `[N, M]` -> `[B, M, d]`."""
-    return (x.transpose(1, 2) @ weights).transpose(1, 2)
+class ImplicitBlock(nn.Module):
+    """Linear and ReLU on the flattened state, to `n` tokens."""
 
-
-class DLFLayer(nn.Module):
-    """High-rank, low-rank and token blocks, concatenated; a token-projected residual; LayerNorm."""
-
-    def __init__(self, count, fields, width, *, project, tokens, rank, **mlp):
+    def __init__(self, count, width, tokens):
         super().__init__()
-        self.high_rank = RankBlock(count, count, width, tokens, rank, project=False, **mlp)
-        self.low_rank = RankBlock(count, fields, width, tokens, rank, project=project, **mlp)
-        self.implicit = kernel(count, tokens)
-        self.token_kernel = kernel(count, 3 * tokens) if count != 3 * tokens else None
+        self.mlp = MLP(count * width, (), tokens * width, batch_norm=False, dropout=0.0)
+        self.tokens, self.width = tokens, width
+
+    def forward(self, state):
+        return self.mlp(state.flatten(1)).relu().view(-1, self.tokens, self.width)
+
+
+class TokenBlock(nn.Module):
+    """A linear map over the tokens."""
+
+    def __init__(self, count, tokens):
+        super().__init__()
+        self.kernel = kernel(count, tokens)
+
+    def forward(self, state):
+        return map_tokens(state, self.kernel)
+
+
+class AttentionLayer(nn.Module):
+    """Every block attends to every block: from `S` of them, `[S, B, n, d]`, to as many (eqs. 10-13).
+
+    Each has its own Linear to queries, keys and values, and to take what it reads from the others back to
+    `d` channels; the sum of that, after a ReLU, and of what it reads from itself is its output.
+    """
+
+    def __init__(self, count, width, heads):
+        super().__init__()
+        self.qkv_kernel = stacked_kernel(count, width, 3 * width)
+        self.qkv_bias = nn.Parameter(torch.zeros(count, 3 * width))
+        self.cross_kernel = stacked_kernel(count, (count - 1) * width, width)
+        self.cross_bias = nn.Parameter(torch.zeros(count, width))
+        self.heads = heads
+
+    def forward(self, blocks):
+        count, _, tokens, _ = blocks.shape
+        qkv = linear_each(blocks, self.qkv_kernel, self.qkv_bias)
+        # Each [S, B, n, H, d / H].
+        query, key, value = qkv.unflatten(-1, (3, self.heads, -1)).unbind(3)
+        # All blocks' queries as one sequence, [B, H, S n, d / H], which attends to one block after the other.
+        query = query.permute(1, 3, 0, 2, 4).flatten(2, 3)
+        read = []
+        for k, v in zip(key.transpose(2, 3), value.transpose(2, 3), strict=True):
+            found = functional.scaled_dot_product_attention(query, k, v)
+            # Of each reader: [S, B, n, d].
+            read.append(found.unflatten(2, (count, tokens)).permute(2, 0, 3, 1, 4).flatten(3))
+        own = torch.stack([read[m][m] for m in range(count)])
+        others = [torch.cat([read[x][m] for x in range(count) if x != m], -1) for m in range(count)]
+        return linear_each(torch.stack(others), self.cross_kernel, self.cross_bias).relu() + own
+
+
+def stacked_kernel(count, *shape):
+    return nn.Parameter(torch.stack([kernel(*shape).detach() for _ in range(count)]))
+
+
+def linear_each(blocks, kernels, biases):
+    """A Linear of its own for each block: `[S, B, n, C]`, `[S, C, W]`, `[S, W]` -> `[S, B, n, W]`."""
+    outputs = torch.baddbmm(biases.unsqueeze(1), blocks.flatten(1, 2), kernels)
+    return outputs.unflatten(1, blocks.shape[1:3])
+
+
+class AttentionFusion(nn.Module):
+    """The blocks' tokens, and `n` more from a stack of attention layers over them (eqs. 14, 15)."""
+
+    def __init__(self, count, width, layers, heads):
+        super().__init__()
+        self.attention = nn.ModuleList(AttentionLayer(count, width, heads) for _ in range(layers))
+        self.out = nn.Linear(count * width, width)
+
+    def forward(self, blocks):
+        attended = torch.stack(blocks)
+        for layer in self.attention:
+            attended = layer(attended)
+        fused = self.out(attended.permute(1, 2, 0, 3).flatten(2)).relu()
+        return torch.cat([*blocks, fused], 1)
+
+
+class Residual(nn.Module):
+    """Adds the state, gated (eq. 9) or as it is, taken to as many tokens where it has others; LayerNorm."""
+
+    def __init__(self, count, tokens, width, *, gate):
+        super().__init__()
+        self.gate_kernel = kernel(width, width) if gate else None
+        self.token_kernel = kernel(count, tokens) if count != tokens else None
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, first, state):
-        implicit = map_tokens(state, self.implicit)
-        fused = torch.cat([self.high_rank(state, state), self.low_rank(first, state), implicit], 1)
-        kept = state if self.token_kernel is None else map_tokens(state, self.token_kernel)
+    def forward(self, fused, state):
+        kept = state
+        if self.gate_kernel is not None:
+            kept = (state @ self.gate_kernel).clamp(min=1e-6) * state
+        if self.token_kernel is not None:
+            kept = map_tokens(kept, self.token_kernel)
         return self.norm(fused + kept)
 
 
-class DLF(nn.Module):
-    """The model of DLF's authors' repository (dlf_jax's variant `released`)."""
+class DLFLayer(nn.Module):
+    """Low-rank, high-rank and implicit blocks, fused by attention; a gated residual."""
 
-    def __init__(self, fields, *, embedding_size, layers, tokens, rank, hidden, head, batch_norm, dropout):
+    def __init__(self, number, count, fields, width, *, tokens, rank, attention_layers, heads, **mlp):
         super().__init__()
-        mlp = {'hidden': hidden, 'batch_norm': batch_norm, 'dropout': dropout}
-        counts = [fields] + [3 * tokens] * layers
+        self.low_rank = RankBlock(count, fields, width, tokens, rank, relu=True, **mlp)
+        self.high_rank = RankBlock(count, count, width, tokens, rank, relu=True, **mlp)
+        self.implicit = ImplicitBlock(count, width, tokens)
+        self.fusion = AttentionFusion(3, width, attention_layers, heads)
+        self.residual = Residual(count, 4 * tokens, width, gate=True)
+
+    def forward(self, first, state):
+        blocks = [self.low_rank(first, state), self.high_rank(state, state), self.implicit(state)]
+        return self.residual(self.fusion(blocks), state)
+
+
+class ReleasedLayer(nn.Module):
+    """High-rank, low-rank and token blocks, concatenated; a plain residual."""
+
+    def __init__(self, number, count, fields, width, *, tokens, rank, **mlp):
+        super().__init__()
+        self.high_rank = RankBlock(count, count, width, tokens, rank, relu=False, **mlp)
+        self.low_rank = RankBlock(count, fields, width, tokens, rank, relu=False, project=number > 0, **mlp)
+        self.implicit = TokenBlock(count, tokens)
+        self.residual = Residual(count, 3 * tokens, width, gate=False)
+
+    def forward(self, first, state):
+        fused = [self.high_rank(state, state), self.low_rank(first, state), self.implicit(state)]
+        return self.residual(torch.cat(fused, 1), state)
+
+
+class DLF(nn.Module):
+    """The model of DLF's paper (dlf_jax's variant `full`): layers on the embeddings, and a head."""
+
+    # What makes a layer, and how many times `tokens` it puts out.
+    layer, blocks = DLFLayer, 4
+
+    def __init__(self, fields, *, embedding_size, layers, tokens, head, batch_norm, dropout, **options):
+        super().__init__()
+        options |= {'tokens': tokens, 'batch_norm': batch_norm, 'dropout': dropout}
+        counts = [fields] + [self.blocks * tokens] * layers
         self.layers = nn.ModuleList(
-            DLFLayer(counts[i], fields, embedding_size, project=i > 0, tokens=tokens, rank=rank, **mlp)
-            for i in range(layers)
+            self.layer(i, counts[i], fields, embedding_size, **options) for i in range(layers)
         )
         self.head = MLP(counts[-1] * embedding_size, head, 1, batch_norm, dropout)
 
@@ -134,13 +251,27 @@ class DLF(nn.Module):
         return self.head(state.flatten(1)).squeeze(1)
 
 
-MODELS = {'dlf': DLF, 'dcnv2': DCNv2, 'deepfm': DeepFM}
+class ReleasedDLF(DLF):
+    """The model of DLF's authors' repository (dlf_jax's variant `released`)."""
+
+    layer, blocks = ReleasedLayer, 3
+
+
+# By model and variant.
+MODELS = {
+    'dlf': {'full': DLF, 'released': ReleasedDLF},
+    'dcnv2': {'full': DCNv2},
+    'deepfm': {'full': DeepFM},
+}
 TABLES = {'dlf': ('embedding',), 'dcnv2': ('embedding',), 'deepfm': ('embedding', 'linear')}
 
 
-def build(name: str, fields: int, shape: dict) -> nn.Module:
-    """The model called `name` for `fields` fields; `shape`: its keywords. Weights Xavier normal."""
-    model = MODELS[name](fields, **shape)
+def build(name: str, variant: str, fields: int, shape: dict) -> nn.Module:
+    """A variant of a model for `fields` fields, by their names; `shape`: keywords. Weights Xavier normal."""
+    if variant not in MODELS.get(name, {}):
+        known = ', '.join(f'{name} {variant}' for name in MODELS for variant in MODELS[name])
+        raise ValueError(f'no peer of {name} {variant}: there are {known}; give --peer=none')
+    model = MODELS[name][variant](fields, **shape)
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_normal_(module.weight)

@@ -2,6 +2,7 @@
 
     python -m benchmarks.step --preset=dcnv2-frappe
     python -m benchmarks.step --preset=dlf-criteo
+    python -m benchmarks.step --preset=dlf-paper-criteo --batch_size=1000
     python -m benchmarks.step --model=mlp --peer=none --fields=39 --vocabulary=100000 --batch_size=4096 \
         --penalty=0.1 --shape='{"embedding_size": 16, "hidden": [400, 400]}'
 
@@ -73,6 +74,27 @@ PRESETS: dict[str, dict[str, Any]] = {
             'dropout': 0.0,
         },
     },
+    # DLF as in its paper, at the paper's batch size.
+    'dlf-paper-criteo': {
+        'model': 'dlf',
+        'variant': 'full',
+        'fields': 39,
+        'vocabulary': 1_086_810,
+        'batch_size': 10_000,
+        'penalty': 1e-5,
+        'shape': {
+            'embedding_size': 64,
+            'layers': 8,
+            'attention_layers': 2,
+            'tokens': 16,
+            'rank': 24,
+            'heads': 2,
+            'hidden': [512],
+            'head': [],
+            'batch_norm': True,
+            'dropout': 0.0,
+        },
+    },
     'dcnv2-criteo': {
         'model': 'dcnv2',
         'fields': 39,
@@ -111,7 +133,7 @@ def main() -> None:
         path.write_text(json.dumps(spec))
         sides = {'ours': Side([sys.executable, '-m', 'benchmarks.step_ours', path])}
         if options.peer == 'torch':
-            sides['peer'] = Side([PEER, 'benchmarks/peer_torch.py', 'serve', path])
+            sides['peer'] = Side([PEER, 'benchmarks/peer_torch.py', path])
         print(json.dumps(measure(sides, spec, options)))
 
 
@@ -239,7 +261,7 @@ def flags(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--preset', choices=PRESETS)
     parser.add_argument('--model', choices=models.MODELS)
-    parser.add_argument('--variant', help='one of the model; its peer is the same whatever it is')
+    parser.add_argument('--variant', help='one of the model')
     parser.add_argument('--fields', type=int, help='categorical ones')
     parser.add_argument('--vocabulary', type=int, help='rows of the table, all fields together')
     parser.add_argument('--batch_size', type=int)

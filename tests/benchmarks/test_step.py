@@ -1,9 +1,11 @@
 """The peer of `benchmarks/step.py` computes the same functions."""
 
 import json
+import os
 import subprocess
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,15 +15,17 @@ from dlf_jax.models import embedding
 from tests.conftest import ROOT
 
 MLP = {'hidden': [8, 6], 'batch_norm': True, 'dropout': 0.0}
+DLF = {'embedding_size': 4, 'layers': 2, 'tokens': 3, 'rank': 2, **MLP}
 CASES = {
-    'dcnv2': ('full', {'embedding_size': 4, 'cross_layers': 2, **MLP}),
-    'deepfm': ('full', {'embedding_size': 4, **MLP}),
-    'dlf': ('released', {'embedding_size': 4, 'layers': 2, 'tokens': 3, 'rank': 2, 'head': [7], **MLP}),
+    ('dcnv2', 'full'): {'embedding_size': 4, 'cross_layers': 2, **MLP},
+    ('deepfm', 'full'): {'embedding_size': 4, **MLP},
+    ('dlf', 'full'): {**DLF, 'attention_layers': 2, 'heads': 2, 'head': []},
+    ('dlf', 'released'): {**DLF, 'head': [7]},
 }
 
 
-def specification(folder, model):
-    variant, shape = CASES[model]
+def specification(folder, model, variant):
+    shape = CASES[model, variant]
     options = step.flags(
         [
             *(f'--model={model}', f'--variant={variant}', '--fields=5', '--vocabulary=60', '--batch_size=16'),
@@ -42,39 +46,89 @@ def random_state(trainer):
     return trainer.state.replace(params=params)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('model', CASES)
-def test_peer_computes_the_same_function(model, tmp_path):
+@pytest.fixture
+def peer():
+    """What runs a script of the peer's."""
     if not step.PEER.exists():
-        pytest.skip('needs the peer: benchmarks/peer_environment.sh')
-    trainer = Trainer(specification(tmp_path, model))
-    state, batch = random_state(trainer), trainer.batches[0]
-    leaves, _ = jax.tree.flatten_with_path(state.params)
-    weights = {'/'.join(key.key for key in path): leaf for path, leaf in leaves}
-    np.savez(tmp_path / 'weights.npz', **weights)
-    command = [
-        step.PEER,
-        'benchmarks/peer_torch.py',
-        'logits',
-        tmp_path / 'spec.json',
-        tmp_path / 'weights.npz',
-    ]
+        pytest.skip('needs PyTorch, in the peer of benchmarks/peer_environment.sh')
+    return run_peer
+
+
+def run_peer(script, *arguments):
+    """The JSON object that a script of the peer's prints last."""
+    command = [step.PEER, f'benchmarks/{script}', *arguments]
     done = subprocess.run(
-        list(map(str, command)), cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
+        list(map(str, command)),
+        cwd=ROOT,
+        # Of more threads, each spins while it waits for those that other work keeps from running.
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    rows = embedding.lookup(state.params['tables'], batch, trainer.schema)
-    variables = {'params': state.params['model'], 'batch_stats': state.batch_stats}
-    evaluated = trainer.model.apply(variables, rows)
-    trained, _ = trainer.model.apply(variables, rows, train=True, mutable=['batch_stats'])
-    for mode, expected in (('evaluation', evaluated), ('training', trained)):
-        scale = np.abs(expected).max()
-        np.testing.assert_allclose(found[mode], expected, rtol=0, atol=2e-5 * scale, err_msg=mode)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def outputs(trainer, state, train):
+    """Logits of the first batch, and the gradient of half their squares' sum by the rows looked up."""
+    batch = trainer.batches[0]
+    rows = embedding.lookup(state.params['tables'], state.params['dense']['embedding'], batch, trainer.schema)
+    variables = {'params': state.params['dense']['model'], 'batch_stats': state.batch_stats}
+
+    def energy(rows):
+        mutable = ['batch_stats'] if train else []
+        logits, _ = trainer.model.apply(variables, rows, train=train, mutable=mutable)
+        return 0.5 * jnp.sum(jnp.square(logits)), logits
+
+    gradients, logits = jax.jit(jax.grad(energy, has_aux=True))(rows)
+    return {'logits': logits, 'gradients': gradients}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('model', 'variant'), CASES)
+def test_peer_computes_the_same_function(model, variant, peer, tmp_path):
+    trainer = Trainer(specification(tmp_path, model, variant))
+    state = random_state(trainer)
+    leaves, _ = jax.tree.flatten_with_path(state.params)
+    np.savez(tmp_path / 'weights.npz', **{'/'.join(key.key for key in path): leaf for path, leaf in leaves})
+    found = peer('peer_torch_check.py', tmp_path / 'spec.json', tmp_path / 'weights.npz')
+    for mode in ('evaluation', 'training'):
+        expected = outputs(trainer, state, mode == 'training')
+        assert_close(found[mode]['logits'], expected['logits'], mode)
+        assert found[mode]['gradients'].keys() == expected['gradients'].keys()
+        for table, gradient in expected['gradients'].items():
+            assert_close(found[mode]['gradients'][table], gradient, f'{mode}, gradient of {table}')
+
+
+def assert_close(found, expected, what):
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5 * scale, err_msg=what)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('way', ['eager', 'eager-bfloat16'])
+def test_the_peer_on_a_device_trains(way, peer, tmp_path):
+    specification(tmp_path, 'dlf', 'full')
+    found = peer('peer_torch_device.py', tmp_path / 'spec.json', f'--way={way}', '--steps=10')
+    assert 'error' not in found, found['error']
+    assert 0 < found['loss'] < np.log(2)
+    assert 0 < found['first_step_seconds'] <= found['third_step_seconds']
+
+
+@pytest.mark.slow
+def test_a_way_that_fails_is_a_row(peer, tmp_path):
+    spec = specification(tmp_path, 'dlf', 'full')
+    spec['shape']['heads'] = 3
+    (tmp_path / 'spec.json').write_text(json.dumps(spec))
+    found = peer('peer_torch_device.py', tmp_path / 'spec.json', '--way=eager')
+    assert set(found) == {'way', 'error'}
+    assert '\n' not in found['error']
 
 
 def test_our_side_trains_and_tells_its_parts(tmp_path):
-    trainer = Trainer(specification(tmp_path, 'dcnv2'))
+    trainer = Trainer(specification(tmp_path, 'dcnv2', 'full'))
     first = trainer.steps(1)['loss']
     assert trainer.steps(30)['loss'] < first
     assert list(trainer.parts(2)) == ['lookup', 'forward', 'backward', 'update']
