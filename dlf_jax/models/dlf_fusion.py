@@ -54,10 +54,12 @@ class AttentionLayer(nn.Module):
     Attributes:
       heads: `H`, number of attention heads; divides `d`.
       self_attention: whether there is self-attention (eq. 13).
+      one_kernel: whether all of it is one GPU kernel, see `dlf_attention_kernel`.
     """
 
     heads: int
     self_attention: bool
+    one_kernel: bool = False
 
     @nn.compact
     def __call__(self, blocks: Sequence[jax.Array]) -> list[jax.Array]:
@@ -68,6 +70,12 @@ class AttentionLayer(nn.Module):
         shape = (count, (count - 1) * width, width)
         cross_kernel = self.param('cross_kernel', stacked_kernel_init, shape)
         cross_bias = self.param('cross_bias', zeros, (count, width))
+        if self.one_kernel:
+            # Imported where it is used: not every platform's JAX can.
+            from dlf_jax.models import dlf_attention_kernel
+
+            weights = dlf_attention_kernel.Weights(qkv_kernel, qkv_bias, cross_kernel, cross_bias)
+            return dlf_attention_kernel.attention(blocks, weights, self.heads, self.self_attention)
 
         qkv = [jnp.split(block @ qkv_kernel[i] + qkv_bias[i], 3, axis=-1) for i, block in enumerate(blocks)]
         # One attention per key block X, with the queries of all blocks that attend to it: faster than a
@@ -98,18 +106,21 @@ class AttentionFusion(nn.Module):
       layers: `A`, number of attention layers.
       heads: `H`, number of attention heads; divides `d`.
       self_attention: whether blocks attend to themselves (eq. 13).
+      train_kernel: whether an attention layer is one GPU kernel in training.
     """
 
     layers: int
     heads: int
     self_attention: bool
+    train_kernel: bool = False
 
     @nn.compact
     def __call__(self, blocks: Sequence[jax.Array], state: jax.Array, mode: Mode) -> jax.Array:
-        del state, mode
+        del state
+        one_kernel = self.train_kernel and mode.train
         attended = blocks
         for i in range(self.layers):
-            layer = AttentionLayer(self.heads, self.self_attention, name=f'attention_{i}')
+            layer = AttentionLayer(self.heads, self.self_attention, one_kernel, name=f'attention_{i}')
             attended = layer(attended)
         fused = Dense(blocks[0].shape[-1], name='out')(jnp.concatenate(attended, axis=-1))
         return jnp.concatenate([*blocks, nn.relu(fused)], axis=1)
