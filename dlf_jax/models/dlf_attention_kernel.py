@@ -70,26 +70,41 @@ def attention(
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _attention(layer: Layer, blocks: list[jax.Array], weights: Weights) -> list[jax.Array]:
     """The same on blocks `[rows, d]`, `rows` being a multiple of 64."""
-    outputs = [jax.ShapeDtypeStruct(blocks[0].shape, HALF)] * layer.blocks
-    memory = scratch(layer, layer.blocks + 1, (2, layer.width, layer.width))
-    return list(_call(layer, _forward, outputs, memory)(*blocks, *_operands(layer, weights)))
+    return _outputs(layer, blocks, weights)
 
 
 def _attention_forward(
     layer: Layer, blocks: list[jax.Array], weights: Weights
 ) -> tuple[list[jax.Array], tuple[list[jax.Array], Weights]]:
-    return _attention(layer, blocks, weights), (blocks, weights)
+    return _outputs(layer, blocks, weights), (blocks, weights)
 
 
 def _attention_backward(
     layer: Layer, residuals: tuple[list[jax.Array], Weights], d_outputs: list[jax.Array]
+) -> tuple[list[jax.Array], Weights]:
+    return _gradients(layer, *residuals, d_outputs)
+
+
+_attention.defvjp(_attention_forward, _attention_backward)
+
+
+# Under `jit`, so that a model with many such layers traces and compiles each kernel once.
+@functools.partial(jax.jit, static_argnums=0)
+def _outputs(layer: Layer, blocks: list[jax.Array], weights: Weights) -> list[jax.Array]:
+    outputs = [jax.ShapeDtypeStruct(blocks[0].shape, HALF)] * layer.blocks
+    memory = scratch(layer, layer.blocks + 1, (2, layer.width, layer.width))
+    return list(_call(layer, _forward, outputs, memory)(*blocks, *_operands(layer, weights)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _gradients(
+    layer: Layer, blocks: list[jax.Array], weights: Weights, d_outputs: list[jax.Array]
 ) -> tuple[list[jax.Array], Weights]:
     """Gradients of blocks and weights.
 
     The kernel writes what the weights' gradients are products of: sums of these over a program's tiles would
     take more memory than a multiprocessor has.
     """
-    blocks, weights = residuals
     count, width, rows = layer.blocks, layer.width, blocks[0].shape[0]
     half = functools.partial(jax.ShapeDtypeStruct, dtype=HALF)
     outputs = [
@@ -112,9 +127,6 @@ def _attention_backward(
         d_bias[:, 3],
     )
     return d_blocks, jax.tree.map(lambda gradient: gradient.astype(HALF), gradients)
-
-
-_attention.defvjp(_attention_forward, _attention_backward)
 
 
 def _operands(layer: Layer, weights: Weights) -> tuple[jax.Array, ...]:
