@@ -49,13 +49,12 @@ class CTRModel(nn.Module):
         """
 
     @nn.nowrap
-    def check_training(self, precision: str, devices: Sequence[jax.Device], parallel: str) -> None:
+    def check_training(self, precision: str, devices: Sequence[jax.Device]) -> None:
         """Checks that the model can be trained in this way; a subclass extends it where it cannot in each.
 
         Args:
           precision: dtype of the model's computations, 'float32' or 'bfloat16'.
           devices: of all hosts.
-          parallel: how they share a step, `jit` or `pmap`.
 
         Raises:
           ValueError: it cannot. The message begins with the key, `model.KEY`.

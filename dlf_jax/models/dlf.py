@@ -181,7 +181,7 @@ class DLF(CTRModel):
                 f'model.embedding_size={self.embedding_size}'
             )
 
-    def check_training(self, precision: str, devices: Sequence[jax.Device], parallel: str) -> None:
+    def check_training(self, precision: str, devices: Sequence[jax.Device]) -> None:
         if self.attention_kernel == 'plain':
             return
         key, instead = 'model.attention_kernel=mosaic_gpu', 'or take model.attention_kernel=plain'
@@ -192,10 +192,6 @@ class DLF(CTRModel):
         if others:
             found = ', '.join(sorted(others))
             raise ValueError(f'{key}: needs H100 or H200 GPUs, found {found}: train there, {instead}')
-        if len(devices) > 1 and parallel == 'jit':
-            raise ValueError(
-                f'{key}: {len(devices)} devices share it with parallel=pmap alone: set it, {instead}'
-            )
 
     def logits(self, embeddings: Mapping[str, jax.Array], mode: Mode) -> jax.Array:
         first = embeddings['embedding']

@@ -52,6 +52,7 @@ class Layer:
 
     @property
     def head_width(self) -> int:
+        """Number of channels of a head."""
         return self.width // self.heads
 
 

@@ -234,7 +234,7 @@ class TrainingSetup(ModelSetup):
         self.optimizer = self._optimizer = optimizers.make(config, total_steps)
         super().__init__(config, schema, batch_size, devices)
         try:
-            self.forward.model.check_training(config.precision, self.partitioner.devices, config.parallel)
+            self.forward.model.check_training(config.precision, self.partitioner.devices)
         except ValueError as error:
             raise UsageError(f'config.{error}') from error
         # By the number of runs in the stack.

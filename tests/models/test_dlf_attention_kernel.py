@@ -194,19 +194,18 @@ A100 = types.SimpleNamespace(compute_capability='8.0', device_kind='NVIDIA A100'
 
 
 @pytest.mark.parametrize(
-    ('precision', 'devices', 'parallel', 'message'),
+    ('precision', 'devices', 'message'),
     [
-        ('float32', [H100], 'jit', r'computes in bfloat16, found precision=float32'),
-        ('bfloat16', [H100, A100], 'pmap', r'needs H100 or H200 GPUs, found NVIDIA A100'),
-        ('bfloat16', [H100, H100], 'jit', r'2 devices share it with parallel=pmap alone'),
+        ('float32', [H100], r'computes in bfloat16, found precision=float32'),
+        ('bfloat16', [H100, A100], r'needs H100 or H200 GPUs, found NVIDIA A100'),
     ],
 )
-def test_trainings_without_a_kernel(precision, devices, parallel, message):
+def test_trainings_without_a_kernel(precision, devices, message):
     model = models.build('dlf', **FIELDS, attention_kernel='mosaic_gpu')
     with pytest.raises(ValueError, match=f'model.attention_kernel=mosaic_gpu: .*{message}'):
-        model.check_training(precision, devices, parallel)
-    model.check_training('bfloat16', [H100], 'jit')
-    models.build('dlf', **FIELDS).check_training(precision, devices, parallel)
+        model.check_training(precision, devices)
+    model.check_training('bfloat16', [H100, H100])
+    models.build('dlf', **FIELDS).check_training(precision, devices)
 
 
 def test_training_on_this_machine_is_refused():

@@ -160,6 +160,27 @@ def check_memory():
     print(sizes)
 
 
+def check_kernel():
+    """DLF's attention kernel, in whose place each device computes the plain form of its own rows."""
+    from dlf_jax.models import dlf_attention_kernel, dlf_fusion
+
+    shares = set()
+
+    def plain(blocks, weights, heads, self_attention):
+        shares.add(blocks[0].shape[0])
+        layer = dlf_fusion.AttentionLayer(heads, self_attention)
+        return layer.apply({'params': weights._asdict()}, blocks)
+
+    dlf_attention_kernel.attention = plain
+    models.model_class('dlf').check_training = lambda *args: None
+    shape = {'model__embedding_size': 32, 'model__tokens': 4, 'model__attention_layers': 1}
+    fused = {**shape, 'model__attention_kernel': 'mosaic_gpu'}
+    one, _ = train(small('dlf', **shape), jax.devices()[:1], steps=1)
+    assert not shares
+    assert_same(one, train(small('dlf', **fused), jax.devices(), steps=1)[0])
+    assert shares == {ROWS // 8}
+
+
 CHECKS = {
     **{f'model-{name}': lambda name=name: check_model(name) for name in models.MODELS},
     **{
@@ -170,6 +191,7 @@ CHECKS = {
     'gradients': check_gradients,
     'seeds': check_seeds,
     'memory': check_memory,
+    'kernel': check_kernel,
 }
 
 if __name__ == '__main__':
