@@ -92,7 +92,7 @@ _attention.defvjp(_attention_forward, _attention_backward)
 @functools.partial(jax.jit, static_argnums=0)
 def _outputs(layer: Layer, blocks: list[jax.Array], weights: Weights) -> list[jax.Array]:
     outputs = [jax.ShapeDtypeStruct(blocks[0].shape, HALF)] * layer.blocks
-    memory = scratch(layer, layer.blocks + 1, (2, layer.width, layer.width))
+    memory = scratch(layer, layer.blocks + 1, slots=2)
     return list(_call(layer, _forward, outputs, memory)(*blocks, *_operands(layer, weights)))
 
 
@@ -192,7 +192,9 @@ def _backward_scratch(layer: Layer) -> list[Any]:
         # Gradients of the biases, summed over the tile.
         plgpu.SMEM((blocks, 4, width), jnp.float32),
         plgpu.Barrier(num_barriers=layer.groups),
-        *scratch(layer, 2 * blocks + 1, (2 * layer.groups, ROWS, ROWS)),
+        *scratch(layer, 2 * blocks + 1, slots=2 * layer.groups),
+        # Weights and gradients of scores, for each warpgroup; in the slots, where they have the same shape.
+        *([] if width == ROWS else [plgpu.SMEM((2 * layer.groups, ROWS, ROWS), HALF)]),
     ]
 
 
@@ -202,7 +204,8 @@ class _BackwardTile(Tile):
     def __init__(self, layer: Layer, cross_kernel: Ref, refs: Sequence[Ref]):
         """Names the shared memory that `_backward_scratch` describes."""
         self.d_output, self.d_cross, self.d_query, rows, self.d_bias, filled = refs[:6]
-        super().__init__(layer, refs[6:])
+        super().__init__(layer, refs[6:13])
+        self._scores = self.slots if layer.width == ROWS else refs[13]
         self._cross_kernel = cross_kernel
         self._weight_rows, self._rows_filled = rows.at[self.group], filled.at[self.group]
 
@@ -274,7 +277,7 @@ class _BackwardTile(Tile):
         weights, (d_weights,) = self.probabilities(query, key, (d_attended, value, 'b'))
         along = along_columns(jnp.sum(weights * d_weights, axis=1), weights.shape)
         d_scores = weights * (d_weights - along) * self.layer.head_width**-0.5
-        weights_ref, d_scores_ref = self.work.at[2 * self.group], self.work.at[2 * self.group + 1]
+        weights_ref, d_scores_ref = (self._scores.at[2 * self.group + i] for i in range(2))
         weights_ref[...] = weights.astype(HALF)
         d_scores_ref[...] = d_scores.astype(HALF)
         plgpu.commit_smem()

@@ -66,7 +66,7 @@ class Tile:
     def __init__(self, layer: Layer, refs: Sequence[Ref]):
         """Names the shared memory that `scratch` describes."""
         self.layer = layer
-        self.qkv, self.work, self.left, self._bias, self._loaded, self._filled, self._met = refs
+        self.qkv, self.slots, self.left, self._bias, self._loaded, self._filled, self._met = refs
         self.group = lax.axis_index('group')
         self.rows = pl.ds(lax.axis_index('tile') * ROWS, ROWS)
         width = layer.width // layer.groups
@@ -133,7 +133,7 @@ class Tile:
         return _multiply([(weights, value)])[0]
 
     def streamed(self, total: int, source: Callable[[jax.Array], Ref]) -> Use:
-        """Weights `[d, d]` that come into the slots of `work` one after another, ahead of their use.
+        """Weights `[d, d]` that come into the slots one after another, ahead of their use.
 
         Args:
           total: number of weights.
@@ -143,11 +143,11 @@ class Tile:
           A function to be called with all numbers in order, and with what is to be computed from the weights
           in shared memory. It returns the result when both warpgroups have theirs.
         """
-        slots, width = self.work.shape[0], self.layer.width
+        slots = self.slots.shape[0]
 
         def slot_of(number: jax.Array) -> tuple[Ref, Ref]:
             slot = lax.rem(number, slots)
-            return self.work.at[slot, pl.ds(0, width), pl.ds(0, width)], self._filled.at[slot]
+            return self.slots.at[slot], self._filled.at[slot]
 
         def fetch(number: jax.Array) -> None:
             @pl.when((self.group == 0) & (number < total))
@@ -284,24 +284,24 @@ def loop(count: int, body: Callable[..., Any], carry: Any = None) -> Any:
     return lax.fori_loop(0, count, body, carry)
 
 
-def scratch(layer: Layer, loads: int, work: tuple[int, int, int]) -> list[Any]:
+def scratch(layer: Layer, loads: int, slots: int) -> list[Any]:
     """Shared memory of a `Tile`.
 
     Args:
       layer: what is fixed.
       loads: number of copies that are waited for at the beginning.
-      work: shape of what the weights come into, a slot at a time: at least [1, d, d].
+      slots: number of weights that come ahead of their use.
     """
     blocks, width = layer.blocks, layer.width
     return [
         # Queries (at first the blocks themselves), keys and values.
         plgpu.SMEM((3, blocks, ROWS, width), HALF),
-        plgpu.SMEM(work, HALF),
+        plgpu.SMEM((slots, width, width), HALF),
         # The left side of a product.
         plgpu.SMEM((ROWS, width), HALF),
         # Biases of queries, keys, values and cross-attention.
         plgpu.SMEM((blocks, 4, width), jnp.float32),
         plgpu.Barrier(num_arrivals=loads),
-        plgpu.Barrier(num_barriers=work[0]),
+        plgpu.Barrier(num_barriers=slots),
         plgpu.Barrier(num_arrivals=layer.groups),
     ]

@@ -12,6 +12,7 @@ from dlf_jax import models
 from dlf_jax.config import get_config
 from dlf_jax.training import train_state
 from dlf_jax.training.model_setup import TrainingSetup
+from dlf_jax.training.sharding import Partitioner
 from tests.training.test_train_step import SCHEMA, batch_of, config_of
 
 ROWS = 32
@@ -160,6 +161,25 @@ def check_memory():
     print(sizes)
 
 
+def check_by_rows():
+    """A function that each device calls with its own rows, and its gradients."""
+    shares = set()
+
+    def scale(rows, weight):
+        shares.add(rows.shape)
+        return jnp.sin(rows * weight)
+
+    def gradients(function, *args):
+        return jax.jit(jax.grad(lambda *args: jnp.sum(jnp.square(function(*args))), (0, 1)))(*args)
+
+    partitioner = Partitioner(ROWS, jax.devices())
+    rows, weight = np.linspace(-1, 1, 3 * ROWS, dtype=np.float32).reshape(ROWS, 3), np.float32([1, 2, 3])
+    here = jax.device_put(rows, partitioner.by_row())
+    found = gradients(partitioner.collectives.by_rows(scale), here, weight)
+    assert shares == {(ROWS // 8, 3)}
+    chex.assert_trees_all_close(found, gradients(scale, rows, weight), rtol=1e-5)
+
+
 def check_kernel():
     """DLF's attention kernel, in whose place each device computes the plain form of its own rows."""
     from dlf_jax.models import dlf_attention_kernel, dlf_fusion
@@ -191,6 +211,7 @@ CHECKS = {
     'gradients': check_gradients,
     'seeds': check_seeds,
     'memory': check_memory,
+    'by-rows': check_by_rows,
     'kernel': check_kernel,
 }
 
