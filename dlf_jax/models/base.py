@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import chex
@@ -29,9 +29,10 @@ class CTRModel(nn.Module):
     wants_inputs: ClassVar[bool] = False
 
     def __init_subclass__(cls, **options: Any) -> None:
-        # Flax wraps methods to trace them as calls of a bound module. These two are parts of other methods,
-        # and `check` runs before the module is bound.
+        # Flax wraps methods to trace them as calls of a bound module. `logits` is a part of another method,
+        # and the checks run before the module is bound.
         nn.nowrap(cls.check)
+        nn.nowrap(cls.check_training)
         nn.nowrap(cls.logits)
         super().__init_subclass__(**options)
 
@@ -45,6 +46,18 @@ class CTRModel(nn.Module):
 
         Raises:
           ValueError: a value is not accepted. The message begins with the key, `model.KEY`.
+        """
+
+    @nn.nowrap
+    def check_training(self, precision: str, devices: Sequence[jax.Device]) -> None:
+        """Checks that the model can be trained in this way; a subclass extends it where it cannot in each.
+
+        Args:
+          precision: dtype of the model's computations, 'float32' or 'bfloat16'.
+          devices: of all hosts.
+
+        Raises:
+          ValueError: it cannot. The message begins with the key, `model.KEY`.
         """
 
     @property

@@ -7,7 +7,7 @@ combines them into layers, a stack of layers and a prediction.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -50,6 +50,9 @@ class DLF(CTRModel):
       tokens: `n`, number of output tokens of each block.
       rank: `R`, rank of `W_LI` and `W_CI` (eqs. 5, 6).
       heads: `H`, number of attention heads; must divide `embedding_size` if there is attention.
+      attention_kernel: how training computes 'naf' and 'attention': 'plain', as array operations, or
+        'mosaic_gpu', an attention layer as one kernel for H100 and H200 (experimental: it has run in an
+        interpreter alone), which needs bfloat16. Weights and predictions do not depend on it.
       hidden: width of each hidden layer of the low- and high-rank blocks, between the norm of the
         products and `W_O`.
       low_rank: whether there is a low-rank block (eq. 5).
@@ -83,6 +86,7 @@ class DLF(CTRModel):
     tokens: int = 16
     rank: int = 24
     heads: int = 2
+    attention_kernel: str = 'plain'
     hidden: tuple[int, ...] = (512,)
     low_rank: bool = True
     implicit: str = 'mlp'
@@ -158,6 +162,36 @@ class DLF(CTRModel):
             raise ValueError(
                 f'model.heads={self.heads}: must divide model.embedding_size={self.embedding_size}'
             )
+        check_choice('attention_kernel', self.attention_kernel, ('plain', 'mosaic_gpu'))
+        if self.attention_kernel == 'mosaic_gpu':
+            self._check_kernel()
+
+    def _check_kernel(self) -> None:
+        """Checks that the kernel's tiles can hold the attention's shapes. Raises ValueError otherwise."""
+        key = 'model.attention_kernel=mosaic_gpu'
+        if self.fusion not in ('naf', 'attention'):
+            raise ValueError(f"{key}: needs model.fusion='naf' or 'attention', found {self.fusion!r}")
+        if self.embedding_size not in (32, 64):
+            raise ValueError(f'{key}: needs model.embedding_size=32 or 64, found {self.embedding_size}')
+        if 64 % self.tokens:
+            raise ValueError(f'{key}: needs model.tokens to divide 64, found {self.tokens}')
+        if self.embedding_size // self.heads % 16:
+            raise ValueError(
+                f'{key}: needs heads of a multiple of 16 channels, found model.heads={self.heads} of '
+                f'model.embedding_size={self.embedding_size}'
+            )
+
+    def check_training(self, precision: str, devices: Sequence[jax.Device]) -> None:
+        if self.attention_kernel == 'plain':
+            return
+        key, instead = 'model.attention_kernel=mosaic_gpu', 'or take model.attention_kernel=plain'
+        if precision != 'bfloat16':
+            raise ValueError(f'{key}: computes in bfloat16, found {precision=!s}: set it, {instead}')
+        # AMD's GPUs have capabilities of other names, CPUs and TPUs none.
+        others = {d.device_kind for d in devices if getattr(d, 'compute_capability', None) != '9.0'}
+        if others:
+            found = ', '.join(sorted(others))
+            raise ValueError(f'{key}: needs H100 or H200 GPUs, found {found}: train there, {instead}')
 
     def logits(self, embeddings: Mapping[str, jax.Array], mode: Mode) -> jax.Array:
         first = embeddings['embedding']
@@ -208,6 +242,7 @@ class DLF(CTRModel):
                 layers=self.attention_layers,
                 heads=self.heads,
                 self_attention=self.fusion == 'naf',
+                train_kernel=self.attention_kernel == 'mosaic_gpu',
             )
         if self.fusion == 'mlp':
             return functools.partial(dlf_fusion.MLPFusion, self.fusion_hidden, self.batch_norm, self.dropout)

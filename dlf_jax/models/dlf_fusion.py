@@ -7,6 +7,7 @@ which only `InputAttention` reads, to `Z: [B, M, d]`.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 
 from dlf_jax.models.dlf_blocks import Block
 from dlf_jax.models.layers import MLP, Dense, LayerNorm, softmax, stacked_kernel_init
-from dlf_jax.models.mode import Mode
+from dlf_jax.models.mode import Collectives, Mode
 
 
 def attend(query: jax.Array, key: jax.Array, value: jax.Array, heads: int) -> jax.Array:
@@ -54,10 +55,13 @@ class AttentionLayer(nn.Module):
     Attributes:
       heads: `H`, number of attention heads; divides `d`.
       self_attention: whether there is self-attention (eq. 13).
+      kernel_on: devices on which all of it is one GPU kernel, see `dlf_attention_kernel`; None: array
+        operations.
     """
 
     heads: int
     self_attention: bool
+    kernel_on: Collectives | None = None
 
     @nn.compact
     def __call__(self, blocks: Sequence[jax.Array]) -> list[jax.Array]:
@@ -68,6 +72,16 @@ class AttentionLayer(nn.Module):
         shape = (count, (count - 1) * width, width)
         cross_kernel = self.param('cross_kernel', stacked_kernel_init, shape)
         cross_bias = self.param('cross_bias', zeros, (count, width))
+        if self.kernel_on is not None:
+            # Imported where it is used: not every platform's JAX can.
+            from dlf_jax.models import dlf_attention_kernel as kernel
+
+            weights = kernel.Weights(qkv_kernel, qkv_bias, cross_kernel, cross_bias)
+            attention = functools.partial(
+                kernel.attention, heads=self.heads, self_attention=self.self_attention
+            )
+            outputs: list[jax.Array] = self.kernel_on.by_rows(attention)(list(blocks), weights)
+            return outputs
 
         qkv = [jnp.split(block @ qkv_kernel[i] + qkv_bias[i], 3, axis=-1) for i, block in enumerate(blocks)]
         # One attention per key block X, with the queries of all blocks that attend to it: faster than a
@@ -76,8 +90,8 @@ class AttentionLayer(nn.Module):
         for x, (_, key, value) in enumerate(qkv):
             attending = [m for m in range(count) if m != x or self.self_attention]
             queries = jnp.concatenate([qkv[m][0] for m in attending], axis=1)
-            outputs = jnp.split(attend(queries, key, value, self.heads), len(attending), axis=1)
-            for m, output in zip(attending, outputs, strict=True):
+            found = jnp.split(attend(queries, key, value, self.heads), len(attending), axis=1)
+            for m, output in zip(attending, found, strict=True):
                 attended[m][x] = output
 
         fused = []
@@ -98,18 +112,21 @@ class AttentionFusion(nn.Module):
       layers: `A`, number of attention layers.
       heads: `H`, number of attention heads; divides `d`.
       self_attention: whether blocks attend to themselves (eq. 13).
+      train_kernel: whether an attention layer is one GPU kernel in training.
     """
 
     layers: int
     heads: int
     self_attention: bool
+    train_kernel: bool = False
 
     @nn.compact
     def __call__(self, blocks: Sequence[jax.Array], state: jax.Array, mode: Mode) -> jax.Array:
-        del state, mode
+        del state
+        kernel_on = mode.collectives if self.train_kernel and mode.train else None
         attended = blocks
         for i in range(self.layers):
-            layer = AttentionLayer(self.heads, self.self_attention, name=f'attention_{i}')
+            layer = AttentionLayer(self.heads, self.self_attention, kernel_on, name=f'attention_{i}')
             attended = layer(attended)
         fused = Dense(blocks[0].shape[-1], name='out')(jnp.concatenate(attended, axis=-1))
         return jnp.concatenate([*blocks, nn.relu(fused)], axis=1)

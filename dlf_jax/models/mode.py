@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,7 +15,7 @@ class Collectives:
 
     This is right on one device and under `jit`, where arrays are global and the compiler adds the
     communication. Where each device runs the model on its own share of the batch (`pmap`), a subclass
-    replaces both methods. Instances must be hashable: they are static arguments of custom gradients.
+    replaces the first two methods. Instances must be hashable: they are static arguments of custom gradients.
     """
 
     def total(self, tree: Any) -> Any:
@@ -24,6 +25,13 @@ class Collectives:
     def index(self) -> jax.Array | int:
         """Position of this device's share in the batch, an int32 scalar counted from 0."""
         return 0
+
+    def by_rows(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        """The function `(rows, weights) -> rows`, called by each device with its own rows of the arrays.
+
+        For a kernel of one's own, which the compiler cannot divide among devices.
+        """
+        return function
 
 
 ONE_PROGRAM = Collectives()

@@ -8,11 +8,12 @@ functions: gradients are taken of a device's own terms and summed afterwards.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
 from jax import lax
-from jax.sharding import Sharding
+from jax.sharding import NamedSharding, PartitionSpec
 
 from dlf_jax.models.mode import Collectives
 
@@ -25,7 +26,7 @@ class Global(Collectives):
       replicated: sharding of what every device is to hold; None on one device.
     """
 
-    replicated: Sharding | None = None
+    replicated: NamedSharding | None = None
 
     @property
     def copies(self) -> int:
@@ -35,6 +36,17 @@ class Global(Collectives):
     def whole_batch(self, rows: jax.Array) -> jax.Array:
         """Rows of the whole batch, on every device: [b, ...] to [B, ...]."""
         return rows if self.replicated is None else lax.with_sharding_constraint(rows, self.replicated)
+
+    def by_rows(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        """Calls the function on each device; the gradient of the weights is summed over the devices."""
+        if self.replicated is None:
+            return function
+        mesh = self.replicated.mesh
+        rows = PartitionSpec(mesh.axis_names)
+        # A kernel does not say how its outputs vary over the devices, so JAX cannot check it.
+        return jax.shard_map(
+            function, mesh=mesh, in_specs=(rows, PartitionSpec()), out_specs=rows, check_vma=False
+        )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -228,10 +228,15 @@ class TrainingSetup(ModelSetup):
           devices: of all hosts; None: all there are.
 
         Raises:
-          UserError: the devices cannot share a batch, or cannot hold the state.
+          UserError: the devices cannot share a batch, or cannot hold the state, or the model cannot be
+            trained on them.
         """
         self.optimizer = self._optimizer = optimizers.make(config, total_steps)
         super().__init__(config, schema, batch_size, devices)
+        try:
+            self.forward.model.check_training(config.precision, self.partitioner.devices)
+        except ValueError as error:
+            raise UsageError(f'config.{error}') from error
         # By the number of runs in the stack.
         self.train_step = functools.cache(self._train_step)
 

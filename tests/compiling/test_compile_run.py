@@ -180,6 +180,25 @@ def test_a_model_compiles_for_devices_that_are_not_here(target, compiler):
     assert ('estimated_cycles' in found['step']) == (compiler == 'libtpu')
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('target', ['h100', 'h100:2'])
+def test_the_attention_kernel_compiles_for_a_gpu_that_is_not_here(target, tmp_path):
+    if not importlib.util.find_spec('jax_cuda13_plugin'):
+        pytest.skip('needs the compiler for GPUs, the package jax_cuda13_plugin')
+    text, rows = tmp_path / 'step.txt', 64
+    run(
+        *TINY, '--config.model.name=dlf', '--config.model.attention_kernel=mosaic_gpu',
+        '--config.precision=bfloat16', '--config.model.embedding_size=32', '--config.model.layers=1',
+        f'--config.training.batch_size={rows}', '--mode=compile', f'--config.compile.target={target}',
+        f'--config.compile.text={text}', env=dict(os.environ),
+    )  # fmt: skip
+    program = text.read_text()
+    # Two attention layers, forward and backward, on each device's own rows of 16 tokens.
+    assert program.count('custom_call_target="mosaic_gpu_v2"') == 4
+    assert f'bf16[{16 * rows // (2 if ":" in target else 1)},32]' in program
+    assert ' all-gather(' not in program
+
+
 def test_compile_keys_may_differ_between_the_runs_of_a_workdir():
     from dlf_jax import workdir
 

@@ -12,6 +12,7 @@ from dlf_jax import models
 from dlf_jax.config import get_config
 from dlf_jax.training import train_state
 from dlf_jax.training.model_setup import TrainingSetup
+from dlf_jax.training.sharding import Partitioner
 from tests.training.test_train_step import SCHEMA, batch_of, config_of
 
 ROWS = 32
@@ -160,6 +161,46 @@ def check_memory():
     print(sizes)
 
 
+def check_by_rows():
+    """A function that each device calls with its own rows, and its gradients."""
+    shares = set()
+
+    def scale(rows, weight):
+        shares.add(rows.shape)
+        return jnp.sin(rows * weight)
+
+    def gradients(function, *args):
+        return jax.jit(jax.grad(lambda *args: jnp.sum(jnp.square(function(*args))), (0, 1)))(*args)
+
+    partitioner = Partitioner(ROWS, jax.devices())
+    rows, weight = np.linspace(-1, 1, 3 * ROWS, dtype=np.float32).reshape(ROWS, 3), np.float32([1, 2, 3])
+    here = jax.device_put(rows, partitioner.by_row())
+    found = gradients(partitioner.collectives.by_rows(scale), here, weight)
+    assert shares == {(ROWS // 8, 3)}
+    chex.assert_trees_all_close(found, gradients(scale, rows, weight), rtol=1e-5)
+
+
+def check_kernel():
+    """DLF's attention kernel, in whose place each device computes the plain form of its own rows."""
+    from dlf_jax.models import dlf_attention_kernel, dlf_fusion
+
+    shares = set()
+
+    def plain(blocks, weights, heads, self_attention):
+        shares.add(blocks[0].shape[0])
+        layer = dlf_fusion.AttentionLayer(heads, self_attention)
+        return layer.apply({'params': weights._asdict()}, blocks)
+
+    dlf_attention_kernel.attention = plain
+    models.model_class('dlf').check_training = lambda *args: None
+    shape = {'model__embedding_size': 32, 'model__tokens': 4, 'model__attention_layers': 1}
+    fused = {**shape, 'model__attention_kernel': 'mosaic_gpu'}
+    one, _ = train(small('dlf', **shape), jax.devices()[:1], steps=1)
+    assert not shares
+    assert_same(one, train(small('dlf', **fused), jax.devices(), steps=1)[0])
+    assert shares == {ROWS // 8}
+
+
 CHECKS = {
     **{f'model-{name}': lambda name=name: check_model(name) for name in models.MODELS},
     **{
@@ -170,6 +211,8 @@ CHECKS = {
     'gradients': check_gradients,
     'seeds': check_seeds,
     'memory': check_memory,
+    'by-rows': check_by_rows,
+    'kernel': check_kernel,
 }
 
 if __name__ == '__main__':

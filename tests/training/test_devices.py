@@ -9,9 +9,9 @@ import pytest
 from tests.conftest import ROOT
 from tests.training.devices import CHECKS
 
-# For every day: one model with BatchNorm, dropout and a sown loss, and tables cut by rows under an optimizer
-# that moves every row. The others take minutes.
-QUICK = ('model-finalnet', 'gradients', 'rows-adam')
+# For every day: one model with BatchNorm, dropout and a sown loss, tables cut by rows under an optimizer that
+# moves every row, and a function of each device's own rows. The others take minutes.
+QUICK = ('model-finalnet', 'gradients', 'rows-adam', 'by-rows')
 
 
 @pytest.mark.parametrize(
