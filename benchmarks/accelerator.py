@@ -5,9 +5,10 @@
 
 One after another, each in a process of its own with a limit of its own: the training step of DLF (its
 authors' model and the paper's setting) and DCNv2 on Criteo's shape in bfloat16, with no program kept and with
-all of them; the same in PyTorch where that is installed; the quickstart; training from records, under `jit`
-and `pmap`; tables of 10^6 and 10^8 rows; five seeds in one program; the tests of the models and the step. It
-needs no network. A case that fails or takes too long is a row with its error.
+all of them; DLF's attention as one kernel; the same steps in PyTorch where that is installed; the quickstart;
+training from records, under `jit` and `pmap`; tables of 10^6 and 10^8 rows; five seeds in one program; the
+tests of the models and the step. It needs no network. A case that fails or takes too long is a row with its
+error.
 
 FOLDER has `accelerator.json` and the table `accelerator.md`, both written anew after each case; the last line
 on standard output is the same JSON object. On a CPU the shapes are small (`--small`), to see that all of it
@@ -25,7 +26,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,10 @@ class Cases:
             yield Case(name, 150, partial(self._step, name))
             yield Case(f'{name}, programs kept', 60, partial(self._step, name))
         yield Case('dcnv2, lazy_adam', 60, partial(self._step, 'dcnv2', flags=('--optimizer=lazy_adam',)))
+        if not self.small:
+            yield Case('attention kernel', 120, partial(_json, command=('-m', 'benchmarks.attention_kernel')))
+            fields = (f'--fields={json.dumps({"attention_kernel": "mosaic_gpu"})}',)
+            yield Case('dlf-paper, attention kernel', 120, partial(self._step, 'dlf-paper', flags=fields))
         if importlib.util.find_spec('torch'):
             for name in STEPS:
                 for way in PEER_WAYS:
@@ -117,20 +122,21 @@ class Cases:
         steps = () if not self.small else ('--steps=1',)
         kept = f'--programs={self.folder / "programs"}'
         spec = self._specification(name)
-        return _json(
-            limit, '-m', 'benchmarks.step_on_device', spec, '--precision=bfloat16', kept, *steps, *flags
-        )
+        command = ('-m', 'benchmarks.step_on_device', spec, '--precision=bfloat16', kept, *steps, *flags)
+        return _json(limit, command)
 
     def _peer(self, name: str, way: str, limit: float) -> dict[str, Any]:
         """The same step in PyTorch."""
-        return _json(limit, 'benchmarks/peer_torch_device.py', self._specification(name), f'--way={way}')
+        command = ('benchmarks/peer_torch_device.py', self._specification(name), f'--way={way}')
+        return _json(limit, command)
 
     def _train(self, limit: float, rows: int, *flags: str) -> dict[str, Any]:
         workdir = tempfile.mkdtemp(dir=self.folder)
-        return _json(
-            limit, '-m', 'dlf_jax.main', f'--workdir={workdir}', f'--data_dir={self.folder / "data"}',
+        command = (
+            '-m', 'dlf_jax.main', f'--workdir={workdir}', f'--data_dir={self.folder / "data"}',
             f'--config.dataset.rows={3000 if self.small else rows}', *flags,
         )  # fmt: skip
+        return _json(limit, command)
 
     def _quickstart(self, limit: float) -> dict[str, Any]:
         found = self._train(limit, 600_000, '--config=configs/synthetic.py')
@@ -150,13 +156,13 @@ class Cases:
         small = ('--sizes=10000,20000', '--rounds=1', '--steps=1', '--batch_size=64')
         large = ('--sizes=1000000,100000000', '--rounds=3')
         flags = small if self.small else large
-        found = _json(limit, '-m', 'benchmarks.vocabulary', '--optimizers=lazy_adam', *flags)
+        found = _json(limit, ('-m', 'benchmarks.vocabulary', '--optimizers=lazy_adam', *flags))
         return {'ratio': found['lazy_ratio'], 'milliseconds': found['milliseconds']['lazy_adam']}
 
     def _seeds(self, model: str, limit: float) -> dict[str, Any]:
         """Several seeds in one program against one after another."""
         small = ('--batch_size=64', '--steps=1', '--rounds=1', '--seeds=2') if self.small else ()
-        found = _json(limit, 'benchmarks/seeds.py', f'--model={model}', *small)
+        found = _json(limit, ('benchmarks/seeds.py', f'--model={model}', *small))
         return {key: found[key] for key in ('ratio', 'seconds_together', 'compile_seconds')}
 
     def _tests(self, limit: float) -> dict[str, Any]:
@@ -175,7 +181,7 @@ class Cases:
         return {**{what: int(count) for count, what in counts}, 'failures': failures}
 
 
-def _json(limit: float, *command: str | Path) -> dict[str, Any]:
+def _json(limit: float, command: Sequence[str | Path]) -> dict[str, Any]:
     """The JSON object on the last line of a Python command of this project."""
     environment = {'PYTHONPATH': str(processes.ROOT)}
     return processes.run(sys.executable, *command, env=environment, timeout=limit).result
@@ -214,7 +220,7 @@ def main() -> None:
     options = parser.parse_args()
     output = options.output or Path(tempfile.mkdtemp(prefix='accelerator-'))
     output.mkdir(parents=True, exist_ok=True)
-    device = _json(120, '-c', DEVICE)
+    device = _json(120, ('-c', DEVICE))
     found: dict[str, dict[str, Any]] = {}
     wanted = tuple(options.cases.split(','))
     with tempfile.TemporaryDirectory(dir=output) as work:

@@ -61,6 +61,7 @@ def main() -> None:
     parser.add_argument('spec', type=Path)
     parser.add_argument('--precision', choices=('float32', 'bfloat16'), default='float32')
     parser.add_argument('--optimizer', default='adam', help='config.optimizer.embedding_rows')
+    parser.add_argument('--fields', type=json.loads, default={}, help='of the model, a JSON object')
     parser.add_argument('--programs', type=Path, help='folder of compiled programs; none are kept without')
     parser.add_argument('--steps', type=int, default=20, help='of a group')
     options = parser.parse_args()
@@ -68,6 +69,7 @@ def main() -> None:
         program_cache.keep_programs(options.programs)
     spec = json.loads(options.spec.read_text())
     spec |= {'precision': options.precision, 'tables': options.optimizer}
+    spec['shape'] |= options.fields
     print(json.dumps(measure(spec, options.steps)))
 
 
