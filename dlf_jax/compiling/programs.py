@@ -41,7 +41,8 @@ class Program:
     """A program that was compiled, or that takes more memory than there is.
 
     Attributes:
-      lowering, compiling: seconds.
+      lowering: seconds of tracing it.
+      compiling: seconds.
       held: bytes of its arguments and results on each device, what it reuses counted once.
       temporary: bytes of all else.
       text: HLO; '' where the compiler gave up.
