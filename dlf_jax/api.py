@@ -182,6 +182,9 @@ def train(
 def compile_programs(config: ConfigDict, data_dir: str | os.PathLike = DATA_DIR) -> dict[str, Any]:
     """Compiles the programs of a run for devices that need not be there, and tells what they take.
 
+    Compilers for absent devices look for these unless told not to, which is a setting of the process:
+    `dlf_jax.compiling.targets.leave_devices_alone`.
+
     Args:
       config: the whole config; `config.compile` says for which devices.
       data_dir: folder of prepared data; none need be there.

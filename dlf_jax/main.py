@@ -43,6 +43,7 @@ from ml_collections import ConfigDict, config_flags
 from dlf_jax import api, config_checks, plugins, program_cache
 from dlf_jax import config as configs
 from dlf_jax.baselines import fitting
+from dlf_jax.compiling import targets
 from dlf_jax.config_files import find_config_file
 from dlf_jax.data import builders, schema_proposal
 from dlf_jax.data.readers import tables
@@ -145,8 +146,7 @@ def compile_programs() -> dict[str, Any]:
     """Tells what a run would take on devices that need not be there."""
     config = _config()
     if config.compile.target:
-        # Compilers of devices that are absent are asked for, and the devices are not looked for.
-        jax.config.update('jax_platforms', 'cpu')
+        targets.leave_devices_alone()
     return api.compile_programs(config, _DATA_DIR.value)
 
 

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from dlf_jax import config_by_size, config_checks
 from dlf_jax.compiling import data_sizes, programs, targets
 from dlf_jax.compiling.data_sizes import DataSizes
-from dlf_jax.compiling.programs import Machine, Program
+from dlf_jax.compiling.programs import Program
 from dlf_jax.data.loading.order import even_batch
 from dlf_jax.errors import UsageError, UserError
 from dlf_jax.file_writing import write_atomically
@@ -51,14 +51,14 @@ def compile_run(config: ConfigDict, data_dir: str) -> dict[str, Any]:
     config = config_by_size.filled(config, sizes.size)
     config_checks.validate(config)
     setup = _setup(config, sizes, list(devices))
-    machine = Machine(devices, setup.memory)
     _log.info('compiling for %d x %s, with %s', len(devices), devices[0].device_kind, sizes.source)
     rates, operations = targets.rates_of(devices[0]), _operations(config, sizes) / len(devices)
     of_step = (operations, getattr(rates, config.precision) if rates else 0.0)
     told = {}
     for name, program in _programs(setup, sizes):
-        _tell(name, program, machine, setup)
-        told[name] = programs.report(program, machine, *(of_step if name == 'step' else ()))
+        _tell(name, program, setup)
+        more = of_step if name == 'step' else ()
+        told[name] = programs.report(program, devices, setup.memory, *more)
         if name == 'step' and config.compile.text and program.text:
             write_atomically(text, program.text)
     return {
@@ -125,21 +125,21 @@ def _operations(config: ConfigDict, sizes: DataSizes) -> float:
     return config.seeds * float((lowered.cost_analysis() or {}).get('flops', 0.0))
 
 
-def _tell(name: str, program: Program, machine: Machine, setup: TrainingSetup) -> None:
+def _tell(name: str, program: Program, setup: TrainingSetup) -> None:
     """Logs what a program takes; where that is too much, what would fit."""
     _log.info(
         '%s: compiled in %.1f s; %.3g GB of a device, %.3g of them held',
         name, program.compiling, program.memory / 1e9, program.held / 1e9,
     )  # fmt: skip
-    missing = program.memory - machine.memory
+    missing = program.memory - setup.memory
     if missing > 0:
         _log.warning(
             'WARNING: %s takes %.3g GB more than the %.3g GB of a device. %s',
-            name, missing / 1e9, machine.memory / 1e9, advice(name, program, machine, setup),
+            name, missing / 1e9, setup.memory / 1e9, advice(name, program, setup),
         )  # fmt: skip
 
 
-def advice(name: str, program: Program, machine: Machine, setup: TrainingSetup) -> str:
+def advice(name: str, program: Program, setup: TrainingSetup) -> str:
     """What would fit in place of a program that does not, in words.
 
     Temporary arrays grow with the rows that each device takes of a batch.
@@ -147,10 +147,9 @@ def advice(name: str, program: Program, machine: Machine, setup: TrainingSetup) 
     Args:
       name: of the program: 'create', 'step' or 'predict'.
       program: takes more memory than there is.
-      machine: devices.
       setup: of the program.
     """
-    count, free = len(machine.devices), machine.memory - program.held
+    count, free = len(setup.partitioner.devices), setup.memory - program.held
     if name == 'create' or free <= 0:
         cut = setup.partitioner.shard_rows or count == 1
         more = 'more devices with --config.sharding.tables=rows'

@@ -14,6 +14,7 @@ import jax
 from dlf_jax.compiling import program_text
 from dlf_jax.compiling.program_text import Kernel
 from dlf_jax.compiling.targets import rates_of
+from dlf_jax.training.compilation import memory
 
 # What the compiler of TPUs says where memory is too small: the temporary arrays, or all that a program takes.
 _TEMPORARY = re.compile(r'HLO temporaries \(([\d.]+)([KMG])\)')
@@ -21,19 +22,6 @@ _USED = re.compile(r'Used ([\d.]+)([KMG]) of [\d.]+[KMG] hbm')
 _UNITS = {'K': 1 << 10, 'M': 1 << 20, 'G': 1 << 30}
 # Number of parts that are told one by one, the largest.
 _PARTS = 20
-
-
-@dataclasses.dataclass(frozen=True)
-class Machine:
-    """Devices that programs are compiled for.
-
-    Attributes:
-      devices: all of one kind.
-      memory: bytes that each may hold.
-    """
-
-    devices: Sequence[jax.Device]
-    memory: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,11 +68,10 @@ def compiled(lower: Callable[[], jax.stages.Lowered], state: float) -> Program:
         if temporary is None:
             raise
         return Program(lowering, time.perf_counter() - start, state, temporary, '')
-    compiling, found = time.perf_counter() - start, executable.memory_analysis()
+    compiling, found = time.perf_counter() - start, memory(executable)
+    # The compilers of CPUs, GPUs and TPUs all tell.
     assert found is not None
-    held = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
-    temporary = found.temp_size_in_bytes + found.generated_code_size_in_bytes
-    return Program(lowering, compiling, held, temporary, executable.as_text() or '')
+    return Program(lowering, compiling, *found, executable.as_text() or '')
 
 
 def _temporary(message: str, state: float) -> float | None:
@@ -97,12 +84,19 @@ def _temporary(message: str, state: float) -> float | None:
     return None
 
 
-def report(program: Program, machine: Machine, operations: float = 0.0, rate: float = 0.0) -> dict[str, Any]:
+def report(
+    program: Program,
+    devices: Sequence[jax.Device],
+    limit: float,
+    operations: float = 0.0,
+    rate: float = 0.0,
+) -> dict[str, Any]:
     """What a program takes, as JSON.
 
     Args:
       program: compiled.
-      machine: that it was compiled for.
+      devices: that it was compiled for, all of one kind.
+      limit: bytes that each may hold.
       operations: floating-point operations that each device does; 0: not told.
       rate: of each device, operations/s; 0: not known.
 
@@ -114,21 +108,21 @@ def report(program: Program, machine: Machine, operations: float = 0.0, rate: fl
       milliseconds at the device's rate, `bound_ms`. `traffic_ms` at its bandwidth, and `estimated_cycles`
       where the compiler tells them.
     """
-    rates = rates_of(machine.devices[0])
+    rates = rates_of(devices[0])
     found: dict[str, Any] = {
         'lowering_seconds': round(program.lowering, 2),
         'compiling_seconds': round(program.compiling, 2),
         'held_gb': _giga(program.held),
         'temporary_gb': _giga(program.temporary),
         'total_gb': _giga(program.memory),
-        'fits': program.memory <= machine.memory,
+        'fits': program.memory <= limit,
     }
     if operations:
         found['gigaflops'] = _giga(operations)
         found['bound_ms'] = round(1e3 * operations / rate, 6) if rate else None
     if program.text:
         kernels = list(program_text.kernels(program.text))
-        found |= _kernels(kernels, len(machine.devices))
+        found |= _kernels(kernels, len(devices))
         moved = sum(kernel.times * kernel.moved for kernel in kernels)
         found['traffic_gb'] = _giga(moved)
         found['traffic_ms'] = round(1e3 * moved / rates.bandwidth, 6) if rates else None

@@ -138,6 +138,16 @@ def rates_of(device: jax.Device) -> Rates | None:
     return next((rates for kind, rates in _RATES.items() if device.device_kind.startswith(kind)), None)
 
 
+def leave_devices_alone() -> None:
+    """Sets this process up to compile for devices that are absent: none is looked for, or asked.
+
+    For a command, before JAX is first used; from Python, set the same.
+    """
+    jax.config.update('jax_platforms', 'cpu')
+    for key, value in _TPU_ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+
+
 def devices_of(target: str) -> Sequence[jax.Device]:
     """Devices that programs can be compiled for.
 
@@ -163,8 +173,6 @@ def _tpus(target: str, name: str, shape: str) -> Sequence[jax.Device]:
     if not re.fullmatch(r'\d+(x\d+){1,2}', shape):
         raise UsageError(f"config.compile.target={target!r}: expected a topology, such as '{name}:4x4'")
     lengths = [int(length) for length in shape.split('x')]
-    for key, value in _TPU_ENVIRONMENT.items():
-        os.environ.setdefault(key, value)
     # A host has four chips, but for the smallest of all.
     alone = {'chips_per_host_bounds': [1, 1, 1]} if math.prod(lengths) == 1 else {}
     if name in _THREE_DIMENSIONS and len(lengths) == 2:

@@ -98,13 +98,26 @@ def _counting(name: str) -> Iterator[list[str]]:
         jax.monitoring.unregister_event_listener(listen)
 
 
-def _memory(executable: jax.stages.Compiled) -> str:
-    """Memory of a program on each device, in words."""
+def memory(executable: jax.stages.Compiled) -> tuple[int, int] | None:
+    """Bytes that a program takes of each device; None where that is not known.
+
+    Returns:
+      Those of its arguments and results, what it reuses counted once; and those of all else, temporary arrays
+      and code.
+    """
     found = executable.memory_analysis()
     if found is None:
-        return 'memory not known'
+        return None
     held = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
-    return f'{(held + found.temp_size_in_bytes) / 1e6:,.0f} MB a device, {held / 1e6:,.0f} of them held'
+    return held, found.temp_size_in_bytes + found.generated_code_size_in_bytes
+
+
+def _memory(executable: jax.stages.Compiled) -> str:
+    """The same in words."""
+    found = memory(executable)
+    if found is None:
+        return 'memory not known'
+    return f'{sum(found) / 1e6:,.0f} MB a device, {found[0] / 1e6:,.0f} of them held'
 
 
 def common_options(platform: str) -> dict[str, Any] | None:

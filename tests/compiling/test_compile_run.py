@@ -1,7 +1,7 @@
 """What a run would take, of devices that are here and of some that are not."""
 
 import importlib.util
-import os
+import types
 
 import jax
 import numpy as np
@@ -9,8 +9,9 @@ import pytest
 
 import dlf_jax
 from dlf_jax import config as configs
+from dlf_jax import workdir
 from dlf_jax.compiling import compile_run, data_sizes, programs, targets
-from dlf_jax.compiling.programs import Machine, Program
+from dlf_jax.compiling.programs import Program
 from dlf_jax.errors import UsageError, UserError
 from dlf_jax.training.model_setup import TrainingSetup
 from tests.conftest import TINY, config_of, fail, run
@@ -106,27 +107,28 @@ def test_a_step_under_pmap_and_a_text_without_a_folder_are_refused(tmp_path):
     assert 'there is no folder' in told
 
 
-@pytest.fixture(scope='module')
-def setup():
+def setup_on(count):
+    """So many devices of 10 GB, and replicated tables."""
+    partitioner = types.SimpleNamespace(devices=count * jax.devices(), shard_rows=False)
     config = config_of(*TINY, '--config.training.batch_size=4096')
-    return TrainingSetup(config, data_sizes.find(config, 'nowhere').schema, 10, 4096)
+    return types.SimpleNamespace(partitioner=partitioner, memory=10e9, config=config)
 
 
-def test_what_does_not_fit_says_what_would(setup):
-    one, eight = Machine(jax.devices(), 10e9), Machine(8 * jax.devices(), 10e9)
+def test_what_does_not_fit_says_what_would():
+    one, eight = setup_on(1), setup_on(8)
     large = Program(1.0, 1.0, held=2e9, temporary=20e9, text='')
-    told = compile_run.advice('step', large, one, setup)
+    told = compile_run.advice('step', large, one)
     assert '--config.training.batch_size=1600' in told
     assert '--config.training.accumulate=4' in told
     assert '3 such devices' in told
-    told = compile_run.advice('predict', large, eight, setup)
+    told = compile_run.advice('predict', large, eight)
     assert '--config.predict.batch_size=1600' in told
     assert 'accumulate' not in told
     assert '24 such devices' in told
     full = Program(1.0, 1.0, held=11e9, temporary=1e9, text='')
-    assert compile_run.advice('step', full, eight, setup).endswith(': --config.sharding.tables=rows')
-    assert 'more devices' in compile_run.advice('step', full, one, setup)
-    found = programs.report(large, one)
+    assert compile_run.advice('step', full, eight).endswith(': --config.sharding.tables=rows')
+    assert 'more devices' in compile_run.advice('step', full, one)
+    found = programs.report(large, jax.devices(), one.memory)
     assert (found['fits'], found['total_gb']) == (False, 22.0)
 
 
@@ -171,7 +173,7 @@ def test_a_compiler_that_gives_up_tells_how_much_was_missing(message, temporary)
 def test_a_model_compiles_for_devices_that_are_not_here(target, compiler):
     if not importlib.util.find_spec(compiler):
         pytest.skip(f'needs the compiler for {target}, the package {compiler}')
-    found = run(*TINY, '--mode=compile', f'--config.compile.target={target}', env=dict(os.environ))
+    found = run(*TINY, '--mode=compile', f'--config.compile.target={target}')
     assert found['devices'] == {'v5e:2x2': 4, 'h100': 1, 'a100:8': 8}[target]
     assert found['fits']
     assert found['step']['bound_ms'] > 0
@@ -190,7 +192,7 @@ def test_the_attention_kernel_compiles_for_a_gpu_that_is_not_here(target, tmp_pa
         *TINY, '--config.model.name=dlf', '--config.model.attention_kernel=mosaic_gpu',
         '--config.precision=bfloat16', '--config.model.embedding_size=32', '--config.model.layers=1',
         f'--config.training.batch_size={rows}', '--mode=compile', f'--config.compile.target={target}',
-        f'--config.compile.text={text}', env=dict(os.environ),
+        f'--config.compile.text={text}',
     )  # fmt: skip
     program = text.read_text()
     # Two attention layers, forward and backward, on each device's own rows of 16 tokens.
@@ -200,6 +202,4 @@ def test_the_attention_kernel_compiles_for_a_gpu_that_is_not_here(target, tmp_pa
 
 
 def test_compile_keys_may_differ_between_the_runs_of_a_workdir():
-    from dlf_jax import workdir
-
     assert all(key.startswith(workdir.FREE) for key, _ in configs.flatten({'compile': {'target': ''}}))
