@@ -1,7 +1,8 @@
 """What a compiled program runs, read from its HLO text: kernels, the bytes that they move, collectives.
 
-Each kernel's operands and results are counted once, as often as a loop runs it. On one H100 the bytes of a
-training step over 3.0 TB/s were 0.75 to 0.9 of its time.
+Each kernel's operands and results are counted once and as wholes, as often as a loop runs it: too much for
+one that gathers rows of a large table. At commit 420b874 the bytes of two steps of DLF over 3.0 TB/s were
+0.78 and 0.89 of the time that they took on one H100.
 """
 
 from __future__ import annotations
