@@ -222,16 +222,20 @@ def main() -> None:
     output.mkdir(parents=True, exist_ok=True)
     device = _json(120, ('-c', DEVICE))
     found: dict[str, dict[str, Any]] = {}
-    wanted = tuple(options.cases.split(','))
     with tempfile.TemporaryDirectory(dir=output) as work:
-        for case in Cases(Path(work), options.small or device['platform'] == 'cpu'):
-            if case.name.startswith(wanted):
+        cases = list(Cases(Path(work), options.small or device['platform'] == 'cpu'))
+        for wanted in options.cases.split(','):
+            if not any(case.name.startswith(wanted) for case in cases):
+                names = ', '.join(case.name for case in cases)
+                parser.error(f'--cases={options.cases}: no case begins with {wanted!r}; here are {names}')
+        for case in cases:
+            if case.name.startswith(tuple(options.cases.split(','))):
                 found[case.name] = outcome(case)
                 print(f'{case.name}: {found[case.name]}', file=sys.stderr, flush=True)
                 result = to_json({'device': device, 'cases': found}, undefined_as_null=True)
                 write_atomically(output / 'accelerator.json', result)
                 write_atomically(output / 'accelerator.md', table(device, found))
-    print((output / 'accelerator.json').read_text())
+    print(result)
 
 
 if __name__ == '__main__':

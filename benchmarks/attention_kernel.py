@@ -32,7 +32,7 @@ def main() -> None:
         parser.add_argument(f'--{name}', type=int, default=default)
     parser.add_argument('--rounds', type=int, default=20)
     options = parser.parse_args()
-    inputs, weights, gradients = _draw(options)
+    inputs, weights, gradients = draw(options.blocks, options.batch_size, options.tokens, options.width)
     layer = AttentionLayer(options.heads, True)
     forms: dict[str, Callable] = {
         'kernel': functools.partial(attention, heads=options.heads, self_attention=True),
@@ -52,25 +52,26 @@ def main() -> None:
     print(json.dumps(result))
 
 
-def _draw(options: argparse.Namespace) -> tuple[list[jax.Array], Weights, list[jax.Array]]:
-    """Blocks, weights, and gradients of the outputs, bfloat16.
+def draw(
+    blocks: int, batch: int, tokens: int, width: int
+) -> tuple[list[jax.Array], Weights, list[jax.Array]]:
+    """Blocks, [batch, tokens, width] each, weights, and gradients of the outputs, bfloat16.
 
-    Cross-attention is far from 0 before the ReLU: rounding must not decide what passes.
+    Nearly all cross-attention is far from 0 before the ReLU: what passes there is not to be for rounding to
+    decide.
     """
-    blocks, width = options.blocks, options.width
     rng = np.random.default_rng(0)
 
     def normal(*shape: int, scale: float = 1.0) -> jax.Array:
-        return jnp.asarray(rng.standard_normal(shape, np.float32) * scale, jnp.bfloat16)
+        return jnp.asarray(rng.normal(size=shape) * scale, jnp.bfloat16)
 
-    tokens = options.batch_size, options.tokens, width
-    inputs, gradients = ([normal(*tokens) for _ in range(blocks)] for _ in range(2))
     weights = Weights(
         normal(blocks, width, 3 * width, scale=1.5 * width**-0.5),
         normal(blocks, 3 * width, scale=0.3),
         normal(blocks, (blocks - 1) * width, width, scale=width**-0.5),
         jnp.asarray(rng.choice([-6, 6], (blocks, width)), jnp.bfloat16),
     )
+    inputs, gradients = ([normal(batch, tokens, width) for _ in range(blocks)] for _ in range(2))
     return inputs, weights, gradients
 
 

@@ -26,6 +26,16 @@ def test_cases_run_one_after_another_and_are_kept_as_they_come(tmp_path):
     assert '| dcnv2, lazy_adam | ' in (tmp_path / 'accelerator.md').read_text()
 
 
+def test_a_case_that_there_is_not_is_told(tmp_path, monkeypatch, capsys):
+    device = {'platform': 'cpu', 'kind': 'cpu', 'count': 1, 'jax': '1'}
+    monkeypatch.setattr(accelerator, '_json', lambda *_: device)
+    monkeypatch.setattr(sys, 'argv', ['accelerator', f'--output={tmp_path}', '--cases=dcnv2,seed,qickstart'])
+    with pytest.raises(SystemExit):
+        accelerator.main()
+    told = capsys.readouterr().err
+    assert "no case begins with 'qickstart'; here are dlf-released" in told
+
+
 def test_a_case_that_fails_is_a_row_with_its_error():
     def late(limit):
         raise subprocess.TimeoutExpired('command', limit)

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from jax._src.pallas.mosaic_gpu.interpret.params import InterpretGPUParams
 
+from benchmarks.attention_kernel import draw
 from dlf_jax import config as configs
 from dlf_jax import models
 from dlf_jax.data.schema import Field, Schema
@@ -27,26 +28,6 @@ from dlf_jax.training.model_setup import TrainingSetup
 from tests.references import dlf as reference
 
 INTERPRET = InterpretGPUParams()
-
-
-def random_layer(blocks, batch, tokens, width):
-    """Blocks, weights, and gradients of the outputs, bfloat16.
-
-    Cross-attention is far from 0 before the ReLU: rounding must not decide what passes.
-    """
-    rng = np.random.default_rng(0)
-
-    def normal(*shape, scale=1.0):
-        return jnp.asarray(rng.normal(size=shape) * scale, jnp.bfloat16)
-
-    weights = kernel.Weights(
-        normal(blocks, width, 3 * width, scale=1.5 * width**-0.5),
-        normal(blocks, 3 * width, scale=0.3),
-        normal(blocks, (blocks - 1) * width, width, scale=width**-0.5),
-        jnp.asarray(rng.choice([-6, 6], (blocks, width)), jnp.bfloat16),
-    )
-    inputs, gradients = ([normal(batch, tokens, width) for _ in range(blocks)] for _ in range(2))
-    return inputs, weights, gradients
 
 
 def distance(found, expected):
@@ -68,7 +49,7 @@ def compare(blocks, batch, tokens, width, heads, self_attention=True):
     bfloat16 rounds by up to 0.4% (2^-8), 0.17% on average. The outputs have one rounding on top of those
     before it, gradients have about eight in a row, each of which is an average over many.
     """
-    inputs, weights, gradients = random_layer(blocks, batch, tokens, width)
+    inputs, weights, gradients = draw(blocks, batch, tokens, width)
     attention = functools.partial(
         kernel.attention, heads=heads, self_attention=self_attention, interpret=INTERPRET
     )
@@ -113,7 +94,7 @@ def test_width_of_the_paper(heads):
 
 
 def test_examples_of_a_tile_do_not_see_each_other():
-    inputs, weights, gradients = random_layer(2, 4, 16, 32)
+    inputs, weights, gradients = draw(2, 4, 16, 32)
     others = (jnp.arange(4) != 1)[:, None, None]
     changed = [jnp.where(others, 100 * jnp.flip(x), x) for x in inputs]
     alone = [jnp.where(others, 0, x) for x in gradients]
@@ -130,7 +111,7 @@ def test_examples_of_a_tile_do_not_see_each_other():
 
 @pytest.mark.slow
 def test_seeds_of_one_program():
-    inputs, weights, _ = random_layer(2, 4, 16, 32)
+    inputs, weights, _ = draw(2, 4, 16, 32)
     stack = jax.tree.map(lambda x: jnp.stack([x, -x]), (inputs, weights))
 
     def total(inputs, weights):
@@ -169,7 +150,7 @@ def test_training_takes_the_kernel_and_predictions_do_not(monkeypatch):
 
 
 def test_other_dtypes_are_refused():
-    inputs, weights, _ = random_layer(2, 4, 16, 32)
+    inputs, weights, _ = draw(2, 4, 16, 32)
     with pytest.raises(ValueError, match=r'attention_kernel.*expected arrays of bfloat16, found .*float32'):
         kernel.attention(wide(inputs), weights, 1, True)
 

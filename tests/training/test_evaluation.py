@@ -49,6 +49,15 @@ def test_padding_belongs_to_no_group_of_rows():
     assert found['logit'].tolist() == [0, 1, 2, 3, 4, 5]
 
 
+def test_scores_are_on_their_way_before_the_first_are_waited_for(monkeypatch):
+    told = []
+    monkeypatch.setattr(PARTITIONER, 'begin_to_fetch', lambda logits: told.append('begin'))
+    monkeypatch.setattr(PARTITIONER, 'local_rows', lambda logits: told.append('wait') or logits)
+    # Eleven batches of four.
+    assert score(np.arange(44, dtype=np.float32))['logit'].tolist() == list(range(44))
+    assert told == ['begin'] * 9 + ['wait', 'begin'] * 2 + ['wait'] * 9
+
+
 def test_rows_that_weigh_nothing_are_left_out():
     logits = np.array([1, np.nan, 3, 4, 5], np.float32)
     found = score(logits, weight=np.array([1, 0, 2, 1, 0], np.float32))
