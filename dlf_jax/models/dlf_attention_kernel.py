@@ -5,7 +5,8 @@ wrote. Here every program of the grid takes a tile of rows from the blocks to th
 chip. The gradient computes again what it needs from the layer's inputs: nothing is kept from one to the
 other. All is in bfloat16, with sums and softmax in float32.
 
-Never run on a GPU so far: the tests run it in Pallas' interpreter.
+It has run on an H100 (`benchmarks.attention_kernel` compares the two there); the tests run it in Pallas'
+interpreter, which does not show what two warpgroups do to each other.
 """
 
 from __future__ import annotations
@@ -102,8 +103,9 @@ def _gradients(
 ) -> tuple[list[jax.Array], Weights]:
     """Gradients of blocks and weights.
 
-    The kernel writes what the weights' gradients are products of: sums of these over a program's tiles would
-    take more memory than a multiprocessor has.
+    The kernel writes what the weights' gradients are products of, and the biases' sums of. Sums of the
+    products over a program's tiles would take more memory than a multiprocessor has; and Mosaic GPU sums over
+    the rows of a tile through memory that it gives to the two warpgroups at once.
     """
     count, width, rows = layer.blocks, layer.width, blocks[0].shape[0]
     half = functools.partial(jax.ShapeDtypeStruct, dtype=HALF)
@@ -112,19 +114,17 @@ def _gradients(
         *[half((rows, 3 * width))] * count,
         half((count, rows, (count - 1) * width)),
         half((count, rows, width)),
-        jax.ShapeDtypeStruct((rows // ROWS, count, 4, width), jnp.float32),
     ]
     call = _call(layer, _backward, outputs, _backward_scratch(layer))
     results = call(*blocks, *d_outputs, *_operands(layer, weights))
     d_blocks, d_qkv = list(results[:count]), results[count : 2 * count]
-    attended, d_cross, bias_sums = results[2 * count :]
-    d_bias = jnp.sum(bias_sums, axis=0)
+    attended, d_cross = results[2 * count :]
     product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
     gradients = Weights(
         jnp.stack([product('rd,rk->dk', block, d) for block, d in zip(blocks, d_qkv, strict=True)]),
-        d_bias[:, :3].reshape(count, -1),
+        jnp.stack([jnp.sum(d, axis=0, dtype=jnp.float32) for d in d_qkv]),
         product('mrk,mrd->mkd', attended, d_cross),
-        d_bias[:, 3],
+        jnp.sum(d_cross, axis=1, dtype=jnp.float32),
     )
     return d_blocks, jax.tree.map(lambda gradient: gradient.astype(HALF), gradients)
 
@@ -189,8 +189,6 @@ def _backward_scratch(layer: Layer) -> list[Any]:
         plgpu.SMEM((blocks, ROWS, width), jnp.float32),
         # Rows of a weight of cross-attention that belong to a head, for each warpgroup.
         plgpu.SMEM((layer.groups, layer.head_width, width), HALF),
-        # Gradients of the biases, summed over the tile.
-        plgpu.SMEM((blocks, 4, width), jnp.float32),
         plgpu.Barrier(num_barriers=layer.groups),
         *scratch(layer, 2 * blocks + 1, slots=2 * layer.groups),
         # Weights and gradients of scores, for each warpgroup; in the slots, where they have the same shape.
@@ -203,9 +201,9 @@ class _BackwardTile(Tile):
 
     def __init__(self, layer: Layer, cross_kernel: Ref, refs: Sequence[Ref]):
         """Names the shared memory that `_backward_scratch` describes."""
-        self.d_output, self.d_cross, self.d_query, rows, self.d_bias, filled = refs[:6]
-        super().__init__(layer, refs[6:13])
-        self._scores = self.slots if layer.width == ROWS else refs[13]
+        self.d_output, self.d_cross, self.d_query, rows, filled = refs[:5]
+        super().__init__(layer, refs[5:12])
+        self._scores = self.slots if layer.width == ROWS else refs[12]
         self._cross_kernel = cross_kernel
         self._weight_rows, self._rows_filled = rows.at[self.group], filled.at[self.group]
 
@@ -222,7 +220,6 @@ class _BackwardTile(Tile):
             d_output = self.d_output[m, :, self.own].astype(jnp.float32)
             gradient = jnp.where(cross > 0, d_output, self.zeros())
             self.d_cross[m, :, self.own] = gradient.astype(HALF)
-            self.d_bias[m, 3, self.own] = jnp.sum(gradient, axis=0)
             self.d_query[m, :, self.own] = self.zeros()
 
         loop(self.layer.blocks, of_block)
@@ -254,7 +251,6 @@ class _BackwardTile(Tile):
             gradients = loop(blocks, of_query_block, (zeros, zeros))
             for part, gradient in zip((1, 2), gradients, strict=True):
                 self.qkv[part, x, :, columns] = gradient.astype(HALF)
-                self.d_bias[x, part, columns] = jnp.sum(gradient, axis=0)
 
         fetch(jnp.int32(0))
         loop(blocks, of_key_block)
@@ -291,9 +287,7 @@ class _BackwardTile(Tile):
         """Puts the gradients of the queries in their place."""
 
         def of_block(m: jax.Array, _: None) -> None:
-            gradient = self.d_query[m, :, self.own]
-            self.qkv[0, m, :, self.own] = gradient.astype(HALF)
-            self.d_bias[m, 0, self.own] = jnp.sum(gradient, axis=0)
+            self.qkv[0, m, :, self.own] = self.d_query[m, :, self.own].astype(HALF)
 
         loop(self.layer.blocks, of_block)
         self.meet()
@@ -317,14 +311,14 @@ class _BackwardTile(Tile):
 
 
 def _backward(layer: Layer, *refs: Ref) -> None:
-    """Kernel of the blocks' gradients, and of what those of the weights are products and sums of."""
+    """Kernel of the blocks' gradients, and of what those of weights and biases are products and sums of."""
     remaining, count, width = list(refs), layer.blocks, layer.width
 
     def take(number: int) -> list[Ref]:
         return [remaining.pop(0) for _ in range(number)]
 
     blocks, d_outputs, (qkv_kernel, cross_kernel, bias) = take(count), take(count), take(3)
-    d_blocks, d_qkv, (attended, d_cross, d_bias) = take(count), take(count), take(3)
+    d_blocks, d_qkv, (attended, d_cross) = take(count), take(count), take(2)
     tile = _BackwardTile(layer, cross_kernel, remaining)
     more = [(d_outputs[i].at[tile.rows], tile.d_output.at[i]) for i in range(count)]
     tile.load_blocks(blocks, bias, more)
@@ -334,7 +328,6 @@ def _backward(layer: Layer, *refs: Ref) -> None:
     for columns in tile.heads():
         tile.of_head(columns)
     tile.of_queries()
-    tile.first(lambda: plgpu.copy_smem_to_gmem(tile.d_bias, d_bias.at[lax.axis_index('tile')]))
     for part in range(3):
         own = pl.ds(part * width, width)
         tile.store(tile.qkv.at[part], [target.at[tile.rows, own] for target in d_qkv])

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax._src.pallas.mosaic_gpu.interpret.params import InterpretGPUParams
+from jax.extend.core import jaxprs_in_params
 
 from benchmarks.attention_kernel import draw
 from dlf_jax import config as configs
@@ -41,6 +42,29 @@ def distance(found, expected):
 
 def wide(tree):
     return jax.tree.map(lambda x: x.astype(jnp.float32), tree)
+
+
+def equations(jaxpr):
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jaxprs_in_params(equation.params):
+            yield from equations(inner)
+
+
+@pytest.mark.parametrize('function', ['_outputs', '_gradients'])
+def test_a_kernel_sums_over_no_rows(function):
+    """Such a sum goes through memory that two warpgroups would use at once, which the interpreter does not
+    show."""
+    blocks, weights, gradients = draw(3, 8, 16, 64)
+    flat = [[block.reshape(-1, 64) for block in part] for part in (blocks, gradients)]
+    arguments = (flat[0], weights, *([flat[1]] if function == '_gradients' else []))
+    layer = kernel.Layer(blocks=3, tokens=16, width=64, heads=2, self_attention=True)
+    traced = jax.make_jaxpr(functools.partial(getattr(kernel, function), layer))(*arguments)
+    # All of a kernel is in the scope of its memory.
+    body = next(e.params['jaxpr'] for e in equations(traced.jaxpr) if e.primitive.name == 'run_scoped')
+    found = [e.params['axes'] for e in equations(body) if e.primitive.name in ('reduce_sum', 'reduce_max')]
+    assert found
+    assert set(found) == {(1,)}
 
 
 def compare(blocks, batch, tokens, width, heads, self_attention=True):
