@@ -183,7 +183,9 @@ class Cases:
 
 def _json(limit: float, command: Sequence[str | Path]) -> dict[str, Any]:
     """The JSON object on the last line of a Python command of this project."""
-    environment = {'PYTHONPATH': str(processes.ROOT)}
+    # Where the packages may be that the machine itself lacks.
+    paths = filter(None, (str(processes.ROOT), os.environ.get('PYTHONPATH')))
+    environment = {'PYTHONPATH': os.pathsep.join(paths)}
     return processes.run(sys.executable, *command, env=environment, timeout=limit).result
 
 

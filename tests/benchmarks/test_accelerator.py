@@ -36,6 +36,13 @@ def test_a_case_that_there_is_not_is_told(tmp_path, monkeypatch, capsys):
     assert "no case begins with 'qickstart'; here are dlf-released" in told
 
 
+def test_cases_find_the_packages_that_the_command_finds(tmp_path, monkeypatch):
+    (tmp_path / 'only_there.py').write_text('FOUND = 7')
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    code = 'import benchmarks, json, only_there; print(json.dumps({"found": only_there.FOUND}))'
+    assert accelerator._json(60, ('-c', code)) == {'found': 7}
+
+
 def test_a_case_that_fails_is_a_row_with_its_error():
     def late(limit):
         raise subprocess.TimeoutExpired('command', limit)
