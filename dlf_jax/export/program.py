@@ -1,0 +1,94 @@
+"""Program of a trained model: its inference as a jaxpr, with a symbolic number of rows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+from jax.extend import core
+
+from dlf_jax.data.schema import Schema
+from dlf_jax.training.train_state import TrainState
+from dlf_jax.training.train_step import Forward, make_predict_step
+
+# Name of the symbolic number of rows, in shapes of inputs and outputs.
+BATCH = 'batch'
+
+Arrays = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """Inference of one model: a pure function of its weights and an encoded batch.
+
+    Attributes:
+      model: name of the model, for errors.
+      schema: of the data.
+      weights: arrays by their path in the state, such as `params/dense/model/hidden_0/kernel`.
+      function: `(weights, inputs) -> probability`, float32 [batch], where inputs are those of `shapes`.
+    """
+
+    model: str
+    schema: Schema
+    weights: dict[str, np.ndarray]
+    function: Callable[[Mapping[str, Any], Mapping[str, Any]], jax.Array]
+
+    def jaxpr(self) -> core.ClosedJaxpr:
+        """The function as a jaxpr of the weights, then the inputs, both in alphabetical order.
+
+        The batch is symbolic: what it computes holds for any number of rows.
+        """
+        (rows,) = export.symbolic_shape(BATCH)
+        return jax.make_jaxpr(self.function)(self.weights, shapes(self.schema, rows))
+
+
+def of_state(forward: Forward, state: TrainState, model: str) -> Program:
+    """The program of a trained state.
+
+    Args:
+      forward: of the model, in float32.
+      state: of one run; only what inference reads is taken.
+      model: name of the model, for errors.
+    """
+    kept = {'params': state.params, 'batch_stats': state.batch_stats}
+    leaves, structure = jax.tree.flatten_with_path(kept)
+    paths = [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in leaves]
+    weights = {path: np.asarray(jax.device_get(leaf)) for path, (_, leaf) in zip(paths, leaves, strict=True)}
+    # Tables are padded to what the devices share evenly; no id names those rows.
+    for path, array in weights.items():
+        if path.startswith('params/tables/'):
+            size = int(path.split('/')[2].partition('_')[2] or 0)
+            weights[path] = array[: forward.schema.vocabulary_of(size)]
+    step = make_predict_step(forward)
+    empty = state.replace(params={}, batch_stats={}, opt_state={}, scratch={})
+
+    def probability(weights: Mapping[str, Any], inputs: Mapping[str, Any]) -> jax.Array:
+        tree = jax.tree.unflatten(structure, [weights[path] for path in paths])
+        rows = next(iter(inputs.values())).shape[0]
+        # The batch of a step has labels, which inference does not read.
+        batch = {**inputs, 'label': jnp.zeros(rows), 'weight': jnp.ones(rows)}
+        return jax.nn.sigmoid(step(empty.replace(**tree), batch))
+
+    return Program(model, forward.schema, weights, probability)
+
+
+def shapes(schema: Schema, rows: Any) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of the encoded inputs of so many rows, by name; see `Encoder.encode`.
+
+    Args:
+      schema: of the data.
+      rows: a number, or a symbolic one.
+    """
+    found = {}
+    if schema.bags:
+        found['bags'] = jax.ShapeDtypeStruct((rows, schema.bag_columns), jnp.int32)
+    if schema.categorical:
+        found['categorical'] = jax.ShapeDtypeStruct((rows, len(schema.categorical)), jnp.int32)
+    if schema.numeric:
+        found['numeric'] = jax.ShapeDtypeStruct((rows, len(schema.numeric)), jnp.float32)
+    return found
