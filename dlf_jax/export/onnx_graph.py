@@ -19,6 +19,8 @@ from onnx import TensorProto, helper
 OPSET, ML_OPSET, IR_VERSION = 20, 3, 9
 ML = 'ai.onnx.ml'
 
+# Begins the names of what is made here, so that no input has one of them.
+_OWN = 'dlf_jax/'
 # Numbers of rows and columns: integers, or JAX's symbolic dimensions.
 Shape = tuple[Any, ...]
 
@@ -82,7 +84,7 @@ class Graph:
         self._inputs: list[onnx.ValueInfoProto] = []
         self._named: dict[int, tuple[np.ndarray, str]] = {}
         self._known: dict[tuple, str] = {}
-        self._made: dict[tuple, list[Tensor]] = {}
+        self._made: dict[bytes, list[Tensor]] = {}
         self._batch: Tensor | None = None
 
     def input(self, name: str, dtype: str, shape: Shape) -> Tensor:
@@ -127,11 +129,12 @@ class Graph:
         """Adds a node of several outputs, each with a shape and a dtype; see `node`."""
         names = [self.name(value) for value in inputs]
         node = helper.make_node(op, names, [], domain=domain, **attributes)
-        key = (node.SerializeToString(deterministic=True),)
+        # A vocabulary is a part of its node.
+        key = hashlib.blake2b(node.SerializeToString(deterministic=True)).digest()
         if key not in self._made:
             number = len(self.nodes)
             made = [
-                Tensor(f'{op}_{number}' + (f'_{i}' if i else ''), shape, dtype)
+                Tensor(f'{_OWN}{op}_{number}' + (f'_{i}' if i else ''), shape, dtype)
                 for i, (shape, dtype) in enumerate(outputs)
             ]
             node.output.extend(tensor.name for tensor in made)
@@ -152,7 +155,7 @@ class Graph:
         content = tuple(value.flat) if value.dtype == object else hashlib.blake2b(value.tobytes()).digest()
         key = (value.dtype.name, value.shape, content)
         if key not in self._known:
-            name = f'constant_{len(self._known)}'
+            name = f'{_OWN}constant_{len(self._known)}'
             self._known[key] = name
             self.constants[name] = value
         return self._known[key]

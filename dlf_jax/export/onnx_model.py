@@ -9,8 +9,9 @@ import numpy as np
 import onnx
 from jax.extend import core
 
+from dlf_jax.data.preprocess.encoder import Encoder
 from dlf_jax.errors import UserError
-from dlf_jax.export import onnx_jaxpr
+from dlf_jax.export import onnx_jaxpr, onnx_raw
 from dlf_jax.export.onnx_graph import Graph, Tensor, Value
 from dlf_jax.export.program import Program, shapes
 
@@ -34,6 +35,29 @@ def of_ids(program: Program) -> Model:
         for name, shape in shapes(program.schema, rows).items()
     }
     probability = _probability(graph, program, closed, inputs)
+    return Model(graph.finish({OUTPUT: probability}), graph.constants)
+
+
+def of_raw(program: Program, encoder: Encoder) -> Model:
+    """The model on raw values: an input for each field, with the vocabulary inside.
+
+    A row with a number that the encoder refuses has the probability NaN.
+
+    Args:
+      program: of the model.
+      encoder: of the training data.
+
+    Raises:
+      UserError: a field cannot be encoded in ONNX; or a primitive of the model has no counterpart there.
+    """
+    onnx_raw.check(encoder)
+    graph, closed = Graph(), program.jaxpr()
+    rows = closed.out_avals[0].shape[0]
+    inputs, refused = onnx_raw.encoded(graph, encoder, rows)
+    probability = _probability(graph, program, closed, inputs)
+    if refused is not None:
+        nan = np.asarray(np.nan, np.float32)
+        probability = graph.node('Where', [refused, nan, probability], probability.shape, probability.dtype)
     return Model(graph.finish({OUTPUT: probability}), graph.constants)
 
 

@@ -195,7 +195,7 @@ class Encoder:
 
     def _treated(self, values: np.ndarray) -> np.ndarray:
         """Numeric features, float32 [rows, Fn], of numbers, float64 [Fn, rows]."""
-        missing, shift, scale = self._treatments
+        missing, shift, scale = self.treatments
         filled = np.where(np.isnan(values), missing, values)
         treated = (filled - shift) / scale
         for i, field in enumerate(self.schema.numeric):
@@ -219,7 +219,7 @@ class Encoder:
         return np.where(np.isnan(values), NULL, codes)
 
     @functools.cached_property
-    def _treatments(self) -> np.ndarray:
+    def treatments(self) -> np.ndarray:
         """Replacement of a missing value, shift and scale of the numeric fields, float64 [3, Fn, 1]."""
 
         def treatment(field: Field) -> tuple[float, float, float]:
