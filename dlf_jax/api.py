@@ -13,6 +13,7 @@ import os
 import runpy
 import time
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -26,6 +27,7 @@ from dlf_jax.data import builders
 from dlf_jax.data.builders.base import Builder
 from dlf_jax.data.loading import unknown_values
 from dlf_jax.errors import UsageError, suggest
+from dlf_jax.export import exporting
 from dlf_jax.lock import locked
 from dlf_jax.serving.predict import Predictor
 from dlf_jax.training import multihost, runtime_errors, trainer
@@ -295,6 +297,37 @@ def predict(
     """
     predictor = load(workdir, options)
     return predictor.predict(predictor.open(input, labelled=False), os.path.expanduser(output))
+
+
+def export(
+    workdir: str | os.PathLike, output: str | os.PathLike, options: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Writes the best model of a run as a folder for services that have nothing of this package.
+
+    Args:
+      workdir: folder of the run.
+      output: folder to write; not there, or an earlier export, which is replaced.
+      options: values of `config.export` and `config.predict` keys, such as `{'export.format': 'onnx'}`.
+
+    Returns:
+      `output`, `format`, `inputs`, `files` with their bytes, and the `largest_difference` in probability from
+      `predict` on `rows_compared` rows.
+
+    Raises:
+      UserError: there is no trained model, or it cannot be exported; says why.
+      UsageError: there is no such option, or its value cannot be.
+    """
+    folder = Workdir(workdir)
+    config = folder.config()
+    known = [key for key, _ in configs.flatten(config) if key.startswith(('export.', 'predict.'))]
+    for key, value in (options or {}).items():
+        if key not in known:
+            raise UsageError(f'config.{key}: there is no such key{suggest(key, known)}')
+        config.update_from_flattened_dict({key: value})
+    config_checks.validate_prediction(config)
+    config_checks.validate_export(config)
+    config = exporting.exact(config)
+    return exporting.export_model(Predictor(folder, config), Path(output).expanduser(), config)
 
 
 @contextlib.contextmanager

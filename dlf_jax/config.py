@@ -265,6 +265,13 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     # Seed of the run to use, where several were trained together; -1: the best by `training.monitor`.
     config.predict.seed = -1
 
+    config.export = ConfigDict()
+    # Format that `--mode=export` writes: onnx (ONNX Runtime), or stablehlo (JAX, without this package).
+    config.export.format = 'onnx'
+    # Inputs of the exported model: raw (values as in the files, with the vocabulary inside; onnx alone), ids (the
+    # encoder's arrays), or auto: raw for onnx, ids for stablehlo.
+    config.export.inputs = 'auto'
+
     config.compile = ConfigDict()
     # Devices that `--mode=compile` compiles for, which need not be there: a TPU and its topology (v5e:4x4,
     # v5p:2x2x2, v6e:2x4), or a GPU and how many (a100, l4, h100:8, h200, b200); '': the devices here.

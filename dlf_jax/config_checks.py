@@ -24,6 +24,8 @@ PRECISIONS = ('float32', 'bfloat16')
 PARALLEL = ('jit', 'pmap')
 TABLE_SHARDINGS = ('auto', 'replicated', 'rows')
 MATMUL_PRECISIONS = ('default', 'high', 'highest')
+EXPORT_FORMATS = ('onnx', 'stablehlo')
+EXPORT_INPUTS = ('auto', 'raw', 'ids')
 # Keys that name an entry of an open list, beside those of models and metrics.
 _ENTRIES = (('dataset', 'name'), ('optimizer', 'name'), ('optimizer', 'embedding_rows'))
 # Key of `config.dataset` that only permits something, and so does no harm where nobody asks.
@@ -101,6 +103,25 @@ def validate_prediction(config: ConfigDict) -> None:
     if options.seed < -1:
         raise UsageError(
             f'config.predict.seed={options.seed}: expected a seed of the workdir, or -1 for the best'
+        )
+
+
+def validate_export(config: ConfigDict) -> None:
+    """Checks `config.export.*`.
+
+    Raises:
+      UsageError: names the first key whose value cannot be.
+    """
+    options = config.export
+    for key, choices in (('format', EXPORT_FORMATS), ('inputs', EXPORT_INPUTS)):
+        if options[key] not in choices:
+            raise UsageError(
+                f'config.export.{key}={options[key]!r}: no such choice{suggest(options[key], choices)}'
+            )
+    if (options.format, options.inputs) == ('stablehlo', 'raw'):
+        raise UsageError(
+            "config.export.inputs='raw': expected 'ids' or 'auto' with config.export.format='stablehlo', which "
+            'has no texts'
         )
 
 
@@ -199,6 +220,7 @@ def _validate_runs(config: ConfigDict, check: _Check) -> None:
     check('seed', config.seed < 2**31, 'less than 2^31')
     check('seeds', config.seed + config.seeds <= 2**31, 'seeds less than 2^31, counted up from config.seed')
     validate_prediction(config)
+    validate_export(config)
     for key in ('processes', 'process'):
         default = {'processes': 0, 'process': -1}[key]
         given = config.distributed[key] != default

@@ -58,7 +58,7 @@ _log = logging.getLogger('dlf_jax.main')
 
 # Timed, and traced, by `profile`.
 _PROFILE_STEPS = 20
-MODES = ('train', 'prepare', 'evaluate', 'predict', 'profile', 'compile')
+MODES = ('train', 'prepare', 'evaluate', 'predict', 'profile', 'compile', 'export')
 
 _CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'Config file, FILE.py or FILE.py:MODEL; --config.KEY=VALUE sets a key.'
@@ -69,7 +69,8 @@ _DATASET = flags.DEFINE_string('dataset', '', 'Sets config.dataset.name.')
 _VARIANT = flags.DEFINE_string('variant', '', 'Sets config.variant, such as wo_gate.')
 _INPUT = flags.DEFINE_string('input', '', 'Files to evaluate or predict: path, glob, or by commas.')
 _OUTPUT = flags.DEFINE_string(
-    'output', '', 'Where predict writes (.csv or .parquet), or prepare a proposed schema (.toml).'
+    'output', '',
+    'Where predict writes (.csv or .parquet), export (a folder), or prepare a proposed schema (.toml).',
 )
 _DATA_DIR = flags.DEFINE_string('data_dir', '~/.cache/dlf_jax', 'Where prepared data is kept, for all runs.')
 
@@ -162,6 +163,12 @@ def predict() -> dict[str, Any]:
     return api.predict(_required(_WORKDIR), spec, output, _predict_options())
 
 
+def export() -> dict[str, Any]:
+    """Writes the model for services that have nothing of this package."""
+    workdir, output = _required(_WORKDIR), _required(_OUTPUT)
+    return api.export(workdir, output, _trained_options('export.', 'predict.'))
+
+
 def _required(flag: flags.FlagHolder) -> str:
     if not flag.value:
         raise UsageError(f'--mode={_MODE.value} needs --{flag.name}: {flag._flagvalues[flag.name].help}')
@@ -184,15 +191,20 @@ def _config() -> ConfigDict:
 
 
 def _predict_options() -> dict[str, Any]:
-    """Keys of `config.predict` that the command line sets; it may set no others."""
-    options = {}
-    for key, value in _overrides().items():
-        if not key.startswith('predict.'):
+    """Keys of `config.predict` that the command line sets, without the section."""
+    return {key.removeprefix('predict.'): value for key, value in _trained_options('predict.').items()}
+
+
+def _trained_options(*sections: str) -> dict[str, Any]:
+    """Dotted keys of some sections that the command line sets for a trained model; it may set no others."""
+    options = _overrides()
+    for key in options:
+        if not key.startswith(sections):
+            taken = ' and '.join(f'--config.{section}*' for section in sections)
             raise UsageError(
                 f'--config.{key}: the config of a trained model is in its workdir; '
-                f'--mode={_MODE.value} takes only --config.predict.* keys'
+                f'--mode={_MODE.value} takes only {taken} keys'
             )
-        options[key.removeprefix('predict.')] = value
     return options
 
 
@@ -315,6 +327,7 @@ def main(argv: list[str]) -> int:
         'predict': predict,
         'profile': profile,
         'compile': compile_programs,
+        'export': export,
     }
     try:
         # Libraries print to standard output; that is for the result alone.

@@ -18,7 +18,7 @@ FLOORS = (
     ('training',),
     ('baselines',),
     ('config_checks', 'serving'),
-    ('compiling',),
+    ('compiling', 'export'),
     ('api', 'comparison'),
     ('main', 'compare', 'tune'),
 )

@@ -13,9 +13,7 @@ from dlf_jax.data.preprocess.encoder import Encoder
 from dlf_jax.errors import UserError
 from dlf_jax.export import onnx_jaxpr, onnx_raw
 from dlf_jax.export.onnx_graph import Graph, Tensor, Value
-from dlf_jax.export.program import Program, shapes
-
-OUTPUT = 'probability'
+from dlf_jax.export.program import LOGIT, PROBABILITY, Program, shapes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,14 +32,13 @@ def of_ids(program: Program) -> Model:
         name: graph.input(name, np.dtype(shape.dtype).name, shape.shape)
         for name, shape in shapes(program.schema, rows).items()
     }
-    probability = _probability(graph, program, closed, inputs)
-    return Model(graph.finish({OUTPUT: probability}), graph.constants)
+    return Model(graph.finish(_outputs(graph, program, closed, inputs)), graph.constants)
 
 
 def of_raw(program: Program, encoder: Encoder) -> Model:
     """The model on raw values: an input for each field, with the vocabulary inside.
 
-    A row with a number that the encoder refuses has the probability NaN.
+    A row with a number that the encoder refuses has NaN for its outputs.
 
     Args:
       program: of the model.
@@ -54,24 +51,30 @@ def of_raw(program: Program, encoder: Encoder) -> Model:
     graph, closed = Graph(), program.jaxpr()
     rows = closed.out_avals[0].shape[0]
     inputs, refused = onnx_raw.encoded(graph, encoder, rows)
-    probability = _probability(graph, program, closed, inputs)
+    outputs = _outputs(graph, program, closed, inputs)
     if refused is not None:
         nan = np.asarray(np.nan, np.float32)
-        probability = graph.node('Where', [refused, nan, probability], probability.shape, probability.dtype)
-    return Model(graph.finish({OUTPUT: probability}), graph.constants)
+        outputs = {
+            name: graph.node('Where', [refused, nan, value], value.shape, value.dtype)
+            for name, value in outputs.items()
+        }
+    return Model(graph.finish(outputs), graph.constants)
 
 
-def _probability(
+def _outputs(
     graph: Graph, program: Program, closed: core.ClosedJaxpr, inputs: Mapping[str, Value]
-) -> Tensor:
-    """The model's part of a graph, from encoded inputs to probabilities."""
+) -> dict[str, Tensor]:
+    """The model's part of a graph, from encoded inputs to its outputs."""
     for name, array in program.weights.items():
         graph.call(array, name)
-    # In the order of JAX's trees: the weights, then the inputs, by name.
+    # In the order of JAX's trees, by name: the weights, then the inputs.
     arguments = [program.weights[name] for name in sorted(program.weights)]
     arguments += [inputs[name] for name in sorted(inputs)]
     rows = closed.out_avals[0].shape[0]
-    (found,) = onnx_jaxpr.add(graph, closed, arguments, rows, program.model)
-    if isinstance(found, np.ndarray):
-        raise UserError(f'the model {program.model} gives the same probability to every row; nothing to export')
-    return found
+    found = onnx_jaxpr.add(graph, closed, arguments, rows, program.model)
+    outputs = {}
+    for name, value in zip((LOGIT, PROBABILITY), found, strict=True):
+        if isinstance(value, np.ndarray):
+            raise UserError(f'the model {program.model} gives every row the same probability; nothing to export')
+        outputs[name] = value
+    return outputs

@@ -17,6 +17,7 @@ from dlf_jax.data.schema import MISSING, OUT_OF_VOCABULARY, PADDING, RESERVED, F
 from dlf_jax.errors import UserError
 from dlf_jax.export import onnx_text, spellings
 from dlf_jax.export.onnx_graph import ML, Graph, Tensor, Value
+from dlf_jax.export.program import LOGIT, PROBABILITY
 
 
 def check(encoder: Encoder) -> None:
@@ -26,6 +27,11 @@ def check(encoder: Encoder) -> None:
       UserError: names the field.
     """
     for field in encoder.schema.fields:
+        if field.name in (LOGIT, PROBABILITY):
+            raise UserError(
+                f'field {field.name!r} has the name of an output of the exported model; take '
+                '--config.export.inputs=ids, whose inputs have names of their own, or call the column otherwise'
+            )
         if field.hash_buckets:
             raise UserError(
                 f'field {field.name!r} has hashes of its values for ids (hash_buckets={field.hash_buckets}), '

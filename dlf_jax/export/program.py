@@ -18,8 +18,8 @@ from dlf_jax.training.train_step import Forward, make_predict_step
 
 # Name of the symbolic number of rows, in shapes of inputs and outputs.
 BATCH = 'batch'
-
-Arrays = dict[str, Any]
+# Names of the outputs.
+LOGIT, PROBABILITY = 'logit', 'probability'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,21 +30,27 @@ class Program:
       model: name of the model, for errors.
       schema: of the data.
       weights: arrays by their path in the state, such as `params/dense/model/hidden_0/kernel`.
-      function: `(weights, inputs) -> probability`, float32 [batch], where inputs are those of `shapes`.
+      function: `(weights, inputs) -> outputs`, where inputs are those of `shapes` and the outputs `logit` and
+        `probability`, float32 [batch] each.
     """
 
     model: str
     schema: Schema
     weights: dict[str, np.ndarray]
-    function: Callable[[Mapping[str, Any], Mapping[str, Any]], jax.Array]
+    function: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, jax.Array]]
+
+    def symbolic(self) -> tuple[dict[str, jax.ShapeDtypeStruct], dict[str, jax.ShapeDtypeStruct]]:
+        """Shapes of the function's arguments, with a symbolic number of rows."""
+        (rows,) = export.symbolic_shape(BATCH)
+        weights = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in self.weights.items()}
+        return weights, shapes(self.schema, rows)
 
     def jaxpr(self) -> core.ClosedJaxpr:
         """The function as a jaxpr of the weights, then the inputs, both in alphabetical order.
 
         The batch is symbolic: what it computes holds for any number of rows.
         """
-        (rows,) = export.symbolic_shape(BATCH)
-        return jax.make_jaxpr(self.function)(self.weights, shapes(self.schema, rows))
+        return jax.make_jaxpr(self.function)(*self.symbolic())
 
 
 def of_state(forward: Forward, state: TrainState, model: str) -> Program:
@@ -67,14 +73,15 @@ def of_state(forward: Forward, state: TrainState, model: str) -> Program:
     step = make_predict_step(forward)
     empty = state.replace(params={}, batch_stats={}, opt_state={}, scratch={})
 
-    def probability(weights: Mapping[str, Any], inputs: Mapping[str, Any]) -> jax.Array:
+    def outputs(weights: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, jax.Array]:
         tree = jax.tree.unflatten(structure, [weights[path] for path in paths])
         rows = next(iter(inputs.values())).shape[0]
         # The batch of a step has labels, which inference does not read.
         batch = {**inputs, 'label': jnp.zeros(rows), 'weight': jnp.ones(rows)}
-        return jax.nn.sigmoid(step(empty.replace(**tree), batch))
+        logits = step(empty.replace(**tree), batch)
+        return {LOGIT: logits, PROBABILITY: jax.nn.sigmoid(logits)}
 
-    return Program(model, forward.schema, weights, probability)
+    return Program(model, forward.schema, weights, outputs)
 
 
 def shapes(schema: Schema, rows: Any) -> dict[str, jax.ShapeDtypeStruct]:

@@ -1,0 +1,57 @@
+"""StableHLO: a model's program as `jax.export` serializes it, with the weights beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax import export
+
+from dlf_jax.export.program import Program
+from dlf_jax.file_writing import writing
+
+MODEL, WEIGHTS = 'model.stablehlo', 'weights.npz'
+PLATFORMS = ('cpu', 'cuda', 'tpu')
+
+
+def write(folder: Path, program: Program) -> list[str]:
+    """Writes the program for every platform, and its weights as NumPy arrays without pickle.
+
+    Args:
+      folder: to write into.
+      program: of the model.
+
+    Returns:
+      Names of the files.
+    """
+    exported = export.export(jax.jit(program.function), platforms=PLATFORMS)(*program.symbolic())
+    with writing(str(folder / MODEL)):
+        (folder / MODEL).write_bytes(exported.serialize())
+    with writing(str(folder / WEIGHTS)), open(folder / WEIGHTS, 'wb') as file:
+        # The names are paths, which are no names of arguments.
+        np.savez(file, allow_pickle=False, **program.weights)  # type: ignore[arg-type]
+    return [MODEL, WEIGHTS]
+
+
+class Runtime:
+    """A written program in JAX, as the documentation loads it."""
+
+    def __init__(self, folder: Path):
+        """Loads the program and the weights of a folder."""
+        self._exported = export.deserialize(bytearray((folder / MODEL).read_bytes()))
+        with np.load(folder / WEIGHTS, allow_pickle=False) as weights:
+            self._weights = {name: weights[name] for name in weights.files}
+
+    def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The outputs by name."""
+        with jax.transfer_guard('allow'):
+            found = self._exported.call(self._weights, dict(inputs))
+        return {name: np.asarray(value) for name, value in found.items()}
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """What decides which versions of JAX can read the program."""
+        version = self._exported.calling_convention_version
+        return {'calling_convention_version': version, 'platforms': list(self._exported.platforms)}
