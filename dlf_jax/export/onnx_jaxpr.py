@@ -65,7 +65,7 @@ class _Walk:
         values: dict[Any, Value] = {}
 
         def read(atom: Any) -> Value:
-            return np.asarray(atom.val) if isinstance(atom, core.Literal) else values[atom]
+            return np.asarray(atom.val, atom.aval.dtype) if isinstance(atom, core.Literal) else values[atom]
 
         values.update(zip(jaxpr.constvars, map(np.asarray, consts), strict=True))
         values.update(zip(jaxpr.invars, arguments, strict=True))
@@ -107,7 +107,7 @@ class _Walk:
 
     def _folded(self, equation: Any, inputs: Sequence[Value]) -> list[Value] | None:
         """Results of an equation of known inputs; None where an input is not, or the batch has a part."""
-        if not all(isinstance(value, np.ndarray) for value in inputs):
+        if not all(isinstance(value, np.ndarray) for value in inputs) or 'dim' in equation.params:
             return None
         atoms = [*equation.invars, *equation.outvars]
         if not all(isinstance(dim, int) for atom in atoms for dim in plain(atom.aval.shape)):

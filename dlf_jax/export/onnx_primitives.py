@@ -203,6 +203,14 @@ def _pad(at: Lowering, value: Value, filler: Value) -> Value:
     return at.graph.node('Pad', [value, pads, filler], shape, at.dtype())
 
 
+def _tile(at: Lowering, value: Value) -> Value:
+    repeats = [times for times in at.params['reps'] if times != 1]
+    if not repeats:
+        return value
+    value = at.whole(value, at.shape_in(0))
+    return at.graph.node('Tile', [value, np.array(at.params['reps'], np.int64)], at.shape(), at.dtype())
+
+
 def _iota(at: Lowering) -> Value:
     dim, whole = at.params['dimension'], at.shape()
     shape: list[Any] = [1] * len(whole)
@@ -213,6 +221,12 @@ def _iota(at: Lowering) -> Value:
     zero, one = np.asarray(0, np.int64), np.asarray(1, np.int64)
     numbers = at.graph.node('Range', [zero, count, one], (whole[dim],), 'int64')
     return at.reshaped(at.graph.cast(numbers, at.dtype()), tuple(shape))
+
+
+def _rows(at: Lowering) -> Value:
+    """The number of rows, or a multiple of it, as a number."""
+    count = at.graph.node('Squeeze', [at.graph.shape_vector((at.params['dim'],), at.rows)], (), 'int64')
+    return at.cast(count, at.dtype())
 
 
 def _reduce(op: str, at: Lowering, value: Value) -> Value:
@@ -298,6 +312,7 @@ PRIMITIVES: dict[str, Primitive] = {
     'cos': _of('Cos'),
     'cosh': _of('Cosh'),
     'cumsum': _cumsum,
+    'dim_as_value': _rows,
     'div': _of('Div'),
     'dot_general': onnx_products.dot_general,
     'dynamic_slice': onnx_indexing.dynamic_slice,
@@ -357,6 +372,7 @@ PRIMITIVES: dict[str, Primitive] = {
     'sub': _of('Sub'),
     'tan': _of('Tan'),
     'tanh': _of('Tanh'),
+    'tile': _tile,
     'top_k': _top_k,
     'transpose': _transpose,
     'xor': functools.partial(_on_bool, 'Xor'),

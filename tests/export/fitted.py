@@ -58,7 +58,7 @@ def table(rows: int, seed: int = 0) -> Chunk:
         'last': texts('red', '7', 'green', None),
     }
     for place, name in enumerate((*TREATMENTS, 'own')):
-        values = draw.lognormal(0, 2, rows).round(2 if place % 2 else 0)
+        values = draw.lognormal(0, 1, rows).round(2 if place % 2 else 0)
         columns[name] = pl.Series(np.where(draw.random(rows) < 0.2, np.nan, values)).fill_nan(None)
     return Chunk(pl.DataFrame(columns, schema_overrides={'items': pl.List(pl.String)}), 'made.csv', 2)
 
