@@ -134,7 +134,7 @@ class Graph:
         if key not in self._made:
             number = len(self.nodes)
             made = [
-                Tensor(f'{_OWN}{op}_{number}' + (f'_{i}' if i else ''), shape, dtype)
+                Tensor(f'{_OWN}{op}_{number}' + (f'_{i}' if i else ''), plain(shape), dtype)
                 for i, (shape, dtype) in enumerate(outputs)
             ]
             node.output.extend(tensor.name for tensor in made)
@@ -244,6 +244,11 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, int) or isinstance(other, int):
         return isinstance(one, int) and isinstance(other, int) and one == other
     return bool(one == other)
+
+
+def plain(shape: Sequence[Any]) -> Shape:
+    """The shape with Python's integers in place of NumPy's, which models may compute their sizes with."""
+    return tuple(int(dim) if isinstance(dim, np.integer) else dim for dim in shape)
 
 
 def broadcast(*shapes: Shape) -> Shape:

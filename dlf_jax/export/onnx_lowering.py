@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from dlf_jax.export.onnx_graph import (
-    Graph, Shape, Unsupported, Value, broadcast, dtype_of, same,
+    Graph, Shape, Unsupported, Value, broadcast, dtype_of, plain, same,
 )  # fmt: skip
 
 
@@ -184,8 +184,3 @@ class Lowering:
             dims = [value.shape[axis] for axis in group]
             shape.append(math.prod(dims) if dims else 1)
         return self.reshaped(value, tuple(shape))
-
-
-def plain(shape: Sequence[Any]) -> Shape:
-    """The shape with Python's integers in place of NumPy's, which models may compute their sizes with."""
-    return tuple(int(dim) if isinstance(dim, np.integer) else dim for dim in shape)

@@ -87,11 +87,13 @@ def _lists(encoder: Encoder, field: Field, rows: int, draw: np.random.Generator)
 def _numbers(encoder: Encoder, field: Field, rows: int, draw: np.random.Generator) -> pl.Series:
     """Numbers around those of the training part, and at the edges of ranges and knots."""
     edges: list[float] = [0.0, 1.0, -1.0, 2.0, 2.5]
-    center, spread = 0.0, 10.0
+    center, spread, low, high = 0.0, 10.0, -FLOAT32 / 2, FLOAT32 / 2
     if field.name in encoder.moments:
         moments = encoder.moments[field.name]
         center, spread = moments.mean, moments.deviation or 1.0
-        edges += [moments.mean, *(x for x in (moments.low, moments.high) if np.isfinite(x))]
+        if moments.count:
+            low, high = moments.low, moments.high
+            edges = [moments.mean, low, high, *(x for x in edges if low <= x <= high)]
     for known in (encoder.boundaries.get(field.name), encoder.curves.get(field.name, np.empty((1, 0)))[0]):
         edges += [] if known is None else known[:: max(1, len(known) // 50)].tolist()
     if field.treatment == 'log2':
@@ -100,7 +102,8 @@ def _numbers(encoder: Encoder, field: Field, rows: int, draw: np.random.Generato
     drawn = center + spread * draw.standard_t(3, rows)
     drawn = np.where(draw.random(rows) < 0.3, np.round(drawn), drawn)
     drawn = np.where(draw.random(rows) < 0.4, draw.choice(edges, rows), drawn)
-    drawn = np.clip(drawn, -FLOAT32 / 2, FLOAT32 / 2)
+    # As far as the model has seen: much further, its logits are so large that rounding shows.
+    drawn = np.clip(drawn, low, high)
     missing = draw.random(rows) < _MISSING
     missing[1:2] = True
     return pl.Series(np.where(missing, np.nan, drawn)).fill_nan(None)

@@ -11,21 +11,31 @@ from dlf_jax.export import exporting
 from dlf_jax.serving.predict import Predictor
 
 
+# EDCN's products of small numbers give every row nearly the same; SAM's of large ones lose their digits.
+SPREADS = {'edcn': (1.0, 0.3), 'sam': (0.1, 0.03)}
+
+
 class Untrained(Predictor):
     """A predictor with drawn weights in place of a checkpoint's."""
+
+    # Standard deviations of what is added to the rows of tables, and to other parameters.
+    spread = (0.3, 0.03)
 
     def _restore(self, workdir, setup):
         state = setup.initial_state((0,))
         draw = np.random.default_rng(0)
 
-        def shaken(array):
-            return array + jnp.asarray(draw.normal(0, 0.03, array.shape), array.dtype)
+        def drawn(path, array):
+            name = jax.tree_util.keystr(path, simple=True, separator='/')
+            if name.endswith('/var'):
+                return jnp.asarray(draw.uniform(0.5, 1.5, array.shape), array.dtype)
+            spread = self.spread[0 if name.startswith('tables') else 1]
+            return array + jnp.asarray(draw.normal(0, spread, array.shape), array.dtype)
 
-        def scattered(array):
-            return jnp.asarray(draw.uniform(0.3, 1.0, array.shape), array.dtype)
-
-        weights = jax.tree.map(shaken, state.params)
-        return state.replace(params=weights, batch_stats=jax.tree.map(scattered, state.batch_stats))
+        weights, statistics = (
+            jax.tree_util.tree_map_with_path(drawn, tree) for tree in (state.params, state.batch_stats)
+        )
+        return state.replace(params=weights, batch_stats=statistics)
 
 
 def config(model, variant='full', **keys):
@@ -41,4 +51,5 @@ def config(model, variant='full', **keys):
 
 def predictor(encoder, model, variant='full', **keys):
     """A predictor of a small model with drawn weights."""
-    return Untrained(types.SimpleNamespace(encoder=lambda: encoder), config(model, variant, **keys))
+    kind = type('Scaled', (Untrained,), {'spread': SPREADS.get(model, Untrained.spread)})
+    return kind(types.SimpleNamespace(encoder=lambda: encoder), config(model, variant, **keys))
