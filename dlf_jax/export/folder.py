@@ -29,7 +29,8 @@ def replacing(target: Path) -> Iterator[Path]:
     Raises:
       UserError: something else is there, or there is no folder to make it in.
     """
-    target = target.absolute()
+    # A link stays one, to the new export.
+    target = Path(os.path.realpath(target))
     if not target.parent.is_dir():
         raise UserError(f'--output={target}: there is no folder {target.parent}; make it first')
     if os.path.lexists(target) and not is_export(target):

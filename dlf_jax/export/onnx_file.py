@@ -26,23 +26,21 @@ def write(
     graph: onnx.GraphProto,
     constants: Mapping[str, np.ndarray],
     metadata: Mapping[str, str],
-    largest: int = LARGEST,
 ) -> list[str]:
-    """Writes a model.
+    """Writes a model; constants that do not fit into it, into a file beside it.
 
     Args:
       folder: to write into.
       graph: without its constants.
       constants: by name.
       metadata: texts that the file carries along, by name.
-      largest: constants of more bytes in all are written into a file beside the model.
 
     Returns:
       Names of the files.
     """
     size = sum(array.nbytes for array in constants.values()) + graph.ByteSize()
     files = [MODEL]
-    if size > largest:
+    if size > LARGEST:
         files.append(DATA)
         with writing(str(folder / DATA)), open(folder / DATA, 'wb') as data:
             for name, array in constants.items():

@@ -20,6 +20,13 @@ from dlf_jax.export.onnx_graph import ML, Graph, Tensor, Value
 from dlf_jax.export.program import LOGIT, PROBABILITY
 
 
+# Bytes of texts and ids that a model may hold: a protobuf message is less than 2 GiB, and vocabularies cannot
+# lie beside it.
+VOCABULARY_BYTES = (1 << 31) - (256 << 20)
+# What an id takes at most.
+_ID_BYTES = 12
+
+
 def check(encoder: Encoder) -> None:
     """Refuses a schema whose raw values ONNX cannot encode.
 
@@ -38,6 +45,20 @@ def check(encoder: Encoder) -> None:
                 'which ONNX cannot compute: it has no operator for the bytes of a text; take '
                 '--config.export.inputs=ids, or train with a vocabulary'
             )
+    sizes = {field.name: _vocabulary_bytes(encoder, field) for field in encoder.schema.fields if field.counted}
+    if sum(sizes.values()) > VOCABULARY_BYTES:
+        largest = max(sizes, key=lambda name: sizes[name])
+        raise UserError(
+            f'the vocabularies take {sum(sizes.values()) / 1e9:.3g} GB, more than the {VOCABULARY_BYTES / 1e9:.3g} GB '
+            f'that an ONNX file can hold of them; the largest is that of field {largest!r}, with '
+            f'{sizes[largest] / 1e9:.3g} GB; take --config.export.inputs=ids, or train with a higher '
+            '--config.dataset.min_count'
+        )
+
+
+def _vocabulary_bytes(encoder: Encoder, field: Field) -> int:
+    values = encoder.vocabularies[field.owner]['value']
+    return int(values.str.len_bytes().sum() or 0) + _ID_BYTES * len(values)
 
 
 def encoded(graph: Graph, encoder: Encoder, rows: Any) -> tuple[dict[str, Value], Tensor | None]:

@@ -102,8 +102,9 @@ def _numbers(encoder: Encoder, field: Field, rows: int, draw: np.random.Generato
     drawn = center + spread * draw.standard_t(3, rows)
     drawn = np.where(draw.random(rows) < 0.3, np.round(drawn), drawn)
     drawn = np.where(draw.random(rows) < 0.4, draw.choice(edges, rows), drawn)
-    # As far as the model has seen: much further, its logits are so large that rounding shows.
-    drawn = np.clip(drawn, low, high)
+    if not field.curved:
+        # As far as the model has seen: much further, its logits are so large that rounding shows.
+        drawn = np.clip(drawn, low, high)
     missing = draw.random(rows) < _MISSING
     missing[1:2] = True
     return pl.Series(np.where(missing, np.nan, drawn)).fill_nan(None)
