@@ -268,8 +268,8 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.export = ConfigDict()
     # Format that `--mode=export` writes: onnx (ONNX Runtime), or stablehlo (JAX, without this package).
     config.export.format = 'onnx'
-    # Inputs of the exported model: raw (values as in the files, with the vocabulary inside; onnx alone), ids (the
-    # encoder's arrays), or auto: raw for onnx, ids for stablehlo.
+    # Inputs of the exported model: raw (values as in the files, with the vocabulary inside; onnx alone), ids
+    # (the encoder's arrays), or auto: raw for onnx, ids for stablehlo.
     config.export.inputs = 'auto'
 
     config.compile = ConfigDict()

@@ -120,8 +120,8 @@ def validate_export(config: ConfigDict) -> None:
             )
     if (options.format, options.inputs) == ('stablehlo', 'raw'):
         raise UsageError(
-            "config.export.inputs='raw': expected 'ids' or 'auto' with config.export.format='stablehlo', which "
-            'has no texts'
+            "config.export.inputs='raw': expected 'ids' or 'auto' with config.export.format='stablehlo', "
+            'which has no texts'
         )
 
 

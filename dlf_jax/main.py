@@ -69,7 +69,8 @@ _DATASET = flags.DEFINE_string('dataset', '', 'Sets config.dataset.name.')
 _VARIANT = flags.DEFINE_string('variant', '', 'Sets config.variant, such as wo_gate.')
 _INPUT = flags.DEFINE_string('input', '', 'Files to evaluate or predict: path, glob, or by commas.')
 _OUTPUT = flags.DEFINE_string(
-    'output', '',
+    'output',
+    '',
     'Where predict writes (.csv or .parquet), export (a folder), or prepare a proposed schema (.toml).',
 )
 _DATA_DIR = flags.DEFINE_string('data_dir', '~/.cache/dlf_jax', 'Where prepared data is kept, for all runs.')

@@ -35,8 +35,8 @@ def replacing(target: Path) -> Iterator[Path]:
         raise UserError(f'--output={target}: there is no folder {target.parent}; make it first')
     if os.path.lexists(target) and not is_export(target):
         raise UserError(
-            f'--output={target}: there is something else there, which would be lost: no {MANIFEST} of an export '
-            'in it; name another folder, or remove it'
+            f'--output={target}: there is something else there, which would be lost: it has no {MANIFEST} of '
+            'an export; name another folder, or remove it'
         )
     temporary = target.with_name(f'.{target.name}.tmp')
     with writing(str(target)):

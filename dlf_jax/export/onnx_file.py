@@ -71,7 +71,7 @@ def _beside(name: str, array: np.ndarray, data: Any) -> TensorProto:
     tensor.data_location = TensorProto.EXTERNAL
     for key, value in (('location', DATA), ('offset', data.tell()), ('length', array.nbytes)):
         tensor.external_data.add(key=key, value=str(value))
-    data.write(memoryview(np.ascontiguousarray(array).reshape(-1)).cast('B'))
+    data.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return tensor
 
 

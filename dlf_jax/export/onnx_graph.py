@@ -210,9 +210,7 @@ class Graph:
           dims: dimensions that must be whole; None: all.
         """
         dims = range(len(shape)) if dims is None else dims
-        wanted = tuple(
-            shape[i] if i in dims else value.shape[i] for i in range(len(shape))
-        )
+        wanted = tuple(shape[i] if i in dims else value.shape[i] for i in range(len(shape)))
         if all(same(a, b) for a, b in zip(value.shape, wanted, strict=True)):
             return value
         if isinstance(value, np.ndarray) and all(isinstance(dim, int) for dim in wanted):
@@ -232,7 +230,9 @@ class Graph:
                 names[:] = [renamed.get(name, name) for name in names]
         infos = [
             helper.make_tensor_value_info(
-                name, type_of(tensor.dtype), [dim if isinstance(dim, int) else str(dim) for dim in tensor.shape]
+                name,
+                type_of(tensor.dtype),
+                [dim if isinstance(dim, int) else str(dim) for dim in tensor.shape],
             )
             for name, tensor in outputs.items()
         ]

@@ -14,11 +14,12 @@ from dlf_jax.export.onnx_lowering import Lowering
 
 def dynamic_slice(at: Lowering, value: Value, *starts: Value) -> Value:
     """Part of a value that begins at known places."""
-    if not all(isinstance(start, np.ndarray) for start in starts):
+    known = [start for start in starts if isinstance(start, np.ndarray)]
+    if len(known) < len(starts):
         raise Unsupported('where the part begins depends on the rows')
     sizes, whole = at.params['slice_sizes'], at.shape_in(0)
     first = []
-    for start, size, dim in zip(starts, sizes, whole, strict=True):
+    for start, size, dim in zip(known, sizes, whole, strict=True):
         # A part that would go past the end is moved back, as in JAX.
         last = dim - size
         first.append(int(np.clip(start, 0, last)) if isinstance(last, int) else 0)
@@ -40,7 +41,12 @@ def _rows(at: Lowering, operand: Value, indices: Value) -> Value:
         size == 1 if axis in collapsed else at.same(size, dim)
         for axis, (size, dim) in enumerate(zip(sizes, whole, strict=True))
     )
-    if numbers.operand_batching_dims or len(collapsed) != 1 or numbers.start_index_map != collapsed or not full:
+    if (
+        numbers.operand_batching_dims
+        or len(collapsed) != 1
+        or numbers.start_index_map != collapsed
+        or not full
+    ):
         raise Unsupported('indices that are computed, in another form than rows by number')
     (axis,) = collapsed
     if not isinstance(whole[axis], int):

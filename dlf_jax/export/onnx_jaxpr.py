@@ -30,7 +30,9 @@ _CALLS = {
 _LARGEST_FOLD = 1 << 20
 
 
-def add(graph: Graph, closed: core.ClosedJaxpr, arguments: Sequence[Value], rows: Any, model: str) -> list[Value]:
+def add(
+    graph: Graph, closed: core.ClosedJaxpr, arguments: Sequence[Value], rows: Any, model: str
+) -> list[Value]:
     """Adds the nodes of a jaxpr to a graph.
 
     Args:
@@ -65,7 +67,10 @@ class _Walk:
         values: dict[Any, Value] = {}
 
         def read(atom: Any) -> Value:
-            return np.asarray(atom.val, atom.aval.dtype) if isinstance(atom, core.Literal) else values[atom]
+            if isinstance(atom, core.Literal):
+                aval: Any = atom.aval
+                return np.asarray(atom.val, aval.dtype)
+            return values[atom]
 
         values.update(zip(jaxpr.constvars, map(np.asarray, consts), strict=True))
         values.update(zip(jaxpr.invars, arguments, strict=True))
@@ -107,18 +112,19 @@ class _Walk:
 
     def _folded(self, equation: Any, inputs: Sequence[Value]) -> list[Value] | None:
         """Results of an equation of known inputs; None where an input is not, or the batch has a part."""
-        if not all(isinstance(value, np.ndarray) for value in inputs) or 'dim' in equation.params:
+        known = [value for value in inputs if isinstance(value, np.ndarray)]
+        if len(known) < len(inputs) or 'dim' in equation.params:
             return None
         atoms = [*equation.invars, *equation.outvars]
         if not all(isinstance(dim, int) for atom in atoms for dim in plain(atom.aval.shape)):
             return None
-        read = sum(value.nbytes for value in inputs)
+        read = sum(value.nbytes for value in known)
         made = sum(atom.aval.size * atom.aval.dtype.itemsize for atom in equation.outvars)
         if made > max(_LARGEST_FOLD, read):
             return None
         whole = [
             np.broadcast_to(value, atom.aval.shape)
-            for value, atom in zip(inputs, equation.invars, strict=True)
+            for value, atom in zip(known, equation.invars, strict=True)
         ]
         found = equation.primitive.bind(*map(jax.numpy.asarray, whole), **equation.params)
         return [np.asarray(x) for x in (found if equation.primitive.multiple_results else [found])]

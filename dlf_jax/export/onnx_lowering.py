@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from dlf_jax.export.onnx_graph import (
-    Graph, Shape, Unsupported, Value, broadcast, dtype_of, plain, same,
+    Graph,
+    Shape,
+    Unsupported,
+    Value,
+    broadcast,
+    dtype_of,
+    plain,
+    same,
 )  # fmt: skip
 
 
@@ -116,7 +123,7 @@ class Lowering:
             return np.ascontiguousarray(value[tuple(at)])
         bounds = [np.array([values[axis] for axis in cut], np.int64) for values in (starts, limits)]
         steps = np.array([strides[axis] for axis in cut], np.int64)
-        inputs = [value, *bounds, np.array(cut, np.int64), steps]
+        inputs: list[Value] = [value, *bounds, np.array(cut, np.int64), steps]
         return self.graph.node('Slice', inputs, tuple(shape), value.dtype)
 
     def _cut(self, value: Value, whole: Shape, axis: int) -> bool:
@@ -147,9 +154,7 @@ class Lowering:
         dims: Collection[int] = {
             i for i in range(len(shapes[0])) if any(not self.is_one(value.shape[i]) for value in values)
         } | {axis}
-        parts = [
-            self.whole(value, shape, sorted(dims)) for value, shape in zip(values, shapes, strict=True)
-        ]
+        parts = [self.whole(value, shape, sorted(dims)) for value, shape in zip(values, shapes, strict=True)]
         if all(isinstance(part, np.ndarray) for part in parts):
             return np.concatenate(parts, axis)  # type: ignore[arg-type]
         length: Any = sum(shape[axis] for shape in shapes)

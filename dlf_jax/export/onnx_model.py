@@ -68,13 +68,15 @@ def _outputs(
     for name, array in program.weights.items():
         graph.call(array, name)
     # In the order of JAX's trees, by name: the weights, then the inputs.
-    arguments = [program.weights[name] for name in sorted(program.weights)]
+    arguments: list[Value] = [program.weights[name] for name in sorted(program.weights)]
     arguments += [inputs[name] for name in sorted(inputs)]
     rows = closed.out_avals[0].shape[0]
     found = onnx_jaxpr.add(graph, closed, arguments, rows, program.model)
     outputs = {}
     for name, value in zip((LOGIT, PROBABILITY), found, strict=True):
         if isinstance(value, np.ndarray):
-            raise UserError(f'the model {program.model} gives every row the same probability; nothing to export')
+            raise UserError(
+                f'the model {program.model} gives every row the same probability; nothing to export'
+            )
         outputs[name] = value
     return outputs

@@ -197,9 +197,7 @@ def _pad(at: Lowering, value: Value, filler: Value) -> Value:
     dims = [axis for axis, (low, high, _) in enumerate(config) if low or high]
     value = at.whole(value, at.shape_in(0), dims)
     pads = np.array([low for low, _, _ in config] + [high for _, high, _ in config], np.int64)
-    shape = tuple(
-        at.shape()[axis] if axis in dims else dim for axis, dim in enumerate(value.shape)
-    )
+    shape = tuple(at.shape()[axis] if axis in dims else dim for axis, dim in enumerate(value.shape))
     return at.graph.node('Pad', [value, pads, filler], shape, at.dtype())
 
 

@@ -23,7 +23,15 @@ def dot_general(at: Lowering, left: Value, right: Value) -> Value:
         rank = len(found.shape)
         return at.transposed(found, [*range(kept, rank), *range(kept)])
     return _product(
-        at, left, right, at.shape_in(0), at.shape_in(1), contract_left, contract_right, batch_left, batch_right
+        at,
+        left,
+        right,
+        at.shape_in(0),
+        at.shape_in(1),
+        contract_left,
+        contract_right,
+        batch_left,
+        batch_right,
     )[0]
 
 

@@ -19,7 +19,6 @@ from dlf_jax.export import onnx_text, spellings
 from dlf_jax.export.onnx_graph import ML, Graph, Tensor, Value
 from dlf_jax.export.program import LOGIT, PROBABILITY
 
-
 # Bytes of texts and ids that a model may hold: a protobuf message is less than 2 GiB, and vocabularies cannot
 # lie beside it.
 VOCABULARY_BYTES = (1 << 31) - (256 << 20)
@@ -37,7 +36,7 @@ def check(encoder: Encoder) -> None:
         if field.name in (LOGIT, PROBABILITY):
             raise UserError(
                 f'field {field.name!r} has the name of an output of the exported model; take '
-                '--config.export.inputs=ids, whose inputs have names of their own, or call the column otherwise'
+                '--config.export.inputs=ids, whose inputs have names of their own, or rename the column'
             )
         if field.hash_buckets:
             raise UserError(
@@ -45,12 +44,14 @@ def check(encoder: Encoder) -> None:
                 'which ONNX cannot compute: it has no operator for the bytes of a text; take '
                 '--config.export.inputs=ids, or train with a vocabulary'
             )
-    sizes = {field.name: _vocabulary_bytes(encoder, field) for field in encoder.schema.fields if field.counted}
+    sizes = {
+        field.name: _vocabulary_bytes(encoder, field) for field in encoder.schema.fields if field.counted
+    }
     if sum(sizes.values()) > VOCABULARY_BYTES:
         largest = max(sizes, key=lambda name: sizes[name])
         raise UserError(
-            f'the vocabularies take {sum(sizes.values()) / 1e9:.3g} GB, more than the {VOCABULARY_BYTES / 1e9:.3g} GB '
-            f'that an ONNX file can hold of them; the largest is that of field {largest!r}, with '
+            f'the vocabularies take {sum(sizes.values()) / 1e9:.3g} GB, more than the '
+            f'{VOCABULARY_BYTES / 1e9:.3g} GB that an ONNX file can hold of them; the largest is that of field {largest!r}, with '
             f'{sizes[largest] / 1e9:.3g} GB; take --config.export.inputs=ids, or train with a higher '
             '--config.dataset.min_count'
         )
@@ -176,7 +177,9 @@ class _Fields:
         # One that no number reaches, for fields of a single range.
         row = np.append(bounds, np.inf).reshape(1, -1)
         reached = self.graph.node('GreaterOrEqual', [column, row], (self.rows, row.size), 'bool')
-        return self._node('ReduceSum', [self.graph.cast(reached, 'int64'), np.array([1])], 'int64', keepdims=0)
+        return self._node(
+            'ReduceSum', [self.graph.cast(reached, 'int64'), np.array([1])], 'int64', keepdims=0
+        )
 
     def _treated(self, field: Field, value: Tensor) -> Tensor:
         """Treated numbers, float64 [rows]."""
@@ -215,7 +218,7 @@ class _Fields:
         return self._node('Add', [risen, value], 'float64')
 
     def _bags(self, inputs: dict[str, Tensor]) -> Tensor:
-        columns: list[Value] = []
+        columns: list[Tensor] = []
         for field in self.encoder.schema.bags:
             known = spellings.of_field(self.encoder, field)
             texts = onnx_text.elements(self.graph, inputs[field.name], field)

@@ -40,5 +40,7 @@ def _tensor(field: Field, column: pl.Series) -> np.ndarray:
 def to_lists(array: np.ndarray) -> Any:
     """An array as nested lists for JSON, null where a number is NaN."""
     if array.dtype.kind == 'f':
-        return np.where(np.isnan(array), None, array.astype(object)).tolist()
+        found = array.astype(object)
+        found[np.isnan(array)] = None
+        return found.tolist()
     return array.tolist()

@@ -81,7 +81,9 @@ def _lists(encoder: Encoder, field: Field, rows: int, draw: np.random.Generator)
     lists = [[next(texts) for _ in range(length)] for length in lengths]
     if not field.separator:
         return pl.Series(lists, dtype=pl.List(pl.String))
-    return pl.Series([field.separator.join(text or '' for text in values) for values in lists], dtype=pl.String)
+    return pl.Series(
+        [field.separator.join(text or '' for text in values) for values in lists], dtype=pl.String
+    )
 
 
 def _numbers(encoder: Encoder, field: Field, rows: int, draw: np.random.Generator) -> pl.Series:

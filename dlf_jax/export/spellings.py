@@ -59,9 +59,7 @@ def of_field(encoder: Encoder, field: Field) -> Spellings:
             ids.setdefault(text, identity)
     numbers = not field.verbatim and bool(values.str.contains(_NUMBER).any())
     lost = [
-        text
-        for text in field.missing
-        if numbers and pl.Series([text]).str.contains(f'^{TRAILING}$').item()
+        text for text in field.missing if numbers and pl.Series([text]).str.contains(f'^{TRAILING}$').item()
     ]
     return Spellings(ids, missing, unknown, numbers, tuple(lost))
 

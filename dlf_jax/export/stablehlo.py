@@ -31,7 +31,7 @@ def write(folder: Path, program: Program) -> list[str]:
         (folder / MODEL).write_bytes(exported.serialize())
     with writing(str(folder / WEIGHTS)), open(folder / WEIGHTS, 'wb') as file:
         # The names are paths, which are no names of arguments.
-        np.savez(file, allow_pickle=False, **program.weights)  # type: ignore[arg-type]
+        np.savez(file, allow_pickle=False, **program.weights)
     return [MODEL, WEIGHTS]
 
 

@@ -83,7 +83,9 @@ def largest_difference(run: Run, wanted: Expected, limit: float = LIMIT) -> floa
     for count in (*_CALLS, len(wanted.probability)):
         found = run({name: values[:count] for name, values in wanted.inputs.items()})[PROBABILITY]
         if found.shape != wanted.probability[:count].shape:
-            raise UserError(f'the exported model gives an array of {found.shape} for {count} rows; report this')
+            raise UserError(
+                f'the exported model gives an array of {found.shape} for {count} rows; report this'
+            )
         differences = np.abs(found.astype(np.float64) - wanted.probability[:count])
         # NaN is no small difference.
         differences = np.where(np.isnan(differences), np.inf, differences)
@@ -92,8 +94,8 @@ def largest_difference(run: Run, wanted: Expected, limit: float = LIMIT) -> floa
             row = wanted.frame.row(worst, named=True)
             raise UserError(
                 f'the exported model gives {found[worst]:.8g} where the one in the workdir gives '
-                f'{wanted.probability[worst]:.8g}, and {limit:g} is the most that they may differ; nothing is '
-                f'exported. The row is {row}. Weights that overflow float32 do this; if those are sound, '
+                f'{wanted.probability[worst]:.8g}, and {limit:g} is the most that they may differ; nothing '
+                f'is exported. The row is {row}. Weights that overflow float32 do this; if those are sound, '
                 'report it, with the config'
             )
         largest = max(largest, float(differences[worst]))

@@ -45,7 +45,9 @@ def table(rows: int, seed: int = 0) -> Chunk:
         return [values[i] for i in draw.integers(0, len(values), rows)]
 
     def lists(values: tuple[str, ...], count: int) -> list[list[str]]:
-        return [[values[i] for i in draw.integers(0, len(values), draw.integers(0, count))] for _ in range(rows)]
+        return [
+            [values[i] for i in draw.integers(0, len(values), draw.integers(0, count))] for _ in range(rows)
+        ]
 
     tags = ('red', 'green', 'blue', '7', '', 'naïve')
     columns = {
@@ -74,7 +76,8 @@ def encoder(**options):
 def odd_rows() -> Chunk:
     """Rows of what `table` has none of: unknown values, odd spellings, numbers at the edges."""
     users = [
-        '7.0', '7.00', '7.', '7.50', '7.500', '-3.250', '-0', '-0.0', '0.000', '100.0', '1200.00', 'True', 'TRUE',
+        '7.0', '7.00', '7.', '7.50', '7.500', '-3.250', '-0', '-0.0', '0.000', '100.0', '1200.00', 'True',
+        'TRUE',
         'NaN', 'nan', 'NA', '-1.0', '-1', '2e-05', '2E-05', '07.0', 'new', 'u.0', '7.0.0', '', '7.05', '.50',
         '02516', '2516', '1200.', 'a\n7.0', '0.0',
     ]  # fmt: skip

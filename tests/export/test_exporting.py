@@ -184,7 +184,9 @@ def test_hashes_of_texts_are_refused_by_the_fields_name(tmp_path):
 
 def test_vocabularies_beyond_a_file_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_raw, 'VOCABULARY_BYTES', 100)
-    with pytest.raises(UserError, match=r"the vocabularies take .* the largest is that of field 'ad'.*inputs=ids"):
+    with pytest.raises(
+        UserError, match=r"the vocabularies take .* the largest is that of field 'ad'.*inputs=ids"
+    ):
         export(tmp_path / 'model')
 
 
@@ -199,7 +201,9 @@ def test_models_of_ones_own(tmp_path):
     (tmp_path / 'own.py').write_text(OWN)
     export(tmp_path / 'model', f'{tmp_path}/own.py:Own')
     assert self_test(tmp_path / 'model') < 1e-5
-    with pytest.raises(UserError, match=r"model .*own\.py:Odd computes with the JAX primitive '.*format=stablehlo"):
+    with pytest.raises(
+        UserError, match=r"model .*own\.py:Odd computes with the JAX primitive '.*format=stablehlo"
+    ):
         export(tmp_path / 'odd', f'{tmp_path}/own.py:Odd')
 
 
@@ -226,7 +230,10 @@ def test_the_command(trained, tmp_path):
 def test_options_are_checked(trained, tmp_path):
     for options, told in (
         ({'export.format': 'onx'}, "config.export.format='onx': no such choice; did you mean 'onnx'"),
-        ({'export.inputs': 'raw', 'export.format': 'stablehlo'}, "config.export.inputs='raw': expected 'ids'"),
+        (
+            {'export.inputs': 'raw', 'export.format': 'stablehlo'},
+            "config.export.inputs='raw': expected 'ids'",
+        ),
         ({'export.form': 'onnx'}, "config.export.form: there is no such key; did you mean 'export.format'"),
         ({'predict.seed': 7}, 'config.predict.seed=7: no such run'),
     ):

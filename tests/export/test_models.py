@@ -48,7 +48,11 @@ def test_ids_and_raw_values_are_two_ways_into_the_same_model(tmp_path):
     for inputs in ('raw', 'ids'):
         predictor = untrained.predictor(encoder, 'fm', **{'export.inputs': inputs})
         exporting.export_model(predictor, tmp_path / inputs, predictor.config)
-        rows = raw_values.tensors(encoder.schema, chunk.frame) if inputs == 'raw' else encoder.transform(chunk)[0]
+        rows = (
+            raw_values.tensors(encoder.schema, chunk.frame)
+            if inputs == 'raw'
+            else encoder.transform(chunk)[0]
+        )
         found[inputs] = onnx_file.Runtime(tmp_path / inputs)(rows)
     for name in ('logit', 'probability'):
         np.testing.assert_array_equal(found['raw'][name], found['ids'][name])

@@ -1,6 +1,5 @@
 """Raw values encoded in ONNX Runtime, beside the encoder."""
 
-import jax
 import numpy as np
 import pytest
 from jax import export

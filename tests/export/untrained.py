@@ -10,7 +10,6 @@ from dlf_jax import config as configs
 from dlf_jax.export import exporting
 from dlf_jax.serving.predict import Predictor
 
-
 # EDCN's products of small numbers give every row nearly the same; SAM's of large ones lose their digits.
 SPREADS = {'edcn': (1.0, 0.3), 'sam': (0.1, 0.03)}
 
