@@ -15,6 +15,7 @@ _PUBLIC = {
     'train': 'dlf_jax.api',
     'evaluate': 'dlf_jax.api',
     'predict': 'dlf_jax.api',
+    'export': 'dlf_jax.api',
     'load': 'dlf_jax.api',
     'get_config': 'dlf_jax.config',
     'Predictor': 'dlf_jax.serving.predict',
@@ -29,7 +30,7 @@ _PUBLIC = {
 }
 
 if TYPE_CHECKING:
-    from dlf_jax.api import evaluate, load, load_config, predict, prepare, train
+    from dlf_jax.api import evaluate, export, load, load_config, predict, prepare, train
     from dlf_jax.config import get_config
     from dlf_jax.data.builders import DATASETS
     from dlf_jax.errors import UsageError, UserError
@@ -50,6 +51,7 @@ __all__ = [
     'UsageError',
     'UserError',
     'evaluate',
+    'export',
     'get_config',
     'load',
     'load_config',

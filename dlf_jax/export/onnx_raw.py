@@ -51,8 +51,8 @@ def check(encoder: Encoder) -> None:
         largest = max(sizes, key=lambda name: sizes[name])
         raise UserError(
             f'the vocabularies take {sum(sizes.values()) / 1e9:.3g} GB, more than the '
-            f'{VOCABULARY_BYTES / 1e9:.3g} GB that an ONNX file can hold of them; the largest is that of field {largest!r}, with '
-            f'{sizes[largest] / 1e9:.3g} GB; take --config.export.inputs=ids, or train with a higher '
+            f'{VOCABULARY_BYTES / 1e9:.3g} GB that an ONNX file can hold of them; the largest is '
+            f'that of field {largest!r}, with {sizes[largest] / 1e9:.3g} GB; take --config.export.inputs=ids, or train with a higher '
             '--config.dataset.min_count'
         )
 
