@@ -27,7 +27,7 @@ from dlf_jax.data import builders
 from dlf_jax.data.builders.base import Builder
 from dlf_jax.data.loading import unknown_values
 from dlf_jax.errors import UsageError, suggest
-from dlf_jax.export import exporting
+from dlf_jax.exporting import export_model
 from dlf_jax.lock import locked
 from dlf_jax.serving.predict import Predictor
 from dlf_jax.training import multihost, runtime_errors, trainer
@@ -326,8 +326,8 @@ def export(
         config.update_from_flattened_dict({key: value})
     config_checks.validate_prediction(config)
     config_checks.validate_export(config)
-    config = exporting.exact(config)
-    return exporting.export_model(Predictor(folder, config), Path(output).expanduser(), config)
+    config = export_model.exact(config)
+    return export_model.export_model(Predictor(folder, config), Path(output).expanduser(), config)
 
 
 @contextlib.contextmanager

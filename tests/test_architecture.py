@@ -18,7 +18,7 @@ FLOORS = (
     ('training',),
     ('baselines',),
     ('config_checks', 'serving'),
-    ('compiling', 'export'),
+    ('compiling', 'exporting'),
     ('api', 'comparison'),
     ('main', 'compare', 'tune'),
 )

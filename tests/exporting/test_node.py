@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from dlf_jax.export import exporting
-from tests.export import fitted, untrained
+from dlf_jax.exporting import export_model
+from tests.exporting import fitted, untrained
 
 SCRIPT = """
 const ort = require('onnxruntime-node');
@@ -55,7 +55,7 @@ def node(tmp_path_factory):
 @pytest.mark.parametrize('inputs', ['raw', 'ids'])
 def test_node_gives_the_self_tests_probabilities(node, tmp_path, inputs):
     predictor = untrained.predictor(fitted.encoder(), 'fm', **{'export.inputs': inputs})
-    exporting.export_model(predictor, tmp_path / 'model', predictor.config)
+    export_model.export_model(predictor, tmp_path / 'model', predictor.config)
     line = ['node', str(node / 'run.js'), str(tmp_path / 'model')]
     done = subprocess.run(line, cwd=node, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

@@ -11,8 +11,8 @@ import polars as pl
 from dlf_jax.data.loading import batches as batching
 from dlf_jax.data.rows import Rows
 from dlf_jax.errors import UserError
-from dlf_jax.export import raw_values, sample_rows
-from dlf_jax.export.program import PROBABILITY
+from dlf_jax.exporting import raw_values, sample_rows
+from dlf_jax.exporting.program import PROBABILITY
 from dlf_jax.serving.predict import Predictor
 from dlf_jax.training import metrics
 

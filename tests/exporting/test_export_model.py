@@ -14,9 +14,9 @@ import dlf_jax
 from dlf_jax import api
 from dlf_jax.data.schema import Schema, text_field
 from dlf_jax.errors import UsageError, UserError
-from dlf_jax.export import exporting, onnx_file, onnx_raw, stablehlo, verification
+from dlf_jax.exporting import export_model, onnx_file, onnx_raw, stablehlo, verification
 from tests.conftest import fail, run, write_table
-from tests.export import fitted, untrained
+from tests.exporting import fitted, untrained
 
 OWN = '''
 import jax.numpy as jnp
@@ -46,15 +46,15 @@ class Odd(CTRModel):
 
 def export(target, model='lr', encoder=None, **keys):
     keys = {key.replace('_', '.', 1): value for key, value in keys.items()}
-    predictor = untrained.predictor(encoder or fitted.encoder(), model, **keys)
-    return exporting.export_model(predictor, target, predictor.config)
+    predictor = untrained.predictor(encoder or fitted.small_encoder(), model, **keys)
+    return export_model.export_model(predictor, target, predictor.config)
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     """An export of raw values."""
     target = tmp_path_factory.mktemp('exported') / 'model'
-    export(target, 'fm')
+    export(target, 'fm', fitted.encoder())
     return target
 
 
@@ -123,7 +123,7 @@ def test_the_self_test_of_ids(tmp_path, kind):
 
 
 def test_large_tables_lie_beside_the_model(tmp_path, monkeypatch):
-    monkeypatch.setattr(onnx_file, 'LARGEST', 30_000)
+    monkeypatch.setattr(onnx_file, 'LARGEST', 5_000)
     monkeypatch.setattr(onnx_file, '_SMALL', 100)
     result = export(tmp_path / 'model')
     assert result['files']['model.onnx.data'] > 0
@@ -185,7 +185,7 @@ def test_hashes_of_texts_are_refused_by_the_fields_name(tmp_path):
 def test_vocabularies_beyond_a_file_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_raw, 'VOCABULARY_BYTES', 100)
     with pytest.raises(
-        UserError, match=r"the vocabularies take .* the largest is that of field 'ad'.*inputs=ids"
+        UserError, match=r"the vocabularies take .* the largest is that of field 'user'.*inputs=ids"
     ):
         export(tmp_path / 'model')
 
@@ -238,5 +238,5 @@ def test_options_are_checked(trained, tmp_path):
         ({'predict.seed': 7}, 'config.predict.seed=7: no such run'),
     ):
         with pytest.raises(UsageError, match=told):
-            api.export(trained, tmp_path / 'model', options)
+            dlf_jax.export(trained, tmp_path / 'model', options)
     assert not list(tmp_path.iterdir())

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from jax import export
 
-from dlf_jax.export import onnx_file, onnx_raw, raw_values
-from dlf_jax.export.onnx_graph import Graph
-from tests.export import fitted
+from dlf_jax.exporting import onnx_file, onnx_raw, raw_values
+from dlf_jax.exporting.onnx_graph import Graph
+from tests.exporting import fitted
 
 
 def runtime(encoder, folder):

@@ -73,6 +73,14 @@ def encoder(**options):
     return fitting.fit(of, found)
 
 
+@functools.cache
+def small_encoder():
+    """An encoder of a few fields, for tests that are about something else."""
+    some = [field for field in schema().fields if field.name in ('user', 'standard', 'tags')]
+    found = statistics.measure_chunk(of := Schema(tuple(some), 'click'), 0, table(300), np.arange(300), 0)
+    return fitting.fit(of, found)
+
+
 def odd_rows() -> Chunk:
     """Rows of what `table` has none of: unknown values, odd spellings, numbers at the edges."""
     users = [

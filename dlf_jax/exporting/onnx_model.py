@@ -11,9 +11,9 @@ from jax.extend import core
 
 from dlf_jax.data.preprocess.encoder import Encoder
 from dlf_jax.errors import UserError
-from dlf_jax.export import onnx_jaxpr, onnx_raw
-from dlf_jax.export.onnx_graph import Graph, Tensor, Value
-from dlf_jax.export.program import LOGIT, PROBABILITY, Program, shapes
+from dlf_jax.exporting import onnx_jaxpr, onnx_raw
+from dlf_jax.exporting.onnx_graph import Graph, Tensor, Value
+from dlf_jax.exporting.program import LOGIT, PROBABILITY, Program, shapes
 
 
 @dataclasses.dataclass(frozen=True)

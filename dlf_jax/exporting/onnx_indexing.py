@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from jax import lax
 
-from dlf_jax.export.onnx_graph import Unsupported, Value, dtype_of
-from dlf_jax.export.onnx_lowering import Lowering
+from dlf_jax.exporting.onnx_graph import Unsupported, Value, dtype_of
+from dlf_jax.exporting.onnx_lowering import Lowering
 
 
 def dynamic_slice(at: Lowering, value: Value, *starts: Value) -> Value:

@@ -7,8 +7,8 @@ import pytest
 from jax import export, lax
 
 from dlf_jax.errors import UserError
-from dlf_jax.export import onnx_file, onnx_jaxpr
-from dlf_jax.export.onnx_graph import Graph, Tensor
+from dlf_jax.exporting import onnx_file, onnx_jaxpr
+from dlf_jax.exporting.onnx_graph import Graph, Tensor
 
 WEIGHTS = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32)
 CUBE = np.random.default_rng(1).normal(size=(3, 4, 2)).astype(np.float32)

@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from dlf_jax.export.onnx_graph import IR_VERSION, ML, ML_OPSET, OPSET, type_of
+from dlf_jax.exporting.onnx_graph import IR_VERSION, ML, ML_OPSET, OPSET, type_of
 from dlf_jax.file_writing import writing
 
 MODEL, DATA = 'model.onnx', 'model.onnx.data'

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from jax import lax
 
-from dlf_jax.export import onnx_indexing, onnx_products
-from dlf_jax.export.onnx_graph import Unsupported, Value, broadcast, dtype_of
-from dlf_jax.export.onnx_lowering import Lowering
+from dlf_jax.exporting import onnx_indexing, onnx_products
+from dlf_jax.exporting.onnx_graph import Unsupported, Value, broadcast, dtype_of
+from dlf_jax.exporting.onnx_lowering import Lowering
 
 Primitive = Callable[..., Value | list[Value]]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dlf_jax.export.onnx_graph import (
+from dlf_jax.exporting.onnx_graph import (
     Graph,
     Shape,
     Unsupported,

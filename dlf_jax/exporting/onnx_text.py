@@ -9,8 +9,8 @@ import onnx
 from onnx import TensorProto, helper
 
 from dlf_jax.data.schema import PADDING, Field
-from dlf_jax.export.onnx_graph import ML, Graph, Tensor
-from dlf_jax.export.spellings import TRAILING, Spellings
+from dlf_jax.exporting.onnx_graph import ML, Graph, Tensor
+from dlf_jax.exporting.spellings import TRAILING, Spellings
 
 
 def text(*values: str) -> np.ndarray:

@@ -14,9 +14,9 @@ from ml_collections import ConfigDict
 from dlf_jax.config import build_model
 from dlf_jax.data.schema import Field
 from dlf_jax.errors import UserError
-from dlf_jax.export import folder as folders
-from dlf_jax.export import program as programs
-from dlf_jax.export import raw_values, verification
+from dlf_jax.exporting import folder as folders
+from dlf_jax.exporting import program as programs
+from dlf_jax.exporting import raw_values, verification
 from dlf_jax.file_writing import to_json, write_atomically
 from dlf_jax.serving.predict import Predictor
 from dlf_jax.training.train_step import Forward
@@ -116,7 +116,7 @@ def _onnx(
     folder: Path, program: programs.Program, predictor: Predictor, raw: bool
 ) -> tuple[verification.Run, dict[str, Any]]:
     # Here: the package works without ONNX.
-    from dlf_jax.export import onnx_file, onnx_graph, onnx_model
+    from dlf_jax.exporting import onnx_file, onnx_graph, onnx_model
 
     model = onnx_model.of_raw(program, predictor.encoder) if raw else onnx_model.of_ids(program)
     onnx_file.write(folder, model.graph, model.constants, {'inputs': 'raw' if raw else 'ids'})
@@ -128,7 +128,7 @@ def _onnx(
 def _stablehlo(
     folder: Path, program: programs.Program, predictor: Predictor, raw: bool
 ) -> tuple[verification.Run, dict[str, Any]]:
-    from dlf_jax.export import stablehlo
+    from dlf_jax.exporting import stablehlo
 
     del predictor, raw
     stablehlo.write(folder, program)
@@ -155,7 +155,7 @@ def _tensors(predictor: Predictor, wanted: verification.Expected, raw: bool) -> 
 
 def _written(predictor: Predictor, field: Field) -> dict[str, Any]:
     """How values of a raw input are written."""
-    from dlf_jax.export import spellings
+    from dlf_jax.exporting import spellings
 
     facts: dict[str, Any] = {'missing': 'NaN' if field.number else ''}
     if field.bag:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dlf_jax import config as configs
-from dlf_jax.export import exporting
+from dlf_jax.exporting import export_model
 from dlf_jax.serving.predict import Predictor
 
 # EDCN's products of small numbers give every row nearly the same; SAM's of large ones lose their digits.
@@ -45,7 +45,7 @@ def config(model, variant='full', **keys):
     found.training.batch_size = 512
     configs.apply_choices(found, ())
     found.update_from_flattened_dict(keys)
-    return exporting.exact(found)
+    return export_model.exact(found)
 
 
 def predictor(encoder, model, variant='full', **keys):

@@ -15,9 +15,9 @@ from dlf_jax.data.preprocess.encoder import Encoder
 from dlf_jax.data.readers.columns import FLOAT32, LARGEST
 from dlf_jax.data.schema import MISSING, OUT_OF_VOCABULARY, PADDING, RESERVED, Field
 from dlf_jax.errors import UserError
-from dlf_jax.export import onnx_text, spellings
-from dlf_jax.export.onnx_graph import ML, Graph, Tensor, Value
-from dlf_jax.export.program import LOGIT, PROBABILITY
+from dlf_jax.exporting import onnx_text, spellings
+from dlf_jax.exporting.onnx_graph import ML, Graph, Tensor, Value
+from dlf_jax.exporting.program import LOGIT, PROBABILITY
 
 # Bytes of texts and ids that a model may hold: a protobuf message is less than 2 GiB, and vocabularies cannot
 # lie beside it.
@@ -52,8 +52,8 @@ def check(encoder: Encoder) -> None:
         raise UserError(
             f'the vocabularies take {sum(sizes.values()) / 1e9:.3g} GB, more than the '
             f'{VOCABULARY_BYTES / 1e9:.3g} GB that an ONNX file can hold of them; the largest is '
-            f'that of field {largest!r}, with {sizes[largest] / 1e9:.3g} GB; take --config.export.inputs=ids, or train with a higher '
-            '--config.dataset.min_count'
+            f'that of field {largest!r}, with {sizes[largest] / 1e9:.3g} GB; take '
+            '--config.export.inputs=ids, or train with a higher --config.dataset.min_count'
         )
 
 

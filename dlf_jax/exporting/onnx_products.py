@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from dlf_jax.export.onnx_graph import Value, broadcast
-from dlf_jax.export.onnx_lowering import Lowering
+from dlf_jax.exporting.onnx_graph import Value, broadcast
+from dlf_jax.exporting.onnx_lowering import Lowering
 
 
 def dot_general(at: Lowering, left: Value, right: Value) -> Value:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax import export
 
-from dlf_jax.export.program import Program
+from dlf_jax.exporting.program import Program
 from dlf_jax.file_writing import writing
 
 MODEL, WEIGHTS = 'model.stablehlo', 'weights.npz'

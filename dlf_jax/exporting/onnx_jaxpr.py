@@ -10,9 +10,9 @@ import numpy as np
 from jax.extend import core
 
 from dlf_jax.errors import UserError
-from dlf_jax.export.onnx_graph import Graph, Unsupported, Value, plain
-from dlf_jax.export.onnx_lowering import Lowering
-from dlf_jax.export.onnx_primitives import PRIMITIVES
+from dlf_jax.exporting.onnx_graph import Graph, Unsupported, Value, plain
+from dlf_jax.exporting.onnx_lowering import Lowering
+from dlf_jax.exporting.onnx_primitives import PRIMITIVES
 
 # The parameter of a call that holds its jaxpr.
 _CALLS = {
