@@ -23,6 +23,8 @@ _NUMBER = r'^-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?$'
 _LONG = r'^-?(?:[0-9]{16,}(?:\.|$)|0\.0000)'
 _DAY = r'^[0-9]{4}-[0-9]{2}-[0-9]{2}$'
 _MOMENT = r'^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?$'
+# What programs write after a moment in UTC: JavaScript .000Z, Python +00:00 or nothing.
+_ENDS = ('', 'Z', '+00:00', '.000', '.000Z', '.000000')
 # Texts that stand for a missing value, where they are not values themselves.
 _MARKERS = ('', 'NaN', 'nan')
 
@@ -77,10 +79,10 @@ def _others(values: pl.Series) -> Iterator[str]:
         written = repr(float(text))
         yield from (written, written.upper())
     for text in values.filter(values.str.contains(_DAY)):
-        yield from (f'{text}{between}00:00:00{zone}' for between in ' T' for zone in ('', 'Z'))
+        yield from (f'{text}{between}00:00:00{end}' for between in ' T' for end in _ENDS)
     for text in values.filter(values.str.contains(_MOMENT)):
         day, time = text.split(' ')
-        yield from (f'{day}T{time}', f'{day}T{time}Z', f'{day} {time}Z')
+        yield from (f'{day}{between}{time}{end}' for between in ' T' for end in _ENDS)
 
 
 def moments(encoder: Encoder, field: Field) -> bool:

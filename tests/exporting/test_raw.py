@@ -1,9 +1,11 @@
 """Raw values encoded in ONNX Runtime, beside the encoder."""
 
 import numpy as np
+import polars as pl
 import pytest
 from jax import export
 
+from dlf_jax.data.readers.chunk import Chunk
 from dlf_jax.exporting import onnx_file, onnx_raw, raw_values
 from dlf_jax.exporting.onnx_graph import Graph
 from tests.exporting import fitted
@@ -30,3 +32,29 @@ def test_ids_and_numbers_are_the_encoders(tmp_path, rows):
         assert same.all(), (name, np.argwhere(~same)[:5], chunk.frame[np.argwhere(~same)[0][0]].to_dicts())
         assert found[f'encoded {name}'].dtype == wanted[name].dtype
     np.testing.assert_allclose(found['encoded numeric'], wanted['numeric'], rtol=2e-7, atol=1e-12)
+
+
+def test_texts_that_look_like_values_are_what_they_are_to_the_encoder(tmp_path):
+    """Digits, points, signs and zeros put into known values, or taken out of them."""
+    encoder, draw = fitted.encoder(out_of_range='missing'), np.random.default_rng(4)
+    known = [*encoder.vocabularies['user']['value'], *encoder.vocabularies['ad']['value']]
+
+    def changed():
+        text = list(known[draw.integers(len(known))])
+        for _ in range(draw.integers(0, 4)):
+            place = draw.integers(0, len(text) + 1)
+            text[place : place + draw.integers(2)] = ['', '0', '00', '.', '.0', '-', '7'][draw.integers(7)]
+        return ''.join(text)
+
+    frame = fitted.table(3000).frame.with_columns(
+        **{name: pl.Series([changed() for _ in range(3000)]) for name in ('user', 'ad', 'plain', 'last')},
+        tags=pl.Series(['|'.join(changed() for _ in range(draw.integers(0, 5))) for _ in range(3000)]),
+    )
+    wanted, _ = encoder.transform(Chunk(frame, 'changed.csv', 2))
+    found = runtime(encoder, tmp_path)(raw_values.tensors(encoder.schema, frame))
+    for place, name in enumerate(field.name for field in encoder.schema.categorical):
+        same = found['encoded categorical'][:, place] == wanted['categorical'][:, place]
+        assert same.all(), (name, frame[name].filter(pl.Series(~same))[:5].to_list())
+    respelled = ~frame['user'].is_in(known).to_numpy() & (wanted['categorical'][:, 0] > 1)
+    assert respelled.sum() > 100
+    assert np.array_equal(found['encoded bags'], wanted['bags'])
