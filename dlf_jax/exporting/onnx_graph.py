@@ -218,12 +218,27 @@ class Graph:
         target = self.shape_vector(wanted, rows)
         return self.node('Expand', [value, target], wanted, dtype_of(value))
 
+    def _drop_unread(self, needed: set[str]) -> None:
+        """Takes away the nodes and constants that nothing needs.
+
+        Args:
+          needed: names of the outputs.
+        """
+        kept = []
+        for node in reversed(self.nodes):
+            if needed.intersection(node.output):
+                kept.append(node)
+                needed |= _reads(node)
+        self.nodes = kept[::-1]
+        self.constants = {name: array for name, array in self.constants.items() if name in needed}
+
     def finish(self, outputs: dict[str, Tensor]) -> onnx.GraphProto:
-        """The graph, without its constants, which a file may hold in several ways.
+        """The graph of what the outputs need, without its constants, which a file may hold in several ways.
 
         Args:
           outputs: by the name that each has in the file.
         """
+        self._drop_unread({tensor.name for tensor in outputs.values()})
         renamed = {tensor.name: name for name, tensor in outputs.items()}
         for node in self.nodes:
             for names in (node.input, node.output):
@@ -237,6 +252,12 @@ class Graph:
             for name, tensor in outputs.items()
         ]
         return helper.make_graph(self.nodes, 'dlf_jax', self._inputs, infos)
+
+
+def _reads(node: onnx.NodeProto) -> set[str]:
+    """Names of what a node reads, and the nodes of its loops."""
+    loops = (attribute.g for attribute in node.attribute if attribute.HasField('g'))
+    return {*node.input, *(name for loop in loops for inner in loop.node for name in _reads(inner))}
 
 
 def same(one: Any, other: Any) -> bool:

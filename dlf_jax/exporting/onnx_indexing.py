@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -86,8 +87,6 @@ def _filler(at: Lowering) -> np.ndarray:
 
 def _at_known(at: Lowering, operand: Value, indices: np.ndarray) -> Value:
     """Elements of the known dimensions at known places, found by gathering the places' numbers."""
-    import jax
-
     numbers, whole, shape = at.params['dimension_numbers'], at.shape_in(0), at.shape()
     indices = np.broadcast_to(indices, at.shape_in(1))
     symbolic = [axis for axis, dim in enumerate(whole) if not isinstance(dim, int)]
@@ -103,7 +102,7 @@ def _at_known(at: Lowering, operand: Value, indices: np.ndarray) -> Value:
     count = math.prod(known)
     places = np.arange(count, dtype=np.int32).reshape(known)
     found = lax.gather(
-        jax.numpy.asarray(places), jax.numpy.asarray(indices), numbers, tuple(sizes),
+        jnp.asarray(places), jnp.asarray(indices), numbers, tuple(sizes),
         mode=at.params['mode'], fill_value=-1,
     )  # fmt: skip
     chosen = np.asarray(found)

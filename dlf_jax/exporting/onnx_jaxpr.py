@@ -17,14 +17,10 @@ from dlf_jax.exporting.onnx_primitives import PRIMITIVES
 # The parameter of a call that holds its jaxpr.
 _CALLS = {
     'jit': 'jaxpr',
-    'pjit': 'jaxpr',
     'closed_call': 'call_jaxpr',
-    'core_call': 'call_jaxpr',
     'custom_jvp_call': 'call_jaxpr',
     'custom_vjp_call': 'call_jaxpr',
-    'custom_vjp_call_jaxpr': 'fun_jaxpr',
     'checkpoint': 'jaxpr',
-    'remat2': 'jaxpr',
 }
 # A known result that is so much larger than what it is computed from is computed at run time.
 _LARGEST_FOLD = 1 << 20

@@ -182,11 +182,10 @@ def _slice(at: Lowering, value: Value) -> Value:
 def _rev(at: Lowering, value: Value) -> Value:
     dims = at.params['dimensions']
     value = at.whole(value, at.shape_in(0), dims)
-    found = value
     ends = np.array([np.iinfo(np.int64).min] * len(dims), np.int64)
     minus = np.array([-1] * len(dims), np.int64)
     return at.graph.node(
-        'Slice', [found, minus, ends, np.array(dims, np.int64), minus], value.shape, at.dtype()
+        'Slice', [value, minus, ends, np.array(dims, np.int64), minus], value.shape, at.dtype()
     )
 
 
@@ -306,7 +305,6 @@ PRIMITIVES: dict[str, Primitive] = {
     'concatenate': _concatenate,
     'convert_element_type': _convert,
     'copy': _identity,
-    'copy_p': _identity,
     'cos': _of('Cos'),
     'cosh': _of('Cosh'),
     'cumsum': _cumsum,

@@ -56,5 +56,5 @@ def test_texts_that_look_like_values_are_what_they_are_to_the_encoder(tmp_path):
         same = found['encoded categorical'][:, place] == wanted['categorical'][:, place]
         assert same.all(), (name, frame[name].filter(pl.Series(~same))[:5].to_list())
     respelled = ~frame['user'].is_in(known).to_numpy() & (wanted['categorical'][:, 0] > 1)
-    assert respelled.sum() > 100
+    assert respelled.sum() > 20
     assert np.array_equal(found['encoded bags'], wanted['bags'])
