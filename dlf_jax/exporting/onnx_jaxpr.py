@@ -21,6 +21,7 @@ _CALLS = {
     'custom_jvp_call': 'call_jaxpr',
     'custom_vjp_call': 'call_jaxpr',
     'checkpoint': 'jaxpr',
+    'remat2': 'jaxpr',
 }
 # A known result that is so much larger than what it is computed from is computed at run time.
 _LARGEST_FOLD = 1 << 20
