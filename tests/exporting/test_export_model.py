@@ -12,9 +12,11 @@ import pytest
 
 import dlf_jax
 from dlf_jax import api
+from dlf_jax import config as configs
 from dlf_jax.data.schema import Schema, text_field
 from dlf_jax.errors import UsageError, UserError
 from dlf_jax.exporting import export_model, onnx_file, onnx_raw, stablehlo, verification
+from dlf_jax.workdir import Workdir
 from tests.conftest import fail, run, write_table
 from tests.exporting import fitted, untrained
 
@@ -239,3 +241,18 @@ def test_options_are_checked(trained, tmp_path):
         with pytest.raises(UsageError, match=told):
             dlf_jax.export(trained, tmp_path / 'model', options)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_export_asks_for_no_other_run(trained):
+    workdir = Workdir(trained)
+    config = workdir.config()
+    config.export.format = 'stablehlo'
+    assert workdir.finished(config) == workdir.result()
+
+
+def test_what_was_trained_in_bfloat16_is_exported_in_float32():
+    config = configs.get_config('dlf')
+    config.precision, config.model.attention_kernel = 'bfloat16', 'mosaic_gpu'
+    found = export_model.exact(config)
+    assert (found.precision, found.model.attention_kernel) == ('float32', 'plain')
+    assert (config.precision, config.model.attention_kernel) == ('bfloat16', 'mosaic_gpu')
