@@ -17,7 +17,7 @@ _PUBLIC = {
     'predict': 'dlf_jax.api',
     'load': 'dlf_jax.api',
     'get_config': 'dlf_jax.config',
-    'Predictor': 'dlf_jax.serving.predict',
+    'TrainedModel': 'dlf_jax.serving.trained_model',
     'UserError': 'dlf_jax.errors',
     'UsageError': 'dlf_jax.errors',
     'CTRModel': 'dlf_jax.models',
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from dlf_jax.data.builders import DATASETS
     from dlf_jax.errors import UsageError, UserError
     from dlf_jax.models import MODELS, CTRModel
-    from dlf_jax.serving.predict import Predictor
+    from dlf_jax.serving.trained_model import TrainedModel
     from dlf_jax.training.metrics import METRICS
     from dlf_jax.training.optimizers import OPTIMIZERS
     from dlf_jax.training.row_optimizers import ROW_OPTIMIZERS
@@ -46,7 +46,7 @@ __all__ = [
     'OPTIMIZERS',
     'ROW_OPTIMIZERS',
     'CTRModel',
-    'Predictor',
+    'TrainedModel',
     'UsageError',
     'UserError',
     'evaluate',

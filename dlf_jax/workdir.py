@@ -4,6 +4,7 @@ config.json, versions.json   what was run, with what
 data.json                    which prepared data, and what that is made of: files, keys, schema
 encoder/                     schema and vocabulary: all that prediction needs beside
 checkpoints/                 latest and best
+weights.npz                  instead of checkpoints: the best weights of a model that was saved
 metrics.jsonl, tensorboard/  the course of training
 baselines.json               results of the baselines, where the config asks for them
 result.json                  there when the run is finished
@@ -46,6 +47,11 @@ _PACKAGES = (
     'tensorflow-datasets',
 )  # fmt: skip
 
+# What a saved model takes from its run as it is.
+_DESCRIPTION = (
+    'config.json', 'versions.json', 'data.json', 'metrics.jsonl', 'result.json', 'baselines.json'
+)  # fmt: skip
+
 
 class Workdir:
     """Folder of a run: its paths, and its small files."""
@@ -57,6 +63,11 @@ class Workdir:
     def checkpoints(self) -> Path:
         """Folder of the checkpoints."""
         return self.path / 'checkpoints'
+
+    @property
+    def weights(self) -> Path:
+        """File of a saved model's weights; a run has none."""
+        return self.path / 'weights.npz'
 
     @property
     def metrics(self) -> Path:
@@ -79,7 +90,15 @@ class Workdir:
         return self.path / '.lock'
 
     def create(self) -> None:
-        """Makes the folder and its lock file where they are missing."""
+        """Makes the folder and its lock file where they are missing.
+
+        Raises:
+          UserError: it holds a saved model, which has nothing to go on from; or cannot be written.
+        """
+        if self.weights.exists():
+            raise UserError(
+                f'{self.path}: holds a saved model, not a run; take another --workdir to train in'
+            )
         with writing(f'the workdir {self.path}'):
             self.path.mkdir(parents=True, exist_ok=True)
             if not self.lock.exists():
@@ -185,6 +204,10 @@ class Workdir:
             'data, or put back what the run began with (or name the old files) to go on with it'
         )
 
+    def description(self) -> dict[str, str]:
+        """The small files that say what was trained and how it went, text by name."""
+        return {name: self._read(self.path / name) for name in _DESCRIPTION if (self.path / name).is_file()}
+
     def config(self) -> ConfigDict:
         """The saved config. Raises UserError where the folder holds no run."""
         path = self.path / 'config.json'
@@ -207,7 +230,13 @@ class Workdir:
 
     def _read_json(self, path: Path) -> Any:
         try:
-            return json.loads(path.read_text())
+            return json.loads(self._read(path))
+        except ValueError as error:
+            raise UserError(f'{path}: cannot be read: {error}') from error
+
+    def _read(self, path: Path) -> str:
+        try:
+            return path.read_text('utf-8')
         except (OSError, ValueError) as error:
             raise UserError(f'{path}: cannot be read: {error}') from error
 

@@ -68,7 +68,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
     input is prepared anew beside the old.
 
     A dataset overrides `make_schema` and what else differs from the defaults: the class attributes,
-    `open_files`, `open_tables`, `release_of`, `write_extras`, `true_probabilities`.
+    `open_files`, `with_derived`, `open_tables`, `release_of`, `write_extras`, `true_probabilities`.
     """
 
     # Raised by the dataset when its code makes other records of the same files.
@@ -141,6 +141,17 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         """
         return open_table(paths, separator=config.separator)
 
+    @classmethod
+    def with_derived(cls, config: ConfigDict, table: Table) -> Table:
+        """The table with the columns that the dataset makes of others; here, the table itself.
+
+        Args:
+          config: `config.dataset`.
+          table: opened files, or a frame.
+        """
+        del config
+        return table
+
     def open_tables(self) -> dict[str, Table]:
         """Opens the tables of all parts, by part; or the one that is to be split, under `WHOLE`.
 
@@ -151,7 +162,9 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         if not config.train:
             raise UserError(f'dataset {self.name}: no files given. {self.INSTRUCTIONS}')
         tables = {
-            part: self.open_files(config, expand(config[part], f'config.dataset.{part}'))
+            part: self.with_derived(
+                config, self.open_files(config, expand(config[part], f'config.dataset.{part}'))
+            )
             for part in PARTS
             if config[part]
         }
