@@ -25,9 +25,8 @@ def folder(tmp_path_factory, data_dir):
         'dataset.name': 'table', 'dataset.train': str(folder / 'train.csv'), 'dataset.label': 'click',
         'dataset.categorical': ('user', 'ad'), 'dataset.numeric': ('price',),
     }  # fmt: skip
-    dlf_jax.train(
-        dlf_jax.load_config(model='dcnv2', overrides={**SMALL_RUN, **own}), folder / 'run', data_dir
-    )
+    keys = {**SMALL_RUN, **own, 'optimizer.learning_rate': 0.05}
+    dlf_jax.train(dlf_jax.load_config(model='dcnv2', overrides=keys), folder / 'run', data_dir)
     return folder
 
 
