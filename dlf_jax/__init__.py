@@ -10,6 +10,7 @@ __version__ = '0.2.0.dev0'
 # Public names and the modules that hold them: imported when asked for, so that `import dlf_jax` takes no
 # time and the command can set its process up before numpy and JAX start threads.
 _PUBLIC = {
+    'fit': 'dlf_jax.fit_frames',
     'load_config': 'dlf_jax.api',
     'prepare': 'dlf_jax.api',
     'train': 'dlf_jax.api',
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from dlf_jax.config import get_config
     from dlf_jax.data.builders import DATASETS
     from dlf_jax.errors import UsageError, UserError
+    from dlf_jax.fit_frames import fit
     from dlf_jax.models import MODELS, CTRModel
     from dlf_jax.serving.trained_model import TrainedModel
     from dlf_jax.training.metrics import METRICS
@@ -50,6 +52,7 @@ __all__ = [
     'UsageError',
     'UserError',
     'evaluate',
+    'fit',
     'get_config',
     'load',
     'load_config',

@@ -20,6 +20,7 @@ FLOORS = (
     ('config_checks', 'serving'),
     ('compiling',),
     ('api', 'comparison'),
+    ('fit_frames',),
     ('main', 'compare', 'tune'),
 )
 # The wings of `data`, over what all of them stand on.
