@@ -138,6 +138,7 @@ class TrainedModel:
 
     def _write(self, folder: Path) -> None:
         for name, text in self._files.items():
+            (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(text, 'utf-8')
         self._predictor.encoder.save(folder / 'encoder')
         weights_file.save(Workdir(folder).weights, self._predictor.state)
