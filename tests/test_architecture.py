@@ -21,7 +21,7 @@ FLOORS = (
     ('compiling',),
     ('api', 'comparison'),
     ('fit_frames',),
-    ('main', 'compare', 'tune'),
+    ('main', 'compare', 'sklearn', 'tune'),
 )
 # The wings of `data`, over what all of them stand on.
 WINGS = (
