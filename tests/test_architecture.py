@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / 'dlf_jax'
 # From the ground up; what is on one floor does not know each other.
 FLOORS = (
-    ('errors', 'allocator', 'program_cache'),
+    ('errors', 'allocator', 'library_logs', 'program_cache'),
     ('lock', 'plugins', 'config_files', 'file_writing', 'data_changes'),
     ('data',),
     ('models',),

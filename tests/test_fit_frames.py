@@ -64,13 +64,15 @@ def test_a_frame_trains_as_the_command_does_on_its_file(frame, tmp_path, data_di
     np.testing.assert_array_equal(model.predict(frame), dlf_jax.load(tmp_path / 'run').predict(frame))
 
 
-def test_parts_of_any_kind(frame, tmp_path):
+def test_parts_of_any_kind(frame, tmp_path, caplog):
     frame[:200].write_csv(tmp_path / 'test.csv')
     model = dlf_jax.fit(
         frame[:1500], label='click', model='mlp', valid=frame[1500:].to_pandas(),
         test=tmp_path / 'test.csv', **KEYS,
     )  # fmt: skip
     assert model.result['valid']['rows'] == 500
+    # Orbax and TFDS warn of what is as it should be.
+    assert [record for record in caplog.records if record.name == 'absl'] == []
     assert model.result['test']['rows'] == 200
     assert model.evaluate(frame[:200])['auc'] == pytest.approx(model.result['test']['auc'], abs=1e-9)
     assert [line['step'] for line in model.history if line['kind'] == 'valid'] == [12]

@@ -20,6 +20,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from dlf_jax.errors import UserError
 from dlf_jax.file_writing import to_json, write_atomically, writing
+from dlf_jax.library_logs import without_chatter
 from dlf_jax.training import legacy_layout, multihost, run_progress, runtime_errors, train_state
 from dlf_jax.training.optimizers import Optimizer
 from dlf_jax.training.run_progress import RunProgress, Runs
@@ -85,7 +86,7 @@ class Checkpoints:
         self._best_steps = _Steps()
         if not read_only:
             multihost.run_on_first(self._make_folder)
-        with writing(f'checkpoints in {folder}'):
+        with writing(f'checkpoints in {folder}'), without_chatter():
             self._manager = ocp.CheckpointManager(
                 folder.absolute(),
                 # Named, so that what is saved can be asked for its shapes before anything is read.

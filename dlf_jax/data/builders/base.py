@@ -30,6 +30,7 @@ from dlf_jax.data.readers.tables import Table, check_columns, expand, families, 
 from dlf_jax.data.schema import MULTI_VALUED, SHARED_OPTIONS, Field, Schema, number_field, text_field
 from dlf_jax.errors import UserError
 from dlf_jax.file_writing import writing
+from dlf_jax.library_logs import without_chatter
 from dlf_jax.lock import locked
 
 _log = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         self._staging = Path()
         self._made_from = self._fingerprint(data_dir)
         fingerprint = tfds.core.BuilderConfig(name=self._made_from.name)
-        with writing(f'prepared data in {data_dir}'):
+        with writing(f'prepared data in {data_dir}'), without_chatter():
             super().__init__(data_dir=data_dir, config=fingerprint, file_format='array_record')
 
     # To be overridden by datasets.
