@@ -10,6 +10,7 @@ __version__ = '0.2.0.dev0'
 # Public names and the modules that hold them: imported when asked for, so that `import dlf_jax` takes no
 # time and the command can set its process up before numpy and JAX start threads.
 _PUBLIC = {
+    'fit': 'dlf_jax.fit_frames',
     'load_config': 'dlf_jax.api',
     'prepare': 'dlf_jax.api',
     'train': 'dlf_jax.api',
@@ -18,7 +19,7 @@ _PUBLIC = {
     'export': 'dlf_jax.api',
     'load': 'dlf_jax.api',
     'get_config': 'dlf_jax.config',
-    'Predictor': 'dlf_jax.serving.predict',
+    'TrainedModel': 'dlf_jax.serving.trained_model',
     'UserError': 'dlf_jax.errors',
     'UsageError': 'dlf_jax.errors',
     'CTRModel': 'dlf_jax.models',
@@ -34,8 +35,9 @@ if TYPE_CHECKING:
     from dlf_jax.config import get_config
     from dlf_jax.data.builders import DATASETS
     from dlf_jax.errors import UsageError, UserError
+    from dlf_jax.fit_frames import fit
     from dlf_jax.models import MODELS, CTRModel
-    from dlf_jax.serving.predict import Predictor
+    from dlf_jax.serving.trained_model import TrainedModel
     from dlf_jax.training.metrics import METRICS
     from dlf_jax.training.optimizers import OPTIMIZERS
     from dlf_jax.training.row_optimizers import ROW_OPTIMIZERS
@@ -47,11 +49,12 @@ __all__ = [
     'OPTIMIZERS',
     'ROW_OPTIMIZERS',
     'CTRModel',
-    'Predictor',
+    'TrainedModel',
     'UsageError',
     'UserError',
     'evaluate',
     'export',
+    'fit',
     'get_config',
     'load',
     'load_config',

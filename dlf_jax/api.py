@@ -30,8 +30,8 @@ from dlf_jax.errors import UsageError, suggest
 from dlf_jax.exporting import export_model
 from dlf_jax.lock import locked
 from dlf_jax.serving.predict import Predictor
+from dlf_jax.serving.trained_model import TrainedModel
 from dlf_jax.training import multihost, runtime_errors, trainer
-from dlf_jax.training.evaluation import tell_rows_without_group
 from dlf_jax.training.preemption import Preemption
 from dlf_jax.workdir import Workdir
 
@@ -240,63 +240,63 @@ def _on_first(work: Callable[[], dict[str, Any]], preemption: Preemption | None)
         return multihost.run_long_on_first(work)
 
 
-def load(workdir: str | os.PathLike, options: Mapping[str, Any] | None = None) -> Predictor:
-    """Restores the best model of a run.
+def load(folder: str | os.PathLike, options: Mapping[str, Any] | None = None) -> TrainedModel:
+    """Restores the best model of a run, or a saved model.
 
     Args:
-      workdir: folder of a run with at least one evaluation; nothing else is needed.
+      folder: workdir of a run with at least one evaluation, or a folder that `TrainedModel.save` has written;
+        nothing else is needed.
       options: values of `config.predict` keys, such as `{'batch_size': 4096}`.
 
     Raises:
       UserError: there is no trained model.
       UsageError: there is no such option, or its value cannot be.
     """
-    folder = Workdir(workdir)
-    config = folder.config()
+    workdir = Workdir(folder)
+    config = workdir.config()
     for key, value in (options or {}).items():
         if key not in config.predict:
             raise UsageError(f'config.predict.{key}: there is no such key{suggest(key, config.predict)}')
         config.predict[key] = value
     config_checks.validate_prediction(config)
-    return Predictor(folder, config)
+    return TrainedModel(workdir, config)
 
 
 def evaluate(
-    workdir: str | os.PathLike, input: str, options: Mapping[str, Any] | None = None
+    workdir: str | os.PathLike, input: Any, options: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Scores labelled files with the best model of a run.
+    """Scores labelled rows with the best model of a run: `load`, then `TrainedModel.evaluate`.
 
     Args:
       workdir: folder of the run.
-      input: files: a path, several by commas, or a glob.
+      input: files: a path, several by commas, or a glob; or a frame.
       options: see `load`.
 
     Returns:
       Metrics, `rows`, `rows_without_group` where there are such, and `out_of_vocabulary`: the share of
       unknown values by field.
     """
-    predictor = load(workdir, options)
-    found = predictor.evaluate(predictor.open(input, labelled=True))
-    tell_rows_without_group(found, input)
-    return found
+    return load(workdir, options).evaluate(input)
 
 
 def predict(
-    workdir: str | os.PathLike, input: str, output: str, options: Mapping[str, Any] | None = None
+    workdir: str | os.PathLike,
+    input: Any,
+    output: str | os.PathLike,
+    options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Writes the probabilities of files of rows, in their order.
+    """Writes the probabilities of rows, in their order: `load`, then `TrainedModel.write_predictions`.
 
     Args:
       workdir: folder of the run.
-      input: files: a path, several by commas, or a glob; with or without the label.
+      input: files: a path, several by commas, or a glob; with or without the label; or a frame.
       output: file to write, `.csv` or `.parquet`.
       options: see `load`.
 
     Returns:
       `rows`, `output`, and `out_of_vocabulary`: the share of unknown values by field.
     """
-    predictor = load(workdir, options)
-    return predictor.predict(predictor.open(input, labelled=False), os.path.expanduser(output))
+    return load(workdir, options).write_predictions(input, output)
 
 
 def export(

@@ -130,7 +130,16 @@ def _propose_schema(config: ConfigDict) -> dict[str, Any]:
     output = Path(_OUTPUT.value or 'schema.toml').expanduser()
     if not output.absolute().parent.is_dir():
         raise UserError(f'--output={output}: there is no folder {output.parent}')
-    return schema_proposal.propose(table, str(output), tuple(config.dataset.missing))
+    options = config.dataset
+    return schema_proposal.propose(
+        table,
+        str(output),
+        tuple(options.missing),
+        options.label,
+        options.positive,
+        options.weight,
+        options.group,
+    )
 
 
 def profile() -> dict[str, Any]:

@@ -35,6 +35,29 @@ def absolute(name: str) -> str:
     return f'{Path(place).expanduser().resolve()}:{attribute}'
 
 
+def name_of(found: type) -> str:
+    """The name by which `lookup` finds a class again, in this process and in another: `file.py:Name`.
+
+    Args:
+      found: a class at the top level of a module that is a file.
+
+    Raises:
+      UsageError: it was defined inside a function, or in a notebook or at the prompt, where there is no file.
+    """
+    told = f'{found.__module__}.{found.__qualname__}'
+    file = getattr(sys.modules.get(found.__module__), '__file__', None)
+    if '.' in found.__qualname__:
+        raise UsageError(
+            f'{told}: expected a class at the top level of a module, where it is found by its name'
+        )
+    if not file or not file.endswith('.py'):
+        raise UsageError(
+            f'{told}: expected a class in a .py file, which the trained model keeps; write it into one (in a '
+            'notebook with %%writefile) and import it'
+        )
+    return f'{Path(file).resolve()}:{found.__name__}'
+
+
 def lookup(name: str, known: Mapping[str, T], key: str) -> T:
     """The entry called `name`, or the object that `module:Name` or `file.py:Name` stands for.
 
@@ -78,6 +101,11 @@ def _by_name(name: str) -> ModuleType:
 def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise FileNotFoundError(path)
+    # A file that is imported already, or runs as a script, would be another module with other classes.
+    for imported in list(sys.modules.values()):
+        file = getattr(imported, '__file__', None) or ''
+        if file.endswith(path.name) and Path(file).resolve() == path:
+            return imported
     # Two files of the same name are two modules.
     name = (
         f'dlf_jax_plugin_{path.stem}_{hashlib.md5(str(path).encode(), usedforsecurity=False).hexdigest()[:8]}'

@@ -2,8 +2,10 @@
 
 config.json, versions.json   what was run, with what
 data.json                    which prepared data, and what that is made of: files, keys, schema
+own_code/                    text of one's own models, datasets and metrics
 encoder/                     schema and vocabulary: all that prediction needs beside
 checkpoints/                 latest and best
+weights.npz                  instead of checkpoints: the best weights of a model that was saved
 metrics.jsonl, tensorboard/  the course of training
 baselines.json               results of the baselines, where the config asks for them
 result.json                  there when the run is finished
@@ -23,7 +25,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from dlf_jax import config as configs
-from dlf_jax import config_by_size, data_changes
+from dlf_jax import config_by_size, data_changes, own_code
 from dlf_jax.data.builders.base import Builder
 from dlf_jax.data.preprocess.encoder import Encoder
 from dlf_jax.errors import UserError
@@ -46,6 +48,11 @@ _PACKAGES = (
     'tensorflow-datasets',
 )  # fmt: skip
 
+# What a saved model takes from its run as it is.
+_DESCRIPTION = (
+    'config.json', 'versions.json', 'data.json', 'metrics.jsonl', 'result.json', 'baselines.json'
+)  # fmt: skip
+
 
 class Workdir:
     """Folder of a run: its paths, and its small files."""
@@ -59,9 +66,19 @@ class Workdir:
         return self.path / 'checkpoints'
 
     @property
+    def weights(self) -> Path:
+        """File of a saved model's weights; a run has none."""
+        return self.path / 'weights.npz'
+
+    @property
     def metrics(self) -> Path:
         """File of the metrics, a JSON object a line."""
         return self.path / 'metrics.jsonl'
+
+    @property
+    def own_code(self) -> Path:
+        """Folder of the text of one's own code; none where there is no such code."""
+        return self.path / 'own_code'
 
     @property
     def baselines(self) -> Path:
@@ -79,7 +96,15 @@ class Workdir:
         return self.path / '.lock'
 
     def create(self) -> None:
-        """Makes the folder and its lock file where they are missing."""
+        """Makes the folder and its lock file where they are missing.
+
+        Raises:
+          UserError: it holds a saved model, which has nothing to go on from; or cannot be written.
+        """
+        if self.weights.exists():
+            raise UserError(
+                f'{self.path}: holds a saved model, not a run; take another --workdir to train in'
+            )
         with writing(f'the workdir {self.path}'):
             self.path.mkdir(parents=True, exist_ok=True)
             if not self.lock.exists():
@@ -111,6 +136,8 @@ class Workdir:
             self._take_encoder(Path(builder.data_dir))
             made_of = {'fingerprint': builder.builder_config.name, 'made_of': builder.made_of}
             write_atomically(self.path / 'data.json', to_json(made_of, indent=1) + '\n')
+        with writing(str(self.own_code)):
+            own_code.keep(config, self.own_code)
         wanted = json.loads(config.to_json())
         write_atomically(self.path / 'config.json', to_json(wanted, indent=1) + '\n')
 
@@ -132,10 +159,12 @@ class Workdir:
             them.
 
         Raises:
-          UserError: the folder holds a run of another config; the message shows the difference.
+          UserError: the folder holds a run of another config; the message shows the difference. Or of code
+            of one's own that has changed.
         """
         if not self._trained:
             return None
+        own_code.check(self.own_code)
         config = config_by_size.filled(config, _ANY_SIZE, self.values(config_by_size.open_keys(config)))
         wanted = json.loads(config.to_json())
         differing = self._differences(self._saved_config(), wanted)
@@ -185,11 +214,22 @@ class Workdir:
             'data, or put back what the run began with (or name the old files) to go on with it'
         )
 
+    def description(self) -> dict[str, str]:
+        """The small files that say what was trained and how it went, text by name."""
+        paths = [self.path / name for name in _DESCRIPTION]
+        paths += sorted(self.own_code.glob('*'))
+        return {str(path.relative_to(self.path)): self._read(path) for path in paths if path.is_file()}
+
     def config(self) -> ConfigDict:
-        """The saved config. Raises UserError where the folder holds no run."""
+        """The saved config.
+
+        Raises:
+          UserError: the folder holds no run, or code of one's own has changed since.
+        """
         path = self.path / 'config.json'
         if not path.is_file():
             raise UserError(f'{self.path}: no trained model here (no config.json); check --workdir')
+        own_code.check(self.own_code)
         return ConfigDict(_tuples(self._saved_config()))
 
     def _saved_config(self) -> dict[str, Any]:
@@ -207,7 +247,13 @@ class Workdir:
 
     def _read_json(self, path: Path) -> Any:
         try:
-            return json.loads(path.read_text())
+            return json.loads(self._read(path))
+        except ValueError as error:
+            raise UserError(f'{path}: cannot be read: {error}') from error
+
+    def _read(self, path: Path) -> str:
+        try:
+            return path.read_text('utf-8')
         except (OSError, ValueError) as error:
             raise UserError(f'{path}: cannot be read: {error}') from error
 

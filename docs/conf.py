@@ -44,7 +44,13 @@ autosummary_generate = True
 autodoc_member_order = 'bysource'
 autodoc_typehints_format = 'short'
 # A name is documented in the module that defines it, not in those that `__all__` of a package repeats it in.
-autodoc_default_options = {'members': True, 'show-inheritance': True, 'ignore-module-all': True}
+autodoc_default_options = {
+    'members': True,
+    'show-inheritance': True,
+    'ignore-module-all': True,
+    # What scikit-learn adds to its estimators, whose texts refer to its own pages.
+    'exclude-members': 'set_fit_request, set_score_request',
+}
 
 # Every reference must lead somewhere, but for
 nitpicky = True

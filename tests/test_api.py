@@ -72,20 +72,19 @@ def test_evaluate_and_predict(workdir, table, tmp_path):
     assert pl.read_csv(tmp_path / 'scores.csv').columns == ['user', 'probability']
 
 
-def test_a_predictor_may_be_used_again(workdir, table, tmp_path):
+def test_a_model_may_be_used_again(workdir, table, tmp_path):
     """Rows and shares of unknown values are those of a call."""
     strange = tmp_path / 'strange.csv'
     strange.write_text('click,user,ad,price\n' + '0,nobody,a1,0.1\n' * 10)
-    predictor = dlf_jax.load(workdir)
-    known = predictor.open(str(table), labelled=False)
-    first = predictor.predict(known, str(tmp_path / 'one.csv'))
-    unknown = predictor.predict(predictor.open(str(strange), labelled=False), str(tmp_path / 'two.csv'))
+    model = dlf_jax.load(workdir)
+    first = model.write_predictions(table, tmp_path / 'one.csv')
+    unknown = model.write_predictions(strange, tmp_path / 'two.csv')
     assert (unknown['rows'], unknown['out_of_vocabulary']['user']) == (10, 1.0)
-    again = predictor.predict(known, str(tmp_path / 'three.csv'))
+    again = model.write_predictions(str(table), str(tmp_path / 'three.csv'))
     assert again['rows'] == first['rows'] == 2000
     assert again['out_of_vocabulary'] == first['out_of_vocabulary']
     assert (tmp_path / 'one.csv').read_bytes() == (tmp_path / 'three.csv').read_bytes()
-    evaluated = [predictor.evaluate(predictor.open(str(table), labelled=True)) for _ in range(2)]
+    evaluated = [model.evaluate(table) for _ in range(2)]
     assert evaluated[0] == evaluated[1]
 
 

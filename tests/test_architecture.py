@@ -8,19 +8,20 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / 'dlf_jax'
 # From the ground up; what is on one floor does not know each other.
 FLOORS = (
-    ('errors', 'allocator', 'program_cache'),
+    ('errors', 'allocator', 'library_logs', 'program_cache'),
     ('lock', 'plugins', 'config_files', 'file_writing', 'data_changes'),
     ('data',),
     ('models',),
-    ('config',),
-    ('config_by_size',),
+    ('config', 'testing'),
+    ('config_by_size', 'own_code'),
     ('workdir',),
     ('training',),
     ('baselines',),
     ('config_checks', 'serving'),
     ('compiling', 'exporting'),
     ('api', 'comparison'),
-    ('main', 'compare', 'tune'),
+    ('fit_frames',),
+    ('main', 'compare', 'sklearn', 'tune'),
 )
 # The wings of `data`, over what all of them stand on.
 WINGS = (

@@ -3,6 +3,7 @@
 import csv
 import functools
 import json
+import re
 import shutil
 
 import chex
@@ -16,6 +17,8 @@ from dlf_jax import config, plugins
 from dlf_jax.data import builders
 from dlf_jax.errors import UsageError
 from dlf_jax.models import Bag, Inputs
+from dlf_jax.testing import check_model
+from dlf_jax.testing.model_check import MASK, random_inputs
 from dlf_jax.training.metrics import auc
 from tests.conftest import ROOT
 from tests.docs.pages import snippets
@@ -33,7 +36,7 @@ def example(name):
 @pytest.mark.timeout(900)
 def test_the_page_from_a_wheel(installed, tmp_path):
     shutil.copytree(ROOT / 'examples', tmp_path / 'examples', ignore=shutil.ignore_patterns('__pycache__'))
-    train, later, python = [
+    train, later, python, own = [
         # Prepared data is kept below HOME.
         installed.shell(tmp_path, snippet.code.replace('/tmp/', f'{tmp_path}/'), HOME=str(tmp_path))
         for snippet in snippets(tmp_path / 'examples/README.md')
@@ -48,6 +51,7 @@ def test_the_page_from_a_wheel(installed, tmp_path):
     assert 0.8 < evaluated['auc'] < 0.88
     assert 0.2 < evaluated['recall_at_10_percent'] < 0.3
     assert json.loads(python) == result['test']
+    assert re.match(r'<TrainedModel .*/own_model.py:WeightedPairs: \d fields, valid auc 0\.[5-9]', own)
 
     with open(tmp_path / 'new.csv') as file:
         rows = list(csv.DictReader(file))
@@ -68,6 +72,28 @@ def test_the_page_from_a_wheel(installed, tmp_path):
 def probabilities(path):
     with open(path) as file:
         return np.array([float(row['probability']) for row in csv.DictReader(file)])
+
+
+def test_a_wrong_model_is_found():
+    """The check of the example's model would find a factor that the reference does not have."""
+    model = example(f'{ROOT}/examples/own_model.py:WeightedPairs')(embedding_size=3, hidden=(5, 4))
+    reference = example(f'{ROOT}/examples/own_model.py:reference')
+    check_model(model, reference)
+    with pytest.raises(AssertionError, match='Not equal'):
+        check_model(model, lambda *args, **fields: 1.001 * reference(*args, **fields))
+
+    def other_gradient(params, batch_stats, rows, train, **fields):
+        logits = reference(params, batch_stats, rows, train, **fields)
+        # The same value at the drawn rows, but another slope.
+        (e,) = rows.values()
+        moved = (e - own_rows).sum()
+        return logits + moved
+
+    (own_rows,) = (rows[MASK] for rows in random_inputs(model)[1].values())
+    with pytest.raises(AssertionError, match='by the gradient'):
+        check_model(model, other_gradient)
+    with pytest.raises(ValueError, match='for models on embeddings alone'):
+        check_model(example(MODEL)(target='song'), reference)
 
 
 def test_a_wheel_finds_its_config_files(installed, tmp_path):

@@ -63,7 +63,7 @@ def export_model(predictor: Predictor, folder: Path, config: ConfigDict) -> dict
     _check_installed(kind)
     with folders.replacing(folder) as temporary:
         forward = Forward(build_model(predictor.config), predictor.encoder.schema)
-        program = programs.of_state(forward, predictor._state, config.model.name)
+        program = programs.of_state(forward, predictor.state, config.model.name)
         run, facts = (_onnx if kind == 'onnx' else _stablehlo)(temporary, program, predictor, raw)
         wanted = verification.expected(predictor, raw)
         difference = verification.largest_difference(run, wanted)

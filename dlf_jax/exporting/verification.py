@@ -8,13 +8,11 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import polars as pl
 
-from dlf_jax.data.loading import batches as batching
-from dlf_jax.data.rows import Rows
+from dlf_jax.data.readers.frames import FrameTable
 from dlf_jax.errors import UserError
 from dlf_jax.exporting import raw_values, sample_rows
 from dlf_jax.exporting.program import PROBABILITY
 from dlf_jax.serving.predict import Predictor
-from dlf_jax.training import metrics
 
 # Probabilities may differ by this: the same operations, rounded in another order.
 LIMIT = 1e-5
@@ -51,21 +49,7 @@ def expected(predictor: Predictor, raw: bool, rows: int = ROWS) -> Expected:
     chunk = sample_rows.sample(predictor.encoder, rows)
     encoded, _ = predictor.encoder.transform(chunk)
     inputs = raw_values.tensors(predictor.encoder.schema, chunk.frame) if raw else dict(encoded)
-    return Expected(chunk.frame, inputs, _probabilities(predictor, encoded))
-
-
-def _probabilities(predictor: Predictor, encoded: Rows) -> np.ndarray:
-    """Probabilities of encoded rows, in the batches that the predictor takes."""
-    count, size = len(next(iter(encoded.values()))), predictor.batch_size
-    logits = []
-    for first in range(0, count, size):
-        rows = {name: values[first : first + size] for name, values in encoded.items()}
-        taken = len(next(iter(rows.values())))
-        rows['label'] = np.zeros(taken, np.float32)
-        batch = batching.pad(batching.weighted(rows), size)
-        found = predictor._predict(predictor._state, predictor._partitioner.put(batch))
-        logits.append(np.asarray(found)[:taken])
-    return metrics.sigmoid(np.concatenate(logits))
+    return Expected(chunk.frame, inputs, predictor.probabilities(FrameTable(chunk.frame)))
 
 
 def largest_difference(run: Run, wanted: Expected, limit: float = LIMIT) -> float:

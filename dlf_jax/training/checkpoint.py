@@ -20,6 +20,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from dlf_jax.errors import UserError
 from dlf_jax.file_writing import to_json, write_atomically, writing
+from dlf_jax.library_logs import without_chatter
 from dlf_jax.training import legacy_layout, multihost, run_progress, runtime_errors, train_state
 from dlf_jax.training.optimizers import Optimizer
 from dlf_jax.training.run_progress import RunProgress, Runs
@@ -85,7 +86,7 @@ class Checkpoints:
         self._best_steps = _Steps()
         if not read_only:
             multihost.run_on_first(self._make_folder)
-        with writing(f'checkpoints in {folder}'):
+        with writing(f'checkpoints in {folder}'), without_chatter():
             self._manager = ocp.CheckpointManager(
                 folder.absolute(),
                 # Named, so that what is saved can be asked for its shapes before anything is read.
@@ -280,10 +281,13 @@ def _compare(saved: Any, wanted: dict[str, Any], rows: dict[str, Any]) -> None:
       wanted: shapes.
       rows: booleans: whether a leaf has an entry for each embedding row.
     """
-    there = {_name(path): tuple(leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(saved)}
+    there = {
+        train_state.leaf_name(path): tuple(leaf.shape)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(saved)
+    }
     leaves = jax.tree_util.tree_leaves_with_path(wanted)
     for (path, leaf), is_row in zip(leaves, jax.tree.leaves(rows), strict=True):
-        name, shape = _name(path), leaf.shape
+        name, shape = train_state.leaf_name(path), leaf.shape
         found = there.pop(name, None)
         if found is not None and is_row and len(found) == len(shape):
             # Rows are the last axis but one.
@@ -305,8 +309,3 @@ def _saved(state: TrainState) -> dict[str, Any]:
 
 def _to_json(runs: Runs) -> dict[str, Any]:
     return {'runs': [run.to_json() for run in runs.values()]}
-
-
-def _name(path: tuple) -> str:
-    """A leaf's name, the same for a state and for what Orbax tells of a saved one."""
-    return '.'.join(str(getattr(e, 'key', getattr(e, 'name', getattr(e, 'idx', e)))) for e in path)

@@ -103,6 +103,12 @@ def row_leaves(state: TrainState, optimizer: Optimizer | None = None) -> TrainSt
     return flags.replace(params=params, opt_state=opt_state, scratch=all_are(True, state.scratch))
 
 
+def leaf_name(path: tuple) -> str:
+    """Name of a leaf by its path in a tree, such as `params.dense.model.tower.kernel`; the same for a state
+    and for what Orbax tells of a saved one."""
+    return '.'.join(str(getattr(e, 'key', getattr(e, 'name', getattr(e, 'idx', e)))) for e in path)
+
+
 def parameter_counts(params: dict[str, Any]) -> dict[str, int]:
     """Numbers of parameters: `table` in embeddings, those of numeric fields included, `dense` in the
     model."""

@@ -219,14 +219,20 @@ class TrainingBar(Progress):
           seconds: time that it took.
         """
         self._runs, self._evaluation_seconds = dict(runs), seconds
-        if self._terminal:
+        if self._terminal or self._widget:
             self.refresh()
+
+    def _moment(self) -> Moment:
+        pace = None if self.timer is None else self.timer.seconds_per_step
+        return Moment(self.n, self._runs, pace, self._evaluation_seconds, self.loss)
+
+    def _widget_text(self) -> str:
+        first, *others = describe(self._config, self._plan, self._moment())
+        return f'{first}<bar/>{"".join(others)}'
 
     def __str__(self) -> str:
         """The line; called by `display`."""
-        config, plan = self._config, self._plan
-        pace = None if self.timer is None else self.timer.seconds_per_step
-        moment = Moment(self.n, self._runs, pace, self._evaluation_seconds, self.loss)
+        config, plan, moment = self._config, self._plan, self._moment()
         certain = Outlook(config, plan, moment).certain
         done = self.n / plan.total if certain else _epoch(plan, self.n)[1]
         width = self.format_dict['ncols'] if self._terminal else None

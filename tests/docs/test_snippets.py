@@ -22,7 +22,6 @@ SMALLER = (
     ),
     (r'^launch/test\.sh', 'launch/test.sh --collect-only tests/models/test_fm.py'),
     (r'--dataset=synthetic', '--dataset=synthetic --config.dataset.rows=3000 --config.training.epochs=1'),
-    (r"overrides=\{'seed': 1\}", "overrides={'dataset.rows': 3_000}"),
 )
 
 

@@ -16,6 +16,7 @@ from dlf_jax import config as configs
 from dlf_jax.data.schema import Schema, text_field
 from dlf_jax.errors import UsageError, UserError
 from dlf_jax.exporting import export_model, onnx_file, onnx_raw, stablehlo, verification
+from dlf_jax.serving.predict import Predictor
 from dlf_jax.workdir import Workdir
 from tests.conftest import fail, run, write_table
 from tests.exporting import fitted, untrained
@@ -151,8 +152,8 @@ def test_an_export_replaces_one_and_nothing_else(tmp_path):
 
 
 def test_other_answers_are_refused_and_leave_nothing(tmp_path, monkeypatch):
-    answers = verification._probabilities
-    monkeypatch.setattr(verification, '_probabilities', lambda *args: answers(*args) + np.float32(2e-5))
+    answers = Predictor.probabilities
+    monkeypatch.setattr(Predictor, 'probabilities', lambda *args: answers(*args) + np.float32(2e-5))
     with pytest.raises(UserError, match='1e-05 is the most that they may differ; nothing is exported'):
         export(tmp_path / 'model')
     assert not list(tmp_path.iterdir())

@@ -1,6 +1,7 @@
 """Predictors that nobody trained: weights large enough that every part of a model matters."""
 
 import types
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 
 from dlf_jax import config as configs
 from dlf_jax.exporting import export_model
+from dlf_jax.serving import weights
 from dlf_jax.serving.predict import Predictor
 
 # EDCN's products of small numbers give every row nearly the same; SAM's of large ones lose their digits.
@@ -20,7 +22,11 @@ class Untrained(Predictor):
     # Standard deviations of what is added to the rows of tables, and to other parameters.
     spread = (0.3, 0.03)
 
-    def _restore(self, workdir, setup):
+    def __init__(self, workdir, config):
+        with mock.patch.object(weights, 'restore', self._drawn):
+            super().__init__(workdir, config)
+
+    def _drawn(self, workdir, config, setup):
         state = setup.initial_state((0,))
         draw = np.random.default_rng(0)
 
@@ -31,10 +37,10 @@ class Untrained(Predictor):
             spread = self.spread[0 if name.startswith('tables') else 1]
             return array + jnp.asarray(draw.normal(0, spread, array.shape), array.dtype)
 
-        weights, statistics = (
+        params, statistics = (
             jax.tree_util.tree_map_with_path(drawn, tree) for tree in (state.params, state.batch_stats)
         )
-        return state.replace(params=weights, batch_stats=statistics)
+        return state.replace(params=params, batch_stats=statistics)
 
 
 def config(model, variant='full', **keys):

@@ -1,11 +1,9 @@
-"""What the baselines' tests share: a module against its float64 reference, on random weights."""
+"""What the models' tests share, beside `dlf_jax.testing.check_model`: counts, drawn weights, permutations."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
-from collections.abc import Callable
 
 import chex
 import flax.linen as nn
@@ -15,18 +13,11 @@ import numpy as np
 from jax import lax
 
 from dlf_jax.models import Collectives
-from tests.references import gradient
+from dlf_jax.testing import check_model
+from dlf_jax.testing.model_check import BATCH, FIELDS, MASK, fields_of, random_inputs
 
-BATCH = 9
-# Rows that only pad the batch, in the middle and at the end.
-MASK = np.arange(BATCH) % 4 != 3
-FIELDS = 4
 ORDER = np.array([2, 0, 3, 1])  # a permutation of the fields
 ALL = 1 - 1e-7  # a dropout rate that leaves nothing
-STEP = 1e-6
-
-# (params, stats, rows, train, **the model's fields) -> (logits [B], what the loss gains).
-Reference = Callable[..., tuple[np.ndarray, float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,36 +31,6 @@ class Mapped(Collectives):
 
     def index(self):
         return lax.axis_index(self.axis)
-
-
-def config(model: nn.Module) -> dict:
-    """The model's fields, by name."""
-    names = [field.name for field in dataclasses.fields(model) if field.name not in ('parent', 'name')]
-    return {name: getattr(model, name) for name in names}
-
-
-def random_inputs(model: nn.Module, fields: int = FIELDS, seed: int = 0) -> tuple[dict, dict]:
-    """Random variables, every one of them, and rows; float64, by table, [B, F, width].
-
-    Normal draws, wide as the fan-in asks, so that no product of many outgrows the others; variances
-    are positive. What pads the batch is large: nothing of it may be seen.
-    """
-    rng = np.random.default_rng(seed)
-    rows = {
-        table: rng.normal(size=(BATCH, fields, width)) * np.where(MASK, 1, 1e3)[:, None, None]
-        for table, width in model.tables.items()
-    }
-    shapes = jax.eval_shape(model.init, jax.random.key(0), rows)
-
-    def draw(path, leaf):
-        values = rng.normal(size=leaf.shape)
-        if path[-1].key == 'var':
-            return 0.5 + values**2
-        if len(leaf.shape) > 1:
-            return values / np.sqrt(leaf.shape[-2])
-        return values
-
-    return jax.tree_util.tree_map_with_path(draw, dict(shapes)), rows
 
 
 def count(model: nn.Module, fields: int = FIELDS) -> int:
@@ -91,108 +52,13 @@ def mlp_count(inputs, hidden, output=1, batch_norm=True):
     return count + (widths[-1] + 1) * output
 
 
-def compare(
-    model: nn.Module,
-    reference: Reference,
-    fields: int = FIELDS,
-    hold: Callable[[dict, dict, dict], dict] | None = None,
-) -> None:
-    """Asserts that a module and its reference agree, in both modes, values and gradients.
-
-    - Evaluation and training with a mask, in float32 (relative error under 1e-5) and float64.
-    - The training loss's gradient against central differences of the reference, along a random
-      direction for every parameter tensor and every table's rows. The loss is a random
-      combination of the logits that count, plus what the module sows.
-
-    Args:
-      hold: from (params, stats, rows that count) to keywords for the reference, which hold still
-        what the module takes no gradient of.
-    """
-    switches = config(model)
-    variables, rows = random_inputs(model, fields)
-    params, stats = variables['params'], variables.get('batch_stats', {})
-    counted = {table: values[MASK] for table, values in rows.items()}
-    weights = np.random.default_rng(1).normal(size=BATCH)
-
-    # No array from outside: each precision brings its own.
-    def training_loss(params, rows, stats, weights, mask):
-        mutable = ['batch_stats', 'losses']
-        variables = {'params': params, 'batch_stats': stats}
-        logits, changed = model.apply(variables, rows, train=True, mask=mask, mutable=mutable)
-        extra = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(changed.get('losses', {})))
-        # Not a product: padded rows may hold anything.
-        return jnp.sum(jnp.where(mask, logits * weights, 0)) + extra, (logits, extra)
-
-    # Evaluation. Rows that only pad are left out here too: so large, a product of many overflows.
-    expected, _ = reference(params, stats, counted, False, **switches)
-    _check_distinct(expected)
-    logits = jax.jit(model.apply)(*jax.tree.map(jnp.float32, (variables, rows)))
-    chex.assert_shape(logits, (BATCH,))
-    chex.assert_type(logits, jnp.float32)
-    scale = abs(expected).max()
-    np.testing.assert_allclose(np.asarray(logits)[MASK], expected, rtol=0, atol=1e-5 * scale)
-
-    # Training.
-    expected, expected_extra = reference(params, stats, counted, True, **switches)
-    _check_distinct(expected)
-    inputs = (params, rows, stats, weights)
-    single = jax.tree.map(jnp.float32, inputs)
-    _, (logits, extra) = jax.jit(training_loss)(*single, MASK)
-    scale = abs(expected).max()
-    np.testing.assert_allclose(np.asarray(logits)[MASK], expected, rtol=0, atol=1e-5 * scale)
-    np.testing.assert_allclose(extra, expected_extra, rtol=1e-5)
-
-    with jax.enable_x64(True):
-        differentiate = jax.grad(training_loss, argnums=(0, 1), has_aux=True)
-        # Run once: compiling is what takes time.
-        differentiate = jax.jit(differentiate, compiler_options={'xla_backend_optimization_level': 0})
-        gradients, (logits, extra) = jax.device_get(differentiate(*inputs, MASK))
-    np.testing.assert_allclose(logits[MASK], expected, rtol=0, atol=1e-11 * scale)
-    np.testing.assert_allclose(extra, expected_extra, rtol=1e-11)
-
-    held = hold(params, stats, counted) if hold else {}
-    _check_gradients(
-        functools.partial(reference, **{**switches, **held}),
-        (params, stats, counted),
-        (gradients[0], {table: values[MASK] for table, values in gradients[1].items()}),
-        weights[MASK],
-    )
-    for values in gradients[1].values():
-        assert not values[~MASK].any(), 'padding has a gradient'
-
-
 def check_against(reference, model: nn.Module) -> None:
-    """`compare` for a reference `(config, params, stats, rows, train) -> logits` without other losses."""
+    """`check_model` for a reference `(config, params, stats, rows, train) -> logits`."""
 
     def adapted(params, stats, rows, train, **switches):
-        return reference(switches, params, stats, rows, train), 0.0
+        return reference(switches, params, stats, rows, train)
 
-    compare(model, adapted)
-
-
-def _check_distinct(logits):
-    # Dead ReLUs would hide what comes before them.
-    assert np.unique(logits.round(6)).size == len(logits), 'degenerate weights: rows have the same logit'
-
-
-def _check_gradients(reference, inputs, gradients, weights):
-    params, stats, rows = inputs
-    draw = np.random.default_rng(2)
-
-    def loss(tree):
-        logits, extra = reference(tree['params'], stats, tree['rows'], True)
-        return np.sum(logits * weights) + extra
-
-    tree = {'params': params, 'rows': rows}
-    found = dict(gradient.leaves({'params': gradients[0], 'rows': gradients[1]}))
-    size = abs(loss(tree))
-    for path, array in gradient.leaves(tree):
-        # A bias may be one that a BatchNorm takes away again.
-        removed = any('bias' in key for key in path) and bool(stats)
-        assert removed or abs(found[path]).max() > 1e-12, f'degenerate weights: no gradient at {path}'
-        # Rounding of the reference, 1e-16 / STEP of the loss, is the floor.
-        floor = 1e-8 * max(1, size, np.linalg.norm(found[path]))
-        gradient.check(loss, tree, path, array, found[path], draw, 1e-5, floor, STEP)
+    check_model(model, adapted)
 
 
 def check_dropout(model: nn.Module, rate: str) -> None:
@@ -220,7 +86,7 @@ def check_dropout(model: nn.Module, rate: str) -> None:
 def check_variants(model: type[nn.Module]) -> None:
     """Asserts the parts of the contract that need no weights: variants, documentation, tables."""
     assert next(iter(model.variants.items())) == ('full', {})
-    names = config(model())
+    names = fields_of(model())
     for name in names:
         assert f'{name}:' in model.__doc__, f'{name} has no documentation'
     for variant in model.variants.values():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dlf_jax.models.afn import AFN
+from dlf_jax.testing import check_model
 from tests.models import checks
 from tests.references import afn as reference
 
@@ -20,7 +21,7 @@ CASES = {
 
 @pytest.mark.parametrize('case', CASES)
 def test_reference(case):
-    checks.compare(AFN(**{**SMALL, **CASES[case]}), reference.logits)
+    check_model(AFN(**{**SMALL, **CASES[case]}), reference.logits)
 
 
 @pytest.mark.parametrize('case', CASES)

@@ -6,6 +6,7 @@ import pytest
 
 from dlf_jax.models.edcn import EDCN, Regulation
 from dlf_jax.models.mode import Mode
+from dlf_jax.testing import check_model
 from tests.models import checks
 from tests.references import edcn as reference
 
@@ -30,7 +31,7 @@ CASES = {
 
 @pytest.mark.parametrize('case', CASES)
 def test_reference(case):
-    checks.compare(EDCN(**{**SMALL, **CASES[case]}), reference.logits)
+    check_model(EDCN(**{**SMALL, **CASES[case]}), reference.logits)
 
 
 @pytest.mark.parametrize('case', CASES)

@@ -9,6 +9,7 @@ import pytest
 
 from dlf_jax.errors import UsageError
 from dlf_jax.models.finalmlp import FinalMLP
+from dlf_jax.testing import check_model
 from tests.models import checks
 from tests.references import finalmlp as reference
 
@@ -25,7 +26,7 @@ CASES = {
 
 @pytest.mark.parametrize('case', CASES)
 def test_reference(case):
-    checks.compare(FinalMLP(**{**SMALL, **CASES[case]}), reference.logits)
+    check_model(FinalMLP(**{**SMALL, **CASES[case]}), reference.logits)
 
 
 @pytest.mark.parametrize('case', CASES)

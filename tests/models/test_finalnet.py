@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dlf_jax.models.finalnet import FieldGate, FinalNet
+from dlf_jax.testing import check_model
 from tests.models import checks
 from tests.references import finalnet as reference
 
@@ -27,9 +28,9 @@ def test_reference(case):
 
     def hold(params, stats, rows):
         # The target of the distillation, which has no gradient.
-        return {'target': reference.logits(params, stats, rows, True, **checks.config(model))[0]}
+        return {'target': reference.logits(params, stats, rows, True, **checks.fields_of(model))[0]}
 
-    checks.compare(model, reference.logits, hold=hold)
+    check_model(model, reference.logits, hold=hold)
 
 
 @pytest.mark.parametrize('case', CASES)

@@ -8,10 +8,10 @@ import pytest
 
 from dlf_jax.data.schema import Schema, number_field, text_field
 from dlf_jax.models import embedding, numeric_embedding
+from dlf_jax.testing import gradient as differences
 from dlf_jax.training import optimizers
 from tests.conftest import config_of
 from tests.references import embedding as reference
-from tests.references import gradient as differences
 
 WIDTH, ROWS = 3, 6
 FIELDS = {

@@ -14,7 +14,8 @@ import pytest
 from dlf_jax import models
 from dlf_jax.data.schema import Field, Schema, number_field
 from dlf_jax.models import embedding
-from tests.references import dlf, gradient, lr, mlp
+from dlf_jax.testing import gradient
+from tests.references import dlf, lr, mlp
 from tests.references import embedding as embedding_reference
 
 B, F, D = 11, 5, 4

@@ -3,6 +3,7 @@
 import pytest
 
 from dlf_jax.models.wukong import Wukong
+from dlf_jax.testing import check_model
 from tests.models import checks
 from tests.references import wukong as reference
 
@@ -26,7 +27,7 @@ CASES = {
 
 @pytest.mark.parametrize('case', CASES)
 def test_reference(case):
-    checks.compare(Wukong(**{**SMALL, **CASES[case]}), reference.logits)
+    check_model(Wukong(**{**SMALL, **CASES[case]}), reference.logits)
 
 
 @pytest.mark.parametrize('case', CASES)

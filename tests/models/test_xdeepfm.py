@@ -3,6 +3,7 @@
 import pytest
 
 from dlf_jax.models.xdeepfm import XDeepFM
+from dlf_jax.testing import check_model
 from tests.models import checks
 from tests.references import xdeepfm as reference
 
@@ -17,7 +18,7 @@ CASES = {
 
 @pytest.mark.parametrize('case', CASES)
 def test_reference(case):
-    checks.compare(XDeepFM(**{**SMALL, **CASES[case]}), reference.logits)
+    check_model(XDeepFM(**{**SMALL, **CASES[case]}), reference.logits)
 
 
 @pytest.mark.parametrize('case', CASES)

@@ -55,7 +55,7 @@ def test_predictions_need_room_for_the_weights_alone(trained):
     config = workdir.config()
     weights = 4 * sum(workdir.result()['parameters'].values())
     config.sharding.device_memory = 2 * weights
-    state = Predictor(workdir, config)._state
+    state = Predictor(workdir, config).state
     assert sum(leaf.nbytes for leaf in jax.tree.leaves(state)) < 1.1 * weights
     with pytest.raises(UserError, match='the state takes'):
         TrainingSetup(config, workdir.encoder().schema, 1, config.training.batch_size)

@@ -18,9 +18,10 @@ the workdir remembers it. A dataset of this package has its file in this folder 
 Fields of several values, such as a history, are `self.multi_valued(...)`; `examples/songs.py` has one.
 
 What a dataset may override is documented in `base.Builder`: `open_files` where the files have a format of
-their own, `open_tables` where the rows are generated, `KEYS` where it reads other keys of `config.dataset`
-than the default ones (a key of its own is added to the config by a config file), and `VERSION`, to be raised
-whenever the code makes other records of the same files, since prepared data of the same version is reused.
+their own, `with_derived` where columns are made of others, `open_tables` where the rows are generated,
+`KEYS` where it reads other keys of `config.dataset` than the default ones (a key of its own is added to the
+config by a config file), and `VERSION`, to be raised whenever the code makes other records of the same files,
+since prepared data of the same version is reused.
 """
 
 from __future__ import annotations

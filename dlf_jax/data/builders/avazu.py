@@ -37,8 +37,7 @@ class Avazu(Builder):
     )
 
     @classmethod
-    def open_files(cls, config: ConfigDict, paths: tuple[str, ...]) -> Table:
-        table = super().open_files(config, paths)
+    def with_derived(cls, config: ConfigDict, table: Table) -> Table:
         return HourTable(table) if 'hour' in table.columns and config.hour == 'parts' else table
 
     def release_of(self, table: Table) -> Published | None:

@@ -30,6 +30,7 @@ from dlf_jax.data.readers.tables import Table, check_columns, expand, families, 
 from dlf_jax.data.schema import MULTI_VALUED, SHARED_OPTIONS, Field, Schema, number_field, text_field
 from dlf_jax.errors import UserError
 from dlf_jax.file_writing import writing
+from dlf_jax.library_logs import without_chatter
 from dlf_jax.lock import locked
 
 _log = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
     input is prepared anew beside the old.
 
     A dataset overrides `make_schema` and what else differs from the defaults: the class attributes,
-    `open_files`, `open_tables`, `release_of`, `write_extras`, `true_probabilities`.
+    `open_files`, `with_derived`, `open_tables`, `release_of`, `write_extras`, `true_probabilities`.
     """
 
     # Raised by the dataset when its code makes other records of the same files.
@@ -126,7 +127,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         self._staging = Path()
         self._made_from = self._fingerprint(data_dir)
         fingerprint = tfds.core.BuilderConfig(name=self._made_from.name)
-        with writing(f'prepared data in {data_dir}'):
+        with writing(f'prepared data in {data_dir}'), without_chatter():
             super().__init__(data_dir=data_dir, config=fingerprint, file_format='array_record')
 
     # To be overridden by datasets.
@@ -141,6 +142,17 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         """
         return open_table(paths, separator=config.separator)
 
+    @classmethod
+    def with_derived(cls, config: ConfigDict, table: Table) -> Table:
+        """The table with the columns that the dataset makes of others; here, the table itself.
+
+        Args:
+          config: `config.dataset`.
+          table: opened files, or a frame.
+        """
+        del config
+        return table
+
     def open_tables(self) -> dict[str, Table]:
         """Opens the tables of all parts, by part; or the one that is to be split, under `WHOLE`.
 
@@ -151,7 +163,9 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         if not config.train:
             raise UserError(f'dataset {self.name}: no files given. {self.INSTRUCTIONS}')
         tables = {
-            part: self.open_files(config, expand(config[part], f'config.dataset.{part}'))
+            part: self.with_derived(
+                config, self.open_files(config, expand(config[part], f'config.dataset.{part}'))
+            )
             for part in PARTS
             if config[part]
         }

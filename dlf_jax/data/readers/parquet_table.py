@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping
 
@@ -11,13 +10,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dlf_jax.data.readers.chunk import Chunk, Columns, to_numbers
+from dlf_jax.data.readers.arrow_columns import CHUNK_ROWS, family_of, join_families, typed, without_metadata
+from dlf_jax.data.readers.chunk import Chunk, Columns
 from dlf_jax.errors import UserError
-
-CHUNK_ROWS = 65_536
-
-# Whole numbers from here on are not all of them floats, so ids have been rounded before.
-_EXACT = {'Float64': 2.0**53, 'Float32': 2.0**24, 'Float16': 2.0**11}
 
 
 class ParquetTable:
@@ -49,7 +44,7 @@ class ParquetTable:
         found: dict[str, tuple[str, str]] = {}
         for path, schema in self._schemas.items():
             for name in self.columns:
-                family = _family(schema.field(name).type)
+                family = family_of(schema.field(name).type)
                 if family:
                     join_families(found, {name: (family, path)})
         return found
@@ -79,10 +74,12 @@ class ParquetTable:
             while True:
                 with _readable(path, row):
                     batch = next(batches, None)
-                    frame = pl.DataFrame(pl.from_arrow(_plain(batch))) if batch is not None else None
+                    frame = (
+                        pl.DataFrame(pl.from_arrow(without_metadata(batch))) if batch is not None else None
+                    )
                 if frame is None:
                     return
-                yield _typed(frame, columns, path, row)
+                yield typed(frame, columns, path, row)
                 row += frame.height
 
     def places(self, file: int) -> Iterator[tuple[tuple, int]]:
@@ -114,21 +111,6 @@ class ParquetTable:
         return total
 
 
-def join_families(found: dict[str, tuple[str, str]], more: Mapping[str, tuple[str, str]]) -> None:
-    """Adds families by column to others, in place.
-
-    Raises:
-      UserError: two of a column have no value in common, such as numbers and dates.
-    """
-    for name, (family, path) in more.items():
-        before, where = found.setdefault(name, (family, path))
-        if before != family:
-            raise UserError(
-                f'{path}: column {name!r} holds {family}, but {before} in {where}; write it with the same '
-                'type in all files'
-            )
-
-
 def _schema(path: str) -> pa.Schema:
     with _readable(path, 1):
         schema = pq.read_schema(path)
@@ -151,73 +133,3 @@ def _readable(path: str, row: int) -> Iterator[None]:
     except (pa.ArrowException, OSError, ValueError, pl.exceptions.PolarsError) as error:
         where = f', from row {row}' if row > 1 else ''
         raise UserError(f'{path}{where}: not a readable Parquet file: {error}') from error
-
-
-def _plain(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """A batch without the metadata of its columns, which Polars does not survive where it is damaged."""
-    fields = [field.remove_metadata() for field in batch.schema]
-    return pa.RecordBatch.from_arrays(batch.columns, schema=pa.schema(fields))
-
-
-def _family(kind: pa.DataType) -> str:
-    """What a type holds, of what values of other families are never the same as; '' for text and nulls."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        kind = kind.value_type
-    if pa.types.is_boolean(kind):
-        return 'booleans'
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return 'numbers'
-    if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
-        return 'dates or times'
-    return ''
-
-
-def _typed(frame: pl.DataFrame, columns: Columns, path: str, row: int) -> Chunk:
-    """The chunk of a batch: its columns as what they were asked for."""
-    kept = frame.select(columns.keep) if columns.keep else None
-    chunk = Chunk(frame, path, row, kept=kept)
-    texts = [_text(frame[name], chunk) for name in columns.text]
-    numbers = [_numbers(frame[name], chunk, columns.missing.get(name, ())) for name in columns.numbers]
-    return dataclasses.replace(chunk, frame=pl.DataFrame([*texts, *numbers]))
-
-
-def _text(values: pl.Series, chunk: Chunk) -> pl.Series:
-    """Values as String, or lists of it; `data.values.canonical` brings the texts of all types together."""
-    kind = values.dtype
-    inner = kind.inner if isinstance(kind, pl.List | pl.Array) else kind
-    if isinstance(inner, pl.Struct | pl.Duration | pl.List | pl.Array | pl.Object) or (
-        isinstance(inner, pl.DataType) and inner.is_nested()
-    ):
-        raise UserError(
-            f'{chunk.where(0)}: column {values.name!r}: expected values, found {kind}; take its parts as '
-            'columns of their own'
-        )
-    if str(kind) in _EXACT:
-        large = (values.abs() >= _EXACT[str(kind)]).fill_null(False) & values.is_finite().fill_null(False)
-        at = large.arg_true()
-        if len(at):
-            raise UserError(
-                f'{chunk.where(at[0])}: column {values.name!r}: the category {values[at[0]]:.17g} is '
-                f'rounded, since {kind} holds no whole numbers of that size exactly; write the column as '
-                'integers or text'
-            )
-    if isinstance(inner, pl.Datetime) and inner.time_zone:
-        values = values.dt.convert_time_zone('UTC') if inner is kind else values
-    target = pl.List(pl.String) if inner is not kind else pl.String()
-    try:
-        return values.cast(target)
-    except pl.exceptions.PolarsError as error:
-        raise UserError(
-            f'{chunk.where(0)}: column {values.name!r}: {kind} is not readable as text: {error}'
-        ) from error
-
-
-def _numbers(values: pl.Series, chunk: Chunk, missing: tuple[str, ...]) -> pl.Series:
-    kind = values.dtype
-    if isinstance(kind, pl.String | pl.Categorical | pl.Enum):
-        return to_numbers(chunk, values.cast(pl.String), missing)
-    if not (kind.is_numeric() or kind in (pl.Boolean, pl.Null)):
-        raise UserError(f'{chunk.where(0)}: column {values.name!r}: expected numbers, found {kind}')
-    return values.cast(pl.Float64)

@@ -6,9 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 
 from dlf_jax.data.readers import file_kinds, indexed_lines, text_blocks
+from dlf_jax.data.readers.arrow_columns import join_families
 from dlf_jax.data.readers.base import Table as Table
 from dlf_jax.data.readers.indexed_lines import LibffmTable, LibsvmTable
-from dlf_jax.data.readers.parquet_table import ParquetTable, join_families
+from dlf_jax.data.readers.parquet_table import ParquetTable
 from dlf_jax.data.readers.partitions import PartitionedTable
 from dlf_jax.data.readers.paths import expand as expand
 from dlf_jax.data.readers.text_table import SEPARATORS, TextTable, find_separator

@@ -11,6 +11,7 @@ from dlf_jax.data.readers.columns import LABELS
 from dlf_jax.data.schema_proposal import names
 from dlf_jax.data.schema_proposal.column import Column, Nature
 from dlf_jax.data.values import canonical
+from dlf_jax.errors import UserError
 
 # What turns a word into its opposite.
 _NEGATIONS = ('no', 'non', 'not', 'un', 'in', 'dis')
@@ -27,6 +28,7 @@ class Label:
       positive: the value that is a click; '' where labels are 0 and 1, or words for them.
       soft: whether labels are numbers from 0 to 1.
       others: other columns that become known with the label or after it.
+      among: all columns that could be the label by their names.
     """
 
     name: str = ''
@@ -35,6 +37,30 @@ class Label:
     positive: str = ''
     soft: bool = False
     others: tuple[str, ...] = ()
+    among: tuple[str, ...] = ()
+
+
+def named_label(columns: Mapping[str, Column], name: str, positive: str = '') -> Label:
+    """The label that people have named, with the other columns that become known with it or after it.
+
+    Args:
+      columns: all columns, by name.
+      name: of the label.
+      positive: the value that is a click, where it is known.
+
+    Raises:
+      UserError: the column's values are no labels.
+    """
+    column = columns[name]
+    found = Label(name, positive=positive) if positive else _label(column)
+    if isinstance(found, Label):
+        others = tuple(other for other in find_label(columns).among if other != name)
+        return dataclasses.replace(found, doubt=False, others=tuple(filter(names.event, others)))
+    raise UserError(
+        found
+        or f'column {name!r} cannot be the label: expected two values, or numbers from 0 to 1; found '
+        f'{column.distinct:,} values, such as {", ".join(map(repr, column.examples[:3]))}'
+    )
 
 
 def find_label(columns: Mapping[str, Column]) -> Label:
@@ -72,7 +98,13 @@ def _first(found: Sequence[Label]) -> Label:
     if others:
         why.append(f'{", ".join(others)} could be the label too')
     later = tuple(filter(names.event, others))
-    return dataclasses.replace(label, why='; '.join(why), doubt=label.doubt or bool(others), others=later)
+    return dataclasses.replace(
+        label,
+        why='; '.join(why),
+        doubt=label.doubt or bool(others),
+        others=later,
+        among=tuple(other.name for other in found),
+    )
 
 
 def _texts(column: Column) -> list[str]:
@@ -93,6 +125,11 @@ def _binary(column: Column) -> bool:
 
 def _named(column: Column) -> Label | str:
     """The label that a column with the name of one is; or the complaint, '' where it is none."""
+    return _label(column) if _binary(column) or names.label_exactly(column.name) else ''
+
+
+def _label(column: Column) -> Label | str:
+    """The label that a column is by its values; or the complaint, '' where it is none."""
     name, texts = column.name, _texts(column)
     if column.nature in (Nature.UNUSABLE, Nature.LISTS, Nature.MOMENTS):
         return ''
@@ -104,8 +141,6 @@ def _named(column: Column) -> Label | str:
         and column.numbers[0] >= 0
         and column.numbers[-1] <= 1
     )
-    if not binary and not names.label_exactly(name):
-        return ''
     if not (binary or soft or len(texts) == 2 or (len(texts) == 1 and texts[0].lower() in LABELS)):
         return ''
     if column.missing:

@@ -13,13 +13,13 @@ import numpy as np
 import polars as pl
 
 from dlf_jax.data.readers.chunk import Columns
-from dlf_jax.data.readers.tables import Table, families, open_table
+from dlf_jax.data.readers.tables import Table, check_columns, families, open_table
 from dlf_jax.data.schema import KINDS
 from dlf_jax.data.schema_files import IGNORED
 from dlf_jax.data.schema_proposal import names
 from dlf_jax.data.schema_proposal.column import Column, Nature, measure
 from dlf_jax.data.schema_proposal.kinds import Proposal, propose_kind, toml_text
-from dlf_jax.data.schema_proposal.labels import Label, find_label
+from dlf_jax.data.schema_proposal.labels import Label, find_label, named_label
 from dlf_jax.errors import UserError
 from dlf_jax.file_writing import writing
 
@@ -30,7 +30,15 @@ BYTES = 2 << 30
 _ISO = r'^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}.*)?$'
 
 
-def propose(table: Table, path: str, missing: Sequence[str] = ()) -> dict[str, Any]:
+def propose(
+    table: Table,
+    path: str,
+    missing: Sequence[str] = (),
+    label: str = '',
+    positive: str = '',
+    weight: str = '',
+    group: str = '',
+) -> dict[str, Any]:
     """Writes a schema file for a table, with the statistics of each column as a comment.
 
     The file can be used as it is: a column that is no feature is `ignored`, with the reason.
@@ -39,21 +47,28 @@ def propose(table: Table, path: str, missing: Sequence[str] = ()) -> dict[str, A
       table: the table; its first `ROWS` rows are read, or so many as `BYTES` hold.
       path: the file to write, which must not exist.
       missing: texts that are known to stand for a missing value.
+      label: column of the label, where it is known; '': found by its name and values.
+      positive: value of that column which is a click, where it is known.
+      weight: column of the rows' weights; '': none.
+      group: column of users or sessions that AUC is averaged over too; '': none.
 
     Returns:
       `schema` (the path), `rows` that were read, `label`, the number of columns of each kind, and `in_doubt`:
       the columns, in their order, whose entry people should look at.
 
     Raises:
-      UserError: the file exists or cannot be written, or a row cannot be read.
+      UserError: the file exists or cannot be written, a row cannot be read, or there is no such column.
     """
+    for what, name in (('label', label), ('weight', weight), ('group', group)):
+        check_columns(table, [name] if name else [], f'config.dataset.{what}')
     if os.path.exists(path):
         raise UserError(f'{path}: is there already; name another file with --output, or remove it')
     columns, rows, whole = _columns(table, missing)
-    label = find_label(columns)
-    proposals = {name: propose_kind(column) for name, column in columns.items() if name != label.name}
-    for name in label.others:
-        proposals[name] = Proposal(IGNORED, f'known only once {label.name} is', doubt=True)
+    target = named_label(columns, label, positive) if label else find_label(columns)
+    others = columns.keys() - {target.name, *([weight] if weight else [])}
+    proposals = {name: propose_kind(column) for name, column in columns.items() if name in others}
+    for name in target.others:
+        proposals[name] = Proposal(IGNORED, f'known only once {target.name} is', doubt=True)
     lines = [
         _comment(
             f'Proposed from {rows:,} rows{"" if whole else " (the first ones)"} of {table.name}; '
@@ -62,9 +77,11 @@ def propose(table: Table, path: str, missing: Sequence[str] = ()) -> dict[str, A
         _comment(f'  python -m dlf_jax.main --config=configs/table.py --config.dataset.schema={path} ...'),
         *_split(columns, proposals),
         '',
-        *_label(label),
-        '# weight = "..."  # column of the rows\' weights',
-        f'# group = {toml_text(_group(proposals))}  # users or sessions that AUC is averaged over too',
+        *_label(target),
+        f'weight = {toml_text(weight)}' if weight else '# weight = "..."  # column of the rows\' weights',
+        f'group = {toml_text(group)}'
+        if group
+        else f'# group = {toml_text(_group(proposals))}  # users or sessions that AUC is averaged over too',
     ]
     for name, proposal in proposals.items():
         key = name if re.fullmatch(r'[A-Za-z0-9_-]+', name) else toml_text(name)
@@ -80,9 +97,9 @@ def propose(table: Table, path: str, missing: Sequence[str] = ()) -> dict[str, A
     for proposal in proposals.values():
         kinds[proposal.kind] += 1
     doubtful = {name for name, proposal in proposals.items() if proposal.doubt}
-    doubtful |= {label.name} if label.doubt and label.name else set()
+    doubtful |= {target.name} if target.doubt and target.name else set()
     in_doubt = [name for name in columns if name in doubtful]
-    return {'schema': path, 'rows': rows, 'label': label.name, **kinds, 'in_doubt': in_doubt}
+    return {'schema': path, 'rows': rows, 'label': target.name, **kinds, 'in_doubt': in_doubt}
 
 
 def _columns(table: Table, missing: Sequence[str]) -> tuple[dict[str, Column], int, bool]:

@@ -1,6 +1,13 @@
 """Derivatives of a float64 function along random directions, by central differences."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import numpy as np
+
+Tree = dict[str, Any]
 
 STEP = 1e-5
 # A kink (of ReLU, of a maximum) between the two points of a difference moves it by a share of the jump, and
@@ -8,7 +15,7 @@ STEP = 1e-5
 TRIES = 20
 
 
-def leaves(tree, path=()):
+def leaves(tree: Tree, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yields (path, array) for all arrays of a tree of dictionaries."""
     for key, value in tree.items():
         if isinstance(value, dict):
@@ -17,20 +24,37 @@ def leaves(tree, path=()):
             yield (*path, key), value
 
 
-def replaced(tree, path, value):
+def replaced(tree: Tree, path: tuple[str, ...], value: Any) -> Tree:
     """The tree with another array at `path`; the given one is left as it is."""
-    head, *rest = path
+    head, rest = path[0], path[1:]
     return {**tree, head: replaced(tree[head], rest, value) if rest else value}
 
 
-def central(function, tree, path, array, direction, step):
+def central(
+    function: Callable[[Tree], Any],
+    tree: Tree,
+    path: tuple[str, ...],
+    array: np.ndarray,
+    direction: np.ndarray,
+    step: float,
+) -> Any:
     """(f(x + h v) - f(x - h v)) / 2h for the array x at `path`, v the direction, h the step."""
     above = function(replaced(tree, path, array + step * direction))
     below = function(replaced(tree, path, array - step * direction))
     return (above - below) / (2 * step)
 
 
-def check(function, tree, path, array, gradient, draw, tolerance, floor=None, step=STEP):
+def check(
+    function: Callable[[Tree], Any],
+    tree: Tree,
+    path: tuple[str, ...],
+    array: np.ndarray,
+    gradient: Any,
+    draw: np.random.Generator,
+    tolerance: float,
+    floor: float | None = None,
+    step: float = STEP,
+) -> None:
     """Raises AssertionError if `gradient`, of the array at `path`, is not the function's.
 
     Both give a derivative along a random unit direction. They may differ by `tolerance` of its size plus

@@ -1,0 +1,171 @@
+"""Training in one call, on frames in memory or on files."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from ml_collections import ConfigDict
+
+from dlf_jax import api, plugins
+from dlf_jax import config as configs
+from dlf_jax.data import builders, schema_proposal
+from dlf_jax.data.readers import tables
+from dlf_jax.data.readers.frames import is_frame, to_arrow
+from dlf_jax.errors import UsageError
+from dlf_jax.file_writing import writing
+from dlf_jax.models import CTRModel
+from dlf_jax.serving.trained_model import TrainedModel
+
+_log = logging.getLogger('dlf_jax')
+
+# Keys of `config.dataset` that say what the columns are, as a schema file does.
+_COLUMNS = ('dataset.categorical', 'dataset.numeric')
+
+
+def fit(
+    data: Any,
+    *,
+    label: str = '',
+    model: str | type[CTRModel] = '',
+    valid: Any = None,
+    test: Any = None,
+    schema: str | os.PathLike = '',
+    weight: str = '',
+    group: str = '',
+    variant: str = 'full',
+    config: str | os.PathLike = 'configs/table.py',
+    workdir: str | os.PathLike | None = None,
+    data_dir: str | os.PathLike | None = None,
+    **keys: Any,
+) -> TrainedModel:
+    """Trains a model on a frame or on files and returns the best one: prepare, train, load.
+
+    The functions and the config are those of the command with `--config=configs/table.py`, so the same rows,
+    keys and seed give the same bits. Where neither a schema file nor `dataset.categorical` and
+    `dataset.numeric` say what the columns are, their kinds are proposed from the rows, as
+    `--config.dataset.infer=True` does.
+
+    Args:
+      data: training rows: a frame of polars, pandas or pyarrow, a dict of columns, or files (a path, several
+        as a list, a folder, or a glob). Without `valid` they are split 7:2:1 in their order.
+      label: column of the label; '': found by name, or said by the schema file.
+      model: name in `MODELS`, `file.py:Name`, or a subclass of `CTRModel`; '': that of the config file.
+      valid: validation rows, as `data`; the best step is chosen by them.
+      test: test rows, as `data`; scored once, at the end.
+      schema: a schema file (.toml).
+      weight: column of the rows' weights, numbers of 0 or more.
+      group: column of users or sessions for the metric `gauc`.
+      variant: one of the model's variants.
+      config: config file; another than the default one has its own dataset, schema and label.
+      workdir: folder of the run, which the same call goes on with where it was interrupted; None: a temporary
+        one, which is removed.
+      data_dir: folder of prepared data; None: a temporary one for frames, for files the one of all runs.
+      **keys: values of config keys, such as `**{'training.epochs': 3, 'model.layers': 2}`.
+
+    Returns:
+      The model of the best step, in memory.
+
+    Raises:
+      UsageError: a key or value that cannot be.
+      UserError: a row, a column or a file that the user can mend.
+    """
+    name = plugins.name_of(model) if isinstance(model, type) else model
+    if name in configs.BASELINES:
+        raise UsageError(
+            f'model={name!r}: a baseline, which keeps scores and no model; the command trains it'
+        )
+    with _temporary_folder() as folder:
+        parts = {'train': data, 'valid': valid, 'test': test}
+        files = {part: _files(rows, part, folder) for part, rows in parts.items() if rows is not None}
+        columns = {'label': label, 'weight': weight, 'group': group, 'schema': os.fspath(schema)}
+        dataset = {**files, **{key: value for key, value in columns.items() if value}}
+        overrides = {**{f'dataset.{key}': value for key, value in dataset.items()}, **keys}
+        loaded = api.load_config(config, name, variant, overrides)
+        if loaded.dataset.name == 'table' and not loaded.dataset.schema and not any(map(keys.get, _COLUMNS)):
+            _propose_schema(loaded, folder / 'schema.toml')
+        run = folder / 'run' if workdir is None else Path(workdir).expanduser()
+        prepared = data_dir or (folder / 'data' if any(map(is_frame, parts.values())) else api.DATA_DIR)
+        try:
+            api.train(loaded, run, prepared)
+        except KeyboardInterrupt:
+            _tell_where(run, is_temporary=workdir is None)
+            raise
+        return api.load(run)
+
+
+@contextlib.contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    with writing('temporary files'):
+        folder = Path(tempfile.mkdtemp(prefix='dlf_jax-'))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _files(rows: Any, part: str, folder: Path) -> str:
+    """Names of the files of some rows, as a config key takes them; a frame is written first."""
+    if is_frame(rows):
+        path = folder / f'{part}.parquet'
+        with writing(str(path)):
+            pq.write_table(to_arrow(rows, f'{part} frame'), path)
+        return str(path)
+    if isinstance(rows, str | os.PathLike):
+        return os.fspath(rows)
+    if isinstance(rows, Sequence) and all(isinstance(one, str | os.PathLike) for one in rows):
+        return ','.join(os.fspath(one).replace(',', '\\,') for one in rows)
+    raise UsageError(
+        f'{part}: expected a frame of polars, pandas or pyarrow, a dict of columns, or names of files; found '
+        f'{type(rows).__name__}'
+    )
+
+
+def _propose_schema(config: ConfigDict, path: Path) -> None:
+    """Proposes the schema of the training rows, and has the config read it."""
+    options = config.dataset
+    files = tables.expand(options.train, 'data')
+    table = builders.dataset_class(options.name).open_files(options, files)
+    told = schema_proposal.propose(
+        table,
+        str(path),
+        tuple(options.missing),
+        options.label,
+        options.positive,
+        options.weight,
+        options.group,
+    )
+    if not options.label and (not told['label'] or told['label'] in told['in_doubt']):
+        found = f'; {told["label"]!r} could be it' if told['label'] else ''
+        raise UsageError(
+            f'label: which column is it? Give label=..., one of {", ".join(table.columns)}{found}'
+        )
+    doubtful = [name for name in told['in_doubt'] if name != told['label']]
+    if doubtful:
+        _log.warning(
+            'the kinds of these columns are in doubt, look at model.schema: %s', ', '.join(doubtful[:20])
+        )
+    for key in ('label', 'positive', 'weight', 'group'):
+        options[key] = ''
+    options.soft_labels = False
+    options.schema = str(path)
+
+
+def _tell_where(run: Path, *, is_temporary: bool) -> None:
+    """Logs how to go on with a run that was interrupted; a temporary workdir is kept for it."""
+    if is_temporary and (run / 'checkpoints').is_dir():
+        kept = Path(tempfile.mkdtemp(prefix='dlf_jax-interrupted-'))
+        os.rename(run, kept / 'run')
+        run = kept / 'run'
+    elif is_temporary:
+        return
+    _log.warning(
+        'interrupted; the same call with workdir=%r goes on, dlf_jax.load(...) takes its best', str(run)
+    )

@@ -1,0 +1,182 @@
+"""A trained model in Python: scores frames and files, and is saved as a folder that needs nothing else."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from dlf_jax.data.schema import Schema
+from dlf_jax.errors import UserError
+from dlf_jax.file_writing import writing
+from dlf_jax.serving.predict import Predictor
+from dlf_jax.training import evaluation, weights_file
+from dlf_jax.workdir import Workdir
+
+
+class TrainedModel:
+    """Trained model: what `fit` and `load` return.
+
+    Holds all that it needs in memory, and nothing that a call changes, so it may be used any number of times
+    and from several threads. It is copied and pickled by the bytes of its saved folder: no code is in them.
+    """
+
+    def __init__(self, workdir: Workdir, config: ConfigDict):
+        """Restores the best model of a run, or a saved one; `dlf_jax.load` is the way here.
+
+        Args:
+          workdir: of a run with at least one evaluation, or of a saved model.
+          config: its config, perhaps with other `predict` keys.
+
+        Raises:
+          UserError: there are no weights, or they cannot be read.
+        """
+        self._predictor = Predictor(workdir, config)
+        self._files = workdir.description()
+
+    @property
+    def config(self) -> ConfigDict:
+        """The whole config that it was trained with; a copy."""
+        return self._predictor.config.copy_and_resolve_references()
+
+    @property
+    def schema(self) -> Schema:
+        """The features, with the sizes of their vocabularies, and the label's column."""
+        return self._predictor.encoder.schema
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        """Metrics at the best step, parameters and time, as `train` returns them; None where training was
+        stopped before its end. A copy."""
+        found = self._files.get('result.json')
+        return None if found is None else json.loads(found)
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """The course of training: a dict for each line of `metrics.jsonl`, in the order of the steps."""
+        return [json.loads(line) for line in self._files.get('metrics.jsonl', '').splitlines()]
+
+    def predict(self, data: Any) -> np.ndarray:
+        """Probability of a click for each row, float32 [rows], in their order.
+
+        Args:
+          data: a frame of polars, pandas or pyarrow, a dict of columns, or files: a path, several by commas
+            or as a list, or a glob. The label need not be there.
+
+        Raises:
+          UserError: a column is missing, or a value cannot be read; names the row.
+        """
+        return self._predictor.probabilities(self._predictor.open(data, labelled=False))
+
+    def evaluate(self, data: Any) -> dict[str, Any]:
+        """Metrics of labelled rows.
+
+        Args:
+          data: as for `predict`, with the label.
+
+        Returns:
+          The metrics of `config.training.metrics` (None where undefined), `rows`, `rows_without_group`
+          where there are such, and `out_of_vocabulary`: by field, the share of values that the training part
+          did not have.
+
+        Raises:
+          UserError: as `predict`; or a label that is none.
+        """
+        table = self._predictor.open(data, labelled=True)
+        found = self._predictor.evaluate(table)
+        evaluation.tell_rows_without_group(found, table.name)
+        return found
+
+    def write_predictions(self, data: Any, output: str | os.PathLike) -> dict[str, Any]:
+        """Writes the probabilities of rows to a file; memory does not grow with their number.
+
+        Args:
+          data: as for `predict`.
+          output: file to write, `.csv` or `.parquet`; `config.predict.keep` names columns to keep beside.
+
+        Returns:
+          `rows`, `output`, and `out_of_vocabulary`: by field, the share of values that the training part did
+          not have.
+        """
+        table = self._predictor.open(data, labelled=False)
+        return self._predictor.write(table, os.path.expanduser(os.fspath(output)))
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Writes the model into a folder that `load` reads, and that `--workdir` of the command takes.
+
+        It is that of a run without what only training reads: `weights.npz` instead of the checkpoints.
+
+        Args:
+          folder: must not be there, or be empty, or hold a saved model, which is replaced.
+
+        Raises:
+          UserError: the folder holds something else, or cannot be written.
+        """
+        target = Path(folder).expanduser().absolute()
+        if target.exists() and not (target.is_dir() and _may_be_replaced(target)):
+            raise UserError(f'{target}: is there already, and is no saved model; name another folder')
+        with writing(str(target)):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(prefix=f'.{target.name}.', dir=target.parent))
+            try:
+                self._write(temporary)
+                # mkdtemp makes folders for their owner alone.
+                temporary.chmod(0o777 & ~_umask())
+                if target.exists():
+                    shutil.rmtree(target)
+                os.replace(temporary, target)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+
+    def _write(self, folder: Path) -> None:
+        for name, text in self._files.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(text, 'utf-8')
+        self._predictor.encoder.save(folder / 'encoder')
+        weights_file.save(Workdir(folder).weights, self._predictor.state)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        packed = io.BytesIO()
+        with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(packed, 'w') as archive:
+            self._write(Path(folder))
+            for file in sorted(Path(folder).rglob('*')):
+                if file.is_file():
+                    archive.write(file, file.relative_to(folder))
+        return _unpacked, (packed.getvalue(), dict(self._predictor.config.predict))
+
+    def __repr__(self) -> str:
+        config, result = self._predictor.config, self.result
+        valid = ((result or {}).get('valid') or {}).items()
+        told = ''.join(f', valid {name} {value:.4f}' for name, value in valid if name in ('auc', 'logloss'))
+        return f'<TrainedModel {config.model.name}: {len(self.schema.fields)} fields{told}>'
+
+
+def _unpacked(packed: bytes, options: dict[str, Any]) -> TrainedModel:
+    """The model of the bytes that `TrainedModel` is pickled by."""
+    with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        archive.extractall(folder)
+        workdir = Workdir(folder)
+        config = workdir.config()
+        config.predict.update(options)
+        return TrainedModel(workdir, config)
+
+
+def _may_be_replaced(folder: Path) -> bool:
+    """Whether a folder is empty or holds a saved model, and no run."""
+    if not any(folder.iterdir()):
+        return True
+    return Workdir(folder).weights.is_file() and not Workdir(folder).checkpoints.exists()
+
+
+def _umask() -> int:
+    found = os.umask(0)
+    os.umask(found)
+    return found
