@@ -19,7 +19,7 @@ _PUBLIC = {
     'export': 'dlf_jax.api',
     'load': 'dlf_jax.api',
     'get_config': 'dlf_jax.config',
-    'TrainedModel': 'dlf_jax.serving.trained_model',
+    'TrainedModel': 'dlf_jax.trained_model',
     'UserError': 'dlf_jax.errors',
     'UsageError': 'dlf_jax.errors',
     'CTRModel': 'dlf_jax.models',
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from dlf_jax.errors import UsageError, UserError
     from dlf_jax.fit_frames import fit
     from dlf_jax.models import MODELS, CTRModel
-    from dlf_jax.serving.trained_model import TrainedModel
+    from dlf_jax.trained_model import TrainedModel
     from dlf_jax.training.metrics import METRICS
     from dlf_jax.training.optimizers import OPTIMIZERS
     from dlf_jax.training.row_optimizers import ROW_OPTIMIZERS

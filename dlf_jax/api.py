@@ -13,7 +13,6 @@ import os
 import runpy
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -27,10 +26,8 @@ from dlf_jax.data import builders
 from dlf_jax.data.builders.base import Builder
 from dlf_jax.data.loading import unknown_values
 from dlf_jax.errors import UsageError, suggest
-from dlf_jax.exporting import export_model
 from dlf_jax.lock import locked
-from dlf_jax.serving.predict import Predictor
-from dlf_jax.serving.trained_model import TrainedModel
+from dlf_jax.trained_model import TrainedModel
 from dlf_jax.training import multihost, runtime_errors, trainer
 from dlf_jax.training.preemption import Preemption
 from dlf_jax.workdir import Workdir
@@ -317,17 +314,14 @@ def export(
       UserError: there is no trained model, or it cannot be exported; says why.
       UsageError: there is no such option, or its value cannot be.
     """
-    folder = Workdir(workdir)
-    config = folder.config()
-    known = [key for key, _ in configs.flatten(config) if key.startswith(('export.', 'predict.'))]
+    sections: dict[str, dict[str, Any]] = {'export': {}, 'predict': {}}
+    near = [key for key, _ in configs.flatten(Workdir(workdir).config()) if key.partition('.')[0] in sections]
     for key, value in (options or {}).items():
-        if key not in known:
-            raise UsageError(f'config.{key}: there is no such key{suggest(key, known)}')
-        config.update_from_flattened_dict({key: value})
-    config_checks.validate_prediction(config)
-    config_checks.validate_export(config)
-    config = export_model.exact(config)
-    return export_model.export_model(Predictor(folder, config), Path(output).expanduser(), config)
+        section, _, name = key.partition('.')
+        if key not in near:
+            raise UsageError(f'config.{key}: there is no such key{suggest(key, near)}')
+        sections[section][name] = value
+    return load(workdir, sections['predict']).export(output, **sections['export'])
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from dlf_jax.data.readers.frames import is_frame, to_arrow
 from dlf_jax.errors import UsageError
 from dlf_jax.file_writing import writing
 from dlf_jax.models import CTRModel
-from dlf_jax.serving.trained_model import TrainedModel
+from dlf_jax.trained_model import TrainedModel
 
 _log = logging.getLogger('dlf_jax')
 

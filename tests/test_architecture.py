@@ -19,6 +19,7 @@ FLOORS = (
     ('baselines',),
     ('config_checks', 'serving'),
     ('compiling', 'exporting'),
+    ('trained_model',),
     ('api', 'comparison'),
     ('fit_frames',),
     ('main', 'compare', 'sklearn', 'tune'),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from os import PathLike, fspath
 from typing import Any
@@ -48,15 +49,24 @@ class Predictor:
           workdir: of a run with at least one evaluation, or of a saved model.
           config: the saved one, perhaps with other `predict` keys.
         """
-        self.config = config
         self.encoder = workdir.encoder()
+        self.state = weights.restore(workdir, config, self._set_up(config))
+
+    def with_config(self, config: ConfigDict) -> Predictor:
+        """The same weights in another precision, or with other `predict` keys."""
+        other = copy.copy(self)
+        other._set_up(config)
+        return other
+
+    def _set_up(self, config: ConfigDict) -> ModelSetup:
+        self.config = config
         devices = jax.devices()
         # A batch that the devices cannot share evenly is filled up with rows that do not count.
         self.batch_size = even_batch(config.predict.batch_size or config.training.batch_size, len(devices))
         setup = ModelSetup(config, self.encoder.schema, self.batch_size, devices)
         self._partitioner = setup.partitioner
         self._predict = setup.predict_step(1)
-        self.state = weights.restore(workdir, config, setup)
+        return setup
 
     def open(self, data: Any, labelled: bool) -> tables.Table:
         """Opens rows to score and checks their columns.

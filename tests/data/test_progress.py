@@ -20,7 +20,7 @@ with Progress('reading', 'rows', 100) as bar:
     bar.advance(40)
     bar.refresh()
     text, drawn, rest = bar.container.children
-    print('>', text.value.replace('\u2007', ' '), drawn.value, drawn.max, rest.value.replace('\u2007', ' ')[:6])
+    print('>', text.value.replace('\u2007', ' '), drawn.value, drawn.max, rest.value[1:6])
 print('>', repr(drawn.bar_style), bar.container.layout.visibility)
 with TrainingBar(dlf_jax.load_config(), StepPlan(50, 100, 50), {0: RunProgress()}, 0) as bar:
     bar.advance(25)
@@ -38,7 +38,7 @@ def test_bars_are_widgets_in_a_notebook():
     assert done.returncode == 0, done.stderr
     # What IPython shows where there are no widgets to see is beside them.
     lines = [line[2:] for line in done.stdout.splitlines() if line.startswith('> ')]
-    assert lines[0] == 'reading:  40% 40.0 100.0  40.0/'
+    assert lines[0] == 'reading:  40% 40.0 100.0 40.0/'
     # Not red, though it ended before its total.
     assert lines[1] == "'' hidden"
     assert lines[2].startswith('epoch 1 of 2 50% | ; no evaluation yet, next in 25 steps')

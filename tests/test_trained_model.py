@@ -13,7 +13,7 @@ import pytest
 
 import dlf_jax
 from dlf_jax.data.builders.avazu import RAW_FIELDS
-from dlf_jax.errors import UserError
+from dlf_jax.errors import UsageError, UserError
 from tests.conftest import SMALL_RUN, run, write_table
 
 
@@ -143,6 +143,20 @@ def test_a_copy_is_made_of_the_saved_bytes(folder, frame):
         np.testing.assert_array_equal(other.predict(frame), model.predict(frame))
         assert other.config.predict.batch_size == 300
         assert other.result == model.result
+
+
+def test_an_export_of_a_model_in_memory(folder, frame, tmp_path):
+    """As the command writes it of the workdir, byte for byte."""
+    told = dlf_jax.load(folder / 'run').export(tmp_path / 'one')
+    assert told['largest_difference'] < 1e-6
+    other = dlf_jax.export(folder / 'run', tmp_path / 'other', {'export.format': 'onnx'})
+    assert {**told, 'output': ''} == {**other, 'output': ''}
+    for name in ('model.onnx', 'manifest.json', 'self_test.json'):
+        assert (tmp_path / 'one' / name).read_bytes() == (tmp_path / 'other' / name).read_bytes()
+    with pytest.raises(UsageError, match=r"config.export.format='onx'.*did you mean 'onnx'"):
+        dlf_jax.load(folder / 'run').export(tmp_path / 'third', 'onx')
+    with pytest.raises(UsageError, match=r"config.export.formats: .*did you mean 'export.format'"):
+        dlf_jax.export(folder / 'run', tmp_path / 'third', {'export.formats': 'onnx'})
 
 
 def test_threads_may_share_a_model(model, frame):

@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from dlf_jax import config_checks
+from dlf_jax.data.preprocess.encoder import Encoder
 from dlf_jax.data.schema import Schema
 from dlf_jax.errors import UserError
+from dlf_jax.exporting import export_model
 from dlf_jax.file_writing import writing
 from dlf_jax.serving.predict import Predictor
 from dlf_jax.training import evaluation, weights_file
@@ -51,6 +54,11 @@ class TrainedModel:
     def schema(self) -> Schema:
         """The features, with the sizes of their vocabularies, and the label's column."""
         return self._predictor.encoder.schema
+
+    @property
+    def encoder(self) -> Encoder:
+        """What makes ids and numbers of values, as `config.export.inputs='ids'` takes them."""
+        return self._predictor.encoder
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -108,6 +116,29 @@ class TrainedModel:
         """
         table = self._predictor.open(data, labelled=False)
         return self._predictor.write(table, os.path.expanduser(os.fspath(output)))
+
+    def export(self, folder: str | os.PathLike, format: str = 'onnx', inputs: str = 'auto') -> dict[str, Any]:
+        """Writes the model as a folder for services that have nothing of this package.
+
+        Args:
+          folder: must not be there, or hold an export, which is replaced.
+          format: see `config.export.format`.
+          inputs: see `config.export.inputs`.
+
+        Returns:
+          `output`, `format`, `inputs`, `files` with their bytes, and the `largest_difference` in probability
+          from `predict` on `rows_compared` rows.
+
+        Raises:
+          UserError: the model cannot be exported, or a package is missing; says why.
+          UsageError: there is no such format, or it has no such inputs.
+        """
+        config = self.config
+        config.export.format, config.export.inputs = format, inputs
+        config_checks.validate_export(config)
+        config = export_model.exact(config)
+        predictor = self._predictor.with_config(config)
+        return export_model.export_model(predictor, Path(folder).expanduser(), config)
 
     def save(self, folder: str | os.PathLike) -> None:
         """Writes the model into a folder that `load` reads, and that `--workdir` of the command takes.
