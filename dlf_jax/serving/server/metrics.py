@@ -1,0 +1,149 @@
+"""What the server counts, as Prometheus reads it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+from dlf_jax.serving.server.scorer import Scores
+
+CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8'
+_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+# Upper ends of the ranges of probabilities; clicks are rare.
+_SCORES = np.array([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
+
+
+class Metrics:
+    """Counters and histograms of one server, with a registry of their own."""
+
+    def __init__(self, queue: Callable[[], int], ready: Callable[[], bool], version: Callable[[], str]):
+        """Makes them.
+
+        Args:
+          queue: gives the number of rows that wait.
+          ready: whether requests are taken.
+          version: that scores now; '' for none.
+        """
+        self._registry = registry = CollectorRegistry()
+        self._requests = Counter(
+            'dlf_requests', 'Requests, by route and status.', ['route', 'status'], registry=registry
+        )
+        self._seconds = Histogram(
+            'dlf_request_seconds', 'Seconds from the head of a request to the end of its answer.',
+            ['route'], buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self._rows = Counter('dlf_rows', 'Rows that were scored.', registry=registry)
+        self._batch = Histogram(
+            'dlf_batch_rows', 'Rows that were scored together.', buckets=_ROWS, registry=registry
+        )
+        self._batch_seconds = Histogram(
+            'dlf_batch_seconds', 'Seconds that a batch took to encode and to score.', buckets=_SECONDS,
+            registry=registry,
+        )  # fmt: skip
+        self._swaps = Counter(
+            'dlf_swaps', 'Versions that were loaded beside the first, by result.', ['result'],
+            registry=registry,
+        )  # fmt: skip
+        for result in ('swapped', 'refused'):
+            self._swaps.labels(result)
+        waiting = Gauge('dlf_queue_rows', 'Rows that wait to be scored.', registry=registry)
+        waiting.set_function(queue)
+        taking = Gauge('dlf_ready', 'Whether requests are taken.', registry=registry)
+        taking.set_function(ready)
+        self._values = _Values()
+        registry.register(self._values)
+        registry.register(_Version(version))
+
+    def request(self, route: str, status: int, seconds: float) -> None:
+        """Counts an answer."""
+        self._requests.labels(route, status).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def batch(self, rows: int, seconds: float) -> None:
+        """Counts what was scored together."""
+        self._rows.inc(rows)
+        self._batch.observe(rows)
+        self._batch_seconds.observe(seconds)
+
+    def scores(self, fields: Sequence[str], scores: Scores) -> None:
+        """Counts unknown and missing values of rows, and their probabilities.
+
+        Args:
+          fields: names of the columns of `scores`.
+          scores: of the rows.
+        """
+        self._values.add(fields, scores)
+
+    def swap(self, result: str) -> None:
+        """Counts a version: 'swapped' or 'refused'."""
+        self._swaps.labels(result).inc()
+
+    def text(self) -> bytes:
+        """All of them, in Prometheus's text format."""
+        return generate_latest(self._registry)
+
+
+class _Values(Collector):
+    """Unknown and missing values by field, and the histogram of probabilities.
+
+    Counted as arrays: the library's own histogram takes a microsecond a value.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        # Rows, and those whose value is unknown and missing; by field.
+        self._fields: dict[str, np.ndarray] = {}
+        self._scores, self._sum = np.zeros(len(_SCORES), np.int64), 0.0
+
+    def add(self, fields: Sequence[str], scores: Scores) -> None:
+        """See `Metrics.scores`."""
+        rows = len(scores.probabilities)
+        unknown, missing = scores.unknown.sum(axis=0), scores.missing.sum(axis=0)
+        places = np.searchsorted(_SCORES, scores.probabilities.astype(np.float64))
+        counts = np.bincount(places, minlength=len(_SCORES))
+        with self._lock:
+            self._scores += counts
+            self._sum += float(scores.probabilities.sum(dtype=np.float64))
+            for name, *found in zip(fields, unknown.tolist(), missing.tolist(), strict=True):
+                held = self._fields.setdefault(name, np.zeros(3, np.int64))
+                held += (rows, *found)
+
+    def collect(self) -> Iterator[CounterMetricFamily | HistogramMetricFamily]:
+        """The metrics as they are."""
+        with self._lock:
+            fields = {name: held.tolist() for name, held in self._fields.items()}
+            scores, total = np.cumsum(self._scores).tolist(), self._sum
+        for i, (name, about) in enumerate(
+            [
+                ('dlf_field_rows', 'Rows that were scored, by field.'),
+                ('dlf_field_unknown', 'Rows whose value the training part did not have, by field.'),
+                ('dlf_field_missing', 'Rows without a value, by field.'),
+            ]
+        ):
+            family = CounterMetricFamily(name, about, labels=['field'])
+            for field, held in fields.items():
+                family.add_metric([field], held[i])
+            yield family
+        ends = [*(f'{end:g}' for end in _SCORES[:-1]), '+Inf']
+        histogram = HistogramMetricFamily('dlf_probability', 'Probabilities that were answered.')
+        histogram.add_metric([], list(zip(ends, scores, strict=True)), sum_value=total)
+        yield histogram
+
+
+class _Version(Collector):
+    """The version that scores now, as a label."""
+
+    def __init__(self, version: Callable[[], str]):
+        self._version = version
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The metric as it is."""
+        family = GaugeMetricFamily('dlf_version', 'The version that scores now.', labels=['version'])
+        family.add_metric([self._version()], 1)
+        yield family

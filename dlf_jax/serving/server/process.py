@@ -1,0 +1,110 @@
+"""The server as a process: its socket, its signals, its end."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from types import FrameType
+
+import uvicorn
+
+from dlf_jax.errors import UserError
+from dlf_jax.serving.server.app import Service, application
+from dlf_jax.serving.server.scorer import load
+from dlf_jax.serving.server.settings import Settings
+from dlf_jax.serving.server.watcher import Watcher
+
+_log = logging.getLogger(__name__)
+
+_BACKLOG = 2048
+# Seconds for which a connection may stay open between two requests: longer than those of the balancers in front.
+_KEEP_ALIVE = 75
+# Seconds for which one thread may keep the interpreter from another that waits for it; by default 5 ms, which
+# an answer would wait while a batch is encoded.
+_SWITCH = 0.0005
+
+
+def serve(settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT.
+
+    Raises:
+      UserError: there is no model, or the address cannot be had.
+    """
+    begin = time.perf_counter()
+    bound = _bound(settings)
+    service = Service(settings, load(settings.workdir, settings.sizes, settings.seed))
+
+    def swap(scorer) -> None:  # type: ignore[no-untyped-def]
+        service.scorer = scorer
+        service.metrics.swap('swapped')
+
+    watcher = Watcher(
+        settings.workdir, lambda: service.scorer, swap, lambda: service.metrics.swap('refused'),
+        settings.poll_seconds, settings.seed,
+    )  # fmt: skip
+    if settings.poll_seconds:
+        watcher.start()
+    sys.setswitchinterval(_SWITCH)
+    # What is there now stays: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    _log.info(
+        'serving %s, version %s, at http://%s:%d; ready after %.1f s', settings.name, service.scorer.version,
+        settings.host, bound.getsockname()[1], time.perf_counter() - begin,
+    )  # fmt: skip
+    try:
+        _Server(service).run(sockets=[bound])
+    finally:
+        watcher.close()
+    _log.info('ended')
+
+
+def _bound(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ':' in settings.host else socket.AF_INET
+    try:
+        # Nobody is heard before the model is there.
+        bound = socket.socket(family)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((settings.host, settings.port))
+    except (OSError, OverflowError) as error:
+        raise UserError(f'--host={settings.host} --port={settings.port}: {error}') from error
+    return bound
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which on a signal says first that it is not ready, and ends by itself."""
+
+    def __init__(self, service: Service):
+        settings = service.settings
+        # A grace that includes the drain, and a second for what comes after.
+        grace = max(1.0, settings.grace_seconds - settings.drain_seconds - 1)
+        super().__init__(
+            uvicorn.Config(
+                application(service), loop='uvloop', http='httptools', ws='none', lifespan='on',
+                log_config=None, access_log=False, server_header=False, proxy_headers=False,
+                limit_concurrency=settings.max_connections, backlog=_BACKLOG, timeout_keep_alive=_KEEP_ALIVE,
+                timeout_graceful_shutdown=int(grace),
+            )
+        )  # fmt: skip
+        self._service = service
+        self._end = float('inf')
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Handles SIGTERM and SIGINT; a second one ends at once."""
+        if self._service.draining:
+            _log.warning('ended by a second signal; requests may be lost')
+            os._exit(1)
+        self._service.draining = True
+        self._end = time.monotonic() + self._service.settings.drain_seconds
+        _log.info('%s: not ready any more; ends when all is answered', signal.Signals(sig).name)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second; returns whether to end."""
+        if time.monotonic() >= self._end:
+            self.should_exit = True
+        return await super().on_tick(counter)
