@@ -135,7 +135,7 @@ class ModelSetup:
         return shapes
 
     def new_predict_step(self, count: int) -> Compiled:
-        """Compiles `(weights, batch) -> logits` for a stack of so many runs; anew, for a batch of another size
+        """Compiles `(weights, batch) -> logits` for a stack of so many runs; anew, for another number of rows
         than that of `predict_step`."""
         step = make_predict_step(self.forward, self.partitioner.table_sharding(training=False))
         shapes = self.abstract_state(count).weights()

@@ -204,7 +204,8 @@ class JoinedEncoder:
         return codes
 
     def _found(self, texts: list[str | None]) -> np.ndarray:
-        """Codes of texts, row after row, as `Coder` finds them: as they are written, or else their one text."""
+        """Codes of texts, row after row, as `Coder` finds them: as they are written, or else as they are
+        written canonically."""
         fields, which = self.parts.texts, self._owners_of_texts
         values = pl.Series(texts, dtype=pl.String)
         # The view of a null is that of the empty text, which no dictionary has.
@@ -253,7 +254,7 @@ class JoinedEncoder:
         if field.hash_buckets:
             codes = (stable_hash(flat) % np.uint64(field.hash_buckets)).astype(np.int32)
         else:
-            codes = self._joined.find(keys_of(flat), self._number[field.owner])
+            codes = self._joined.find(keys_of(flat), np.array(self._number[field.owner]))
         offset, place = self.schema.offsets[field.owner], self._order[field.name]
         ids = np.full((len(lists), field.length), PADDING, np.int32)
         ids[np.arange(field.length) < lengths[:, None]] = (

@@ -49,6 +49,11 @@ class Service:
             lambda: self.scorer.version,
         )
 
+    def swap(self, scorer: Scorer) -> None:
+        """Has another version read and score the requests that come from now on."""
+        self.scorer = scorer
+        self.metrics.swap('swapped')
+
     @property
     def ready(self) -> bool:
         """Whether requests should be sent."""

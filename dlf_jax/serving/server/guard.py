@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import logging
 import re
 import time
+from typing import Any
 
 import orjson
 from starlette.exceptions import HTTPException
@@ -153,6 +153,9 @@ async def http_error(request: Request, error: Exception) -> Response:
     return response
 
 
-HANDLERS = {
-    BadRequest: bad_request, Overloaded: overloaded, asyncio.TimeoutError: timed_out, HTTPException: http_error,
-}  # fmt: skip
+HANDLERS: dict[Any, Any] = {
+    BadRequest: bad_request,
+    Overloaded: overloaded,
+    TimeoutError: timed_out,
+    HTTPException: http_error,
+}

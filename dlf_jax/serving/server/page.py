@@ -1,4 +1,4 @@
-"""The page at `/`: a form of the model's columns, which scores a row. It asks `/v1/schema` and `/v1/score`."""
+"""The page at `/`: a form of the model's columns that scores a row; it asks `/v1/schema` and `/v1/score`."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from dlf_jax.serving.server.watcher import Watcher
 _log = logging.getLogger(__name__)
 
 _BACKLOG = 2048
-# Seconds for which a connection may stay open between two requests: longer than those of the balancers in front.
+# Seconds for which a connection may stay open between two requests: longer than a balancer in front takes.
 _KEEP_ALIVE = 75
 # Seconds for which one thread may keep the interpreter from another that waits for it; by default 5 ms, which
 # an answer would wait while a batch is encoded.
@@ -36,17 +36,13 @@ def serve(settings: Settings) -> None:
       UserError: there is no model, or the address cannot be had.
     """
     begin = time.perf_counter()
-    bound = _bound(settings)
-    service = Service(settings, load(settings.workdir, settings.sizes, settings.seed))
-
-    def swap(scorer) -> None:  # type: ignore[no-untyped-def]
-        service.scorer = scorer
-        service.metrics.swap('swapped')
-
+    bound = bound_socket(settings)
     watcher = Watcher(
-        settings.workdir, lambda: service.scorer, swap, lambda: service.metrics.swap('refused'),
-        settings.poll_seconds, settings.seed,
+        settings.workdir, lambda: service.scorer, lambda scorer: service.swap(scorer),
+        lambda: service.metrics.swap('refused'), settings.poll_seconds, settings.seed,
     )  # fmt: skip
+    watcher.note()
+    service = Service(settings, load(settings.workdir, settings.sizes, settings.seed))
     if settings.poll_seconds:
         watcher.start()
     sys.setswitchinterval(_SWITCH)
@@ -58,13 +54,14 @@ def serve(settings: Settings) -> None:
         settings.host, bound.getsockname()[1], time.perf_counter() - begin,
     )  # fmt: skip
     try:
-        _Server(service).run(sockets=[bound])
+        Server(service).run(sockets=[bound])
     finally:
         watcher.close()
     _log.info('ended')
 
 
-def _bound(settings: Settings) -> socket.socket:
+def bound_socket(settings: Settings) -> socket.socket:
+    """A socket at the address, which does not listen yet. Raises UserError where it cannot be had."""
     family = socket.AF_INET6 if ':' in settings.host else socket.AF_INET
     try:
         # Nobody is heard before the model is there.
@@ -76,10 +73,15 @@ def _bound(settings: Settings) -> socket.socket:
     return bound
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """uvicorn's server, which on a signal says first that it is not ready, and ends by itself."""
 
     def __init__(self, service: Service):
+        """Takes what it serves.
+
+        Args:
+          service: whose settings are those of the server.
+        """
         settings = service.settings
         # A grace that includes the drain, and a second for what comes after.
         grace = max(1.0, settings.grace_seconds - settings.drain_seconds - 1)

@@ -183,7 +183,7 @@ class RowReader:
         trained = self._families.get(field.name, found)
         if trained != found:
             raise BadRequest(
-                f'row {row + 1}: column {field.name!r}: expected {trained}, as in the training data, or text; '
+                f'row {row + 1}: column {field.name!r}: expected {trained}, as in training, or text; '
                 f'found {found}'
             )
 

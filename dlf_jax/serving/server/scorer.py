@@ -1,4 +1,4 @@
-"""One version of a model, ready to score: its encoder, its weights, and programs for batches of a few sizes."""
+"""One version of a model, ready to score: encoder, weights, and programs for batches of a few sizes."""
 
 from __future__ import annotations
 
@@ -123,11 +123,8 @@ class Scorer:
             logits[part] = np.asarray(output)[: part.stop - part.start]
         finite = np.isfinite(logits)
         if not finite.all():
-            raise BadRequest(
-                f'row {int(np.argmin(finite)) + 1}: the model gives no finite score; look for extreme numbers '
-                'in it',
-                422,
-            )
+            row = int(np.argmin(finite)) + 1
+            raise BadRequest(f'row {row}: the model gives no finite score; look for extreme numbers', 422)
         return Scores(metrics.sigmoid(logits).astype(np.float32), encoded.unknown, encoded.missing)
 
     def _cut(self, rows: int) -> Iterator[tuple[int, slice]]:

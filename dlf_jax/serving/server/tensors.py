@@ -63,7 +63,7 @@ def from_json(data: Any, datatype: str, shape: tuple[int, ...], name: str) -> li
     if datatype == 'BOOL':
         _check_types(data, {bool}, 'booleans', name)
         return np.array(data, bool)
-    kind = np.dtype(DATATYPES[datatype])
+    kind: np.dtype[Any] = np.dtype(DATATYPES[datatype])
     if kind.kind == 'f':
         _check_types(data, {int, float, type(None)}, 'numbers', name)
         with np.errstate(over='ignore'):

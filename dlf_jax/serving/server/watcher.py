@@ -1,4 +1,4 @@
-"""The watch over the model's folder: a better checkpoint, or a replaced model, takes the place of the old one.
+"""The watch over the model's folder: a better checkpoint or a replaced model takes the old one's place.
 
 The new version is read and compiled beside the old one, which scores meanwhile; both are in memory then.
 """
@@ -52,14 +52,17 @@ class Watcher:
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name='watcher', daemon=True)
 
-    def start(self) -> None:
-        """Takes what is there now as seen, and starts the thread."""
+    def note(self) -> None:
+        """Takes what is there now as seen; to be called before it is loaded, so that nothing is missed."""
         self._looked_at = signature(self._folder)
         self._seen = self._identity() or _Nothing
+
+    def start(self) -> None:
+        """Starts the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Ends the thread, if it is not in the middle of something; it does not hold up the end of the process."""
+        """Ends the thread, perhaps in the middle of something."""
         self._end.set()
 
     def _run(self) -> None:
@@ -127,7 +130,7 @@ _Nothing: Identity = ()
 
 
 def signature(*paths: Path) -> Identity:
-    """Sizes, times and places of files, and of the folders' entries two levels down; () for what is not there."""
+    """Sizes, times and places of files, and of the entries of folders two levels down; () for nothing."""
     found: list[tuple[str, int, int, int]] = []
     for path in paths:
         for pattern in ('', '*', '*/*'):
