@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import dataclasses
 import logging
 import threading
@@ -22,7 +23,7 @@ class Overloaded(Exception):
     """There is no room for a request, or no time: it was not scored."""
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Waiting:
     """A request that waits for its scores.
 
@@ -43,7 +44,7 @@ class Batcher:
     """Queue of requests in front of one thread that scores them.
 
     A batch holds whole requests, of one version of the model. A request that fails does so alone: where a
-    batch cannot be scored, each of its requests is scored by itself.
+    batch cannot be scored, its halves are.
     """
 
     def __init__(
@@ -90,10 +91,18 @@ class Batcher:
             if self._closed or (self._queue and self.waiting_rows + rows.rows > self._max_queue):
                 raise Overloaded
             future: asyncio.Future[Scores] = self._loop.create_future()
-            self._queue.append(Waiting(scorer, rows, future, time.perf_counter()))
+            one = Waiting(scorer, rows, future, time.perf_counter())
+            self._queue.append(one)
             self.waiting_rows += rows.rows
+            future.add_done_callback(lambda done: self._forget(one) if done.cancelled() else None)
             self._changed.notify()
         return future
+
+    def _forget(self, one: Waiting) -> None:
+        """Makes room where a request is given up before its turn."""
+        with self._changed, contextlib.suppress(ValueError):
+            self._queue.remove(one)
+            self.waiting_rows -= one.rows.rows
 
     def close(self) -> None:
         """Scores what is waiting, and ends the thread."""
@@ -151,8 +160,12 @@ class Batcher:
         try:
             scores = batch[0].scorer.score(TypedRows.joined([one.rows for one in batch]))
         except BaseException as error:
-            # Polars' panics are no `Exception`. Whatever one request causes, the others have their scores.
-            return [_explained(error)] if len(batch) == 1 else [self._score([one])[0] for one in batch]
+            # Polars' panics are no `Exception`.
+            if len(batch) == 1:
+                return [_explained(error)]
+            # Whatever one request causes, the others have their scores; by halves, so that it costs little.
+            half = len(batch) // 2
+            return self._score(batch[:half]) + self._score(batch[half:])
         found: list[Scores | Exception] = []
         first = 0
         for one in batch:
