@@ -20,7 +20,7 @@ FLOORS = (
     ('config_checks', 'serving'),
     ('compiling',),
     ('api', 'comparison'),
-    ('main', 'compare', 'tune'),
+    ('main', 'compare', 'tune', 'serve'),
 )
 # The wings of `data`, over what all of them stand on.
 WINGS = (

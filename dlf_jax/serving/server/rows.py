@@ -15,6 +15,7 @@ from dlf_jax.data.readers.arrow_columns import number_values, text_values
 from dlf_jax.data.readers.chunk import Chunk, to_numbers
 from dlf_jax.data.schema import Field, Schema
 from dlf_jax.errors import UserError
+from dlf_jax.serving.server.derived import DerivedColumns
 
 _TEXT, _NUMBER = {str, type(None)}, {float, int, bool, type(None)}
 # What JSON calls the types.
@@ -44,15 +45,16 @@ class BadRequest(UserError):
 class RowReader:
     """Reader of the rows of requests for a schema. Holds nothing that a call changes."""
 
-    def __init__(self, schema: Schema, families: Mapping[str, str]):
+    def __init__(self, schema: Schema, families: Mapping[str, str], derived: DerivedColumns | None = None):
         """Takes what was trained on.
 
         Args:
           schema: the features.
           families: what columns with a type of their own held in training, by name.
+          derived: makes columns that rows do not have of others; None: there are none such.
         """
         self._parts = parts = Parts.of(schema)
-        self._families = families
+        self._families, self._derived = families, derived if derived and derived.any else None
         groups = (parts.texts, parts.hashed, parts.lists, parts.numbers)
         self._getters = [_getter([field.name for field in fields]) for fields in groups]
         self.names = tuple(field.name for field in schema.fields)
@@ -73,7 +75,7 @@ class RowReader:
             row = next(i for i, value in enumerate(rows) if type(value) is not dict)
             raise BadRequest(f'row {row + 1}: expected an object, found {_KINDS[type(rows[row])]}')
         try:
-            texts, hashed, lists, numbers = (_flat(getter, rows) for getter in self._getters)
+            texts, hashed, lists, numbers = self._values(rows)
         except KeyError:
             raise self._absent(rows) from None
         parts, count = self._parts, len(rows)
@@ -84,6 +86,15 @@ class RowReader:
             [self._lists(lists[i :: len(parts.lists)], field) for i, field in enumerate(parts.lists)],
             self._numbers(numbers, parts.numbers, count),
         )
+
+    def _values(self, rows: list[dict[str, Any]]) -> list[list[Any]]:
+        """Values of each part's columns, row after row."""
+        if self._derived and any(name not in row for row in rows for name in self.names):
+            try:
+                rows = self._derived.added(rows)
+            except UserError as error:
+                raise BadRequest(str(error)) from error
+        return [_flat(getter, rows) for getter in self._getters]
 
     def _absent(self, rows: list[dict[str, Any]]) -> BadRequest:
         row, name = next((i, n) for i, row in enumerate(rows) for n in self.names if n not in row)

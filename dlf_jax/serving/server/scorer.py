@@ -18,6 +18,7 @@ from dlf_jax.data.rows import Rows
 from dlf_jax.data.schema import Schema
 from dlf_jax.errors import UserError
 from dlf_jax.serving import weights
+from dlf_jax.serving.server.derived import DerivedColumns
 from dlf_jax.serving.server.rows import BadRequest, RowReader
 from dlf_jax.training import metrics
 from dlf_jax.training.model_setup import ModelSetup
@@ -73,7 +74,7 @@ class Scorer:
         setup = ModelSetup(config, self.schema, self.sizes[-1], jax.local_devices()[:1])
         self._state = weights.restore(workdir, config, setup).weights()
         self._encoder = JoinedEncoder(encoder)
-        self.reader = RowReader(self.schema, encoder.families)
+        self.reader = RowReader(self.schema, encoder.families, DerivedColumns(config, self.schema))
         self.version = self._version(workdir)
         start = time.perf_counter()
         self._programs = {

@@ -84,7 +84,9 @@ def table(rows: int, seed: int) -> pl.DataFrame:
         return [None if draw.random() < 0.05 else f'{prefix}{draw.integers(count)}' for _ in range(rows)]
 
     def several(prefix, count, most):
-        return [[f'{prefix}{draw.integers(count)}' for _ in range(draw.integers(0, most))] for _ in range(rows)]
+        return [
+            [f'{prefix}{draw.integers(count)}' for _ in range(draw.integers(0, most))] for _ in range(rows)
+        ]
 
     def number(values):
         return [None if draw.random() < 0.1 else v for v in values]

@@ -15,7 +15,7 @@ from tests.serving.server.conftest import serving
 
 
 class Fake:
-    """A scorer whose scores are the numbers of the rows; waits for `go`, and fails where a number is below 0."""
+    """A scorer whose scores are the rows' numbers; waits for `go`, and fails where one is below 0."""
 
     def __init__(self):
         self.go, self.batches = threading.Event(), []
@@ -61,7 +61,9 @@ async def busy(batcher, scorer):
 def test_what_is_waiting_becomes_one_batch_of_whole_requests():
     async def act(batcher, scorer):
         waiting = [await busy(batcher, scorer)]
-        waiting += [batcher.submit(scorer, typed(*values)) for values in ((1, 2, 3), (4, 5), (6, 7, 8, 9), (10,))]
+        waiting += [
+            batcher.submit(scorer, typed(*values)) for values in ((1, 2, 3), (4, 5), (6, 7, 8, 9), (10,))
+        ]
         scorer.go.set()
         found = [scores.probabilities.tolist() for scores in await asyncio.gather(*waiting)]
         assert found == [[0], [1, 2, 3], [4, 5], [6, 7, 8, 9], [10]]
@@ -148,7 +150,11 @@ def test_a_delay_lets_a_batch_fill():
 
 def test_what_waits_at_the_end_is_scored():
     async def act(batcher, scorer):
-        waiting = [await busy(batcher, scorer), batcher.submit(scorer, typed(1)), batcher.submit(scorer, typed(2))]
+        waiting = [
+            await busy(batcher, scorer),
+            batcher.submit(scorer, typed(1)),
+            batcher.submit(scorer, typed(2)),
+        ]
         scorer.go.set()
         await asyncio.to_thread(batcher.close)
         assert [scores.probabilities[0] for scores in await asyncio.gather(*waiting)] == [0, 1, 2]

@@ -108,7 +108,11 @@ def test_sigterm_ends_it_when_all_is_answered(workdir, model, frame, tmp_path):
 def test_a_stuck_client_does_not_hold_up_the_end(workdir):
     import socket
 
-    with started(f'--workdir={workdir}', '--grace_seconds=3', '--timeout_seconds=30') as (process, address, log):
+    with started(f'--workdir={workdir}', '--grace_seconds=3', '--timeout_seconds=30') as (
+        process,
+        address,
+        log,
+    ):
         host, port = address.removeprefix('http://').split(':')
         with socket.create_connection((host, int(port))) as stuck:
             stuck.sendall(b'POST /v1/score HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{')
@@ -174,7 +178,8 @@ def test_missing_packages_are_named_and_the_other_commands_need_none(tmp_path):
     code = (
         'import sys, importlib.util\n'
         'find = importlib.util.find_spec\n'
-        "importlib.util.find_spec = lambda name, *rest: None if name in ('uvicorn', 'orjson') else find(name, *rest)\n"
+        "gone = ('uvicorn', 'orjson')\n"
+        'importlib.util.find_spec = lambda name, *rest: None if name in gone else find(name, *rest)\n'
         'import dlf_jax, dlf_jax.main\n'
         'from dlf_jax import serve\n'
         "code = serve.main(['serve', '--workdir=/tmp'])\n"

@@ -42,8 +42,9 @@ def test_what_is_scored_in_one_request_is_scored_row_by_row(client, frame):
 
 # By column, values of JSON and the frame's column that says the same.
 FORMS = {
-    'user': [('u3', pl.String), (3, pl.Int64), (3.0, pl.Float64), (2.5, pl.Float64), (True, pl.Boolean),
-             (None, pl.String), ('', pl.String), ('NaN', pl.String), ('2026-01-31T00:00:00Z', pl.String)],
+    'user': [('u3', pl.String), (3, pl.Int64), (3.0, pl.Float64), (2.5, pl.Float64),
+             (True, pl.Boolean),
+             (None, pl.String), ('', pl.String), ('NaN', pl.String), ('2026-01-31T00:00Z', pl.String)],
     'item': [('i3', pl.String), ('NA', pl.String), (-1, pl.Int64), (-1.0, pl.Float64), ('-1.0', pl.String)],
     'version': [('1.1', pl.String), ('1.10', pl.String), (1.1, pl.Float64), ('True', pl.String),
                 (True, pl.Boolean), (2.0, pl.Float64)],
@@ -52,14 +53,16 @@ FORMS = {
             ('1.0003e+4', pl.String), (None, pl.Int64)],
     'flag': [(True, pl.Boolean), ('True', pl.String), ('false', pl.String), (None, pl.Boolean)],
     'price': [(1, pl.Int64), (1.5, pl.Float64), ('1.5', pl.String), (True, pl.Boolean), (None, pl.Float64)],
-    'amount': [(0.5, pl.Float64), (-1, pl.Int64), ('NA', pl.String), ('-1.0', pl.String), (1e300, pl.Float64)],
+    'amount': [(0.5, pl.Float64), (-1, pl.Int64), ('NA', pl.String), ('-1.0', pl.String),
+               (1e300, pl.Float64)],
     'weight': [(1e10, pl.Float64), ('NaN', pl.String), (7, pl.Int64)],
     'age': [(33, pl.Int64), (33.5, pl.Float64), ('33', pl.String), (None, pl.Int64), (-5, pl.Int64)],
     'count': [(0, pl.Int64), (77, pl.Int64), ('77', pl.String), (-3, pl.Int64), (1.9, pl.Float64)],
     'tags': [(['t1', 't2'], pl.List(pl.String)), ([], pl.List(pl.String)), (None, pl.List(pl.String)),
              (['t1', None, '', 't3', 't4', 't5'], pl.List(pl.String)), ([1, 2], pl.List(pl.Int64))],
-    'history': [('i1|i2', pl.String), (['i1', 'i2'], pl.List(pl.String)), ('NA|i2', pl.String), ('', pl.String),
-                ('i1', pl.String), (None, pl.String), (['unseen', 'i3', 'i4', 'i5', 'i6'], pl.List(pl.String))],
+    'history': [('i1|i2', pl.String), (['i1', 'i2'], pl.List(pl.String)), ('NA|i2', pl.String),
+                ('', pl.String), ('i1', pl.String), (None, pl.String),
+                (['unseen', 'i3', 'i4', 'i5', 'i6'], pl.List(pl.String))],
     'links': [('l1 l2 l3', pl.String), (['l1'], pl.List(pl.String)), ('', pl.String), (5, pl.Int64)],
 }  # fmt: skip
 
@@ -216,7 +219,7 @@ def test_the_description_is_of_this_server(client, frame):
             assert answer.status_code in (200, 400), (path, method)
     # Every reference leads somewhere.
     text = json.dumps(told)
-    for name in set(part.split('"')[0] for part in text.split('#/components/schemas/')[1:]):
+    for name in {part.split('"')[0] for part in text.split('#/components/schemas/')[1:]}:
         assert name in told['components']['schemas']
 
 
@@ -230,7 +233,9 @@ def test_metrics_count(scorer, frame):
         client.post('/v1/score', json={'rows': [{}]})
         client.get('/nowhere')
         text = client.get('/metrics').text
-    found = {line.rsplit(' ', 1)[0]: float(line.rsplit(' ', 1)[1]) for line in text.splitlines() if line[0] != '#'}
+    found = {
+        line.rsplit(' ', 1)[0]: float(line.rsplit(' ', 1)[1]) for line in text.splitlines() if line[0] != '#'
+    }
     assert found['dlf_rows_total'] == 18
     assert found['dlf_requests_total{route="/v1/score",status="200"}'] == 3
     assert found['dlf_requests_total{route="/v1/score",status="400"}'] == 1

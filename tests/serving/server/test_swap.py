@@ -61,7 +61,9 @@ def test_swaps_under_load(saved, tmp_path, frame):
                     assert answer.status_code == 200, answer.text
                     told = answer.json()
                     found = np.array(told['probabilities'], np.float32)
-                    np.testing.assert_allclose(found, expected[told['version']][at : at + 3], rtol=0, atol=1e-7)
+                    np.testing.assert_allclose(
+                        found, expected[told['version']][at : at + 3], rtol=0, atol=1e-7
+                    )
                     seen.append(told['version'])
 
             clients = [asyncio.create_task(client_of(i)) for i in range(6)]
@@ -165,7 +167,7 @@ def test_a_better_checkpoint(tmp_path, data_dir, frame):
     from tests.serving.server.conftest import SCHEMA, table
 
     (tmp_path / 'schema.toml').write_text(SCHEMA)
-    table(3000, 0).write_parquet(tmp_path / 'train.parquet')
+    table(900, 0).write_parquet(tmp_path / 'train.parquet')
 
     def go_on(epochs):
         from tests.conftest import SMALL_RUN
