@@ -121,7 +121,7 @@ def _set_up_logs() -> None:
     absl_logging.set_verbosity(absl_logging.FATAL)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter('%(asctime)s %(message)s', '%Y-%m-%d %H:%M:%S'))
-    for name, level in (('dlf_jax', logging.INFO), ('uvicorn', logging.WARNING)):
+    for name, level in (('dlf_jax', logging.INFO), ('uvicorn', logging.ERROR)):
         log = logging.getLogger(name)
         log.setLevel(level)
         log.handlers, log.propagate = [handler], False

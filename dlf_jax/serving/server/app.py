@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from dlf_jax.data.preprocess.joined_encoder import TypedRows
 from dlf_jax.serving.server import guard, open_inference, openapi, page
-from dlf_jax.serving.server.batcher import Batcher, Waiting
+from dlf_jax.serving.server.batcher import Batcher
 from dlf_jax.serving.server.metrics import CONTENT_TYPE, Metrics
 from dlf_jax.serving.server.rows import BadRequest
 from dlf_jax.serving.server.scorer import Scorer, Scores
@@ -65,16 +65,13 @@ class Service:
         del app
         settings = self.settings
         self._batcher = batcher = Batcher(
-            settings.max_batch, settings.max_queue, settings.max_delay_ms / 1000, self._observe
+            settings.max_batch, settings.max_queue, settings.max_delay_ms / 1000, self.metrics.batch
         )
         try:
             yield
         finally:
             self._batcher = None
             await asyncio.to_thread(batcher.close)
-
-    def _observe(self, batch: list[Waiting], seconds: float) -> None:
-        self.metrics.batch(sum(one.rows.rows for one in batch), seconds)
 
     async def scores(self, scorer: Scorer, rows: TypedRows) -> Scores:
         """Scores of rows.
@@ -93,9 +90,7 @@ class Service:
         if self._batcher is None:
             raise BadRequest('the server is ending', 503)
         async with asyncio.timeout(self.settings.timeout_seconds):
-            scores = await self._batcher.submit(scorer, rows)
-        self.metrics.scores(scorer.reader.names, scores)
-        return scores
+            return await self._batcher.submit(scorer, rows)
 
     async def body(self, request: Request) -> bytes:
         """The body of a request. Raises BadRequest where it is too large, or does not come."""

@@ -52,7 +52,7 @@ class Batcher:
         max_batch: int,
         max_queue: int,
         max_delay: float = 0.0,
-        observe: Callable[[list[Waiting], float], None] = lambda batch, seconds: None,
+        observe: Callable[[Scorer, Scores, float], None] = lambda scorer, scores, seconds: None,
         loop: asyncio.AbstractEventLoop | None = None,
     ):
         """Starts the thread.
@@ -61,7 +61,7 @@ class Batcher:
           max_batch: number of rows after which a batch takes no further request.
           max_queue: maximum number of rows that wait.
           max_delay: seconds to wait for further requests before a batch that is not full is scored.
-          observe: called in the thread with each batch and the seconds that its scores took.
+          observe: called in the thread with each batch: who scored it, its scores, and the seconds they took.
           loop: event loop of the futures; None: the running one.
         """
         self._max_batch, self._max_queue, self._max_delay = max_batch, max_queue, max_delay
@@ -113,9 +113,7 @@ class Batcher:
 
     def _run(self) -> None:
         while batch := self._take():
-            start = time.perf_counter()
             results = self._score(batch)
-            self._observe(batch, time.perf_counter() - start)
             self._loop.call_soon_threadsafe(_deliver, batch, results)
             # A version that was replaced must not live on in here.
             del batch, results
@@ -157,8 +155,9 @@ class Batcher:
 
     def _score(self, batch: list[Waiting]) -> list[Scores | Exception]:
         """The scores of each request, or its error."""
+        start, scorer = time.perf_counter(), batch[0].scorer
         try:
-            scores = batch[0].scorer.score(TypedRows.joined([one.rows for one in batch]))
+            scores = scorer.score(TypedRows.joined([one.rows for one in batch]))
         except BaseException as error:
             # Polars' panics are no `Exception`.
             if len(batch) == 1:
@@ -166,6 +165,7 @@ class Batcher:
             # Whatever one request causes, the others have their scores; by halves, so that it costs little.
             half = len(batch) // 2
             return self._score(batch[:half]) + self._score(batch[half:])
+        self._observe(scorer, scores, time.perf_counter() - start)
         found: list[Scores | Exception] = []
         first = 0
         for one in batch:

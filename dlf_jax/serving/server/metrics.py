@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from dlf_jax.serving.server.scorer import Scores
+from dlf_jax.serving.server.scorer import Scorer, Scores
 
 CONTENT_TYPE = 'text/plain; version=0.0.4; charset=utf-8'
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -65,20 +65,19 @@ class Metrics:
         self._requests.labels(route, status).inc()
         self._seconds.labels(route).observe(seconds)
 
-    def batch(self, rows: int, seconds: float) -> None:
-        """Counts what was scored together."""
+    def batch(self, scorer: Scorer, scores: Scores, seconds: float) -> None:
+        """Counts what was scored together: rows, unknown and missing values, probabilities.
+
+        Args:
+          scorer: that scored it.
+          scores: of the rows.
+          seconds: that they took.
+        """
+        rows = len(scores.probabilities)
         self._rows.inc(rows)
         self._batch.observe(rows)
         self._batch_seconds.observe(seconds)
-
-    def scores(self, fields: Sequence[str], scores: Scores) -> None:
-        """Counts unknown and missing values of rows, and their probabilities.
-
-        Args:
-          fields: names of the columns of `scores`.
-          scores: of the rows.
-        """
-        self._values.add(fields, scores)
+        self._values.add(scorer.reader.names, scores)
 
     def swap(self, result: str) -> None:
         """Counts a version: 'swapped' or 'refused'."""
@@ -97,28 +96,35 @@ class _Values(Collector):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        # Rows, and those whose value is unknown and missing; by field.
-        self._fields: dict[str, np.ndarray] = {}
+        # By the names of a version's fields, for each: rows, those whose value is unknown, and missing.
+        self._fields: dict[tuple[str, ...], np.ndarray] = {}
         self._scores, self._sum = np.zeros(len(_SCORES), np.int64), 0.0
 
-    def add(self, fields: Sequence[str], scores: Scores) -> None:
-        """See `Metrics.scores`."""
-        rows = len(scores.probabilities)
-        unknown, missing = scores.unknown.sum(axis=0), scores.missing.sum(axis=0)
+    def add(self, names: tuple[str, ...], scores: Scores) -> None:
+        """Adds the rows of a batch.
+
+        Args:
+          names: of the columns of `scores`.
+          scores: of the rows.
+        """
+        rows = np.full(len(names), len(scores.probabilities))
+        found = np.stack([rows, scores.unknown.sum(axis=0), scores.missing.sum(axis=0)])
         places = np.searchsorted(_SCORES, scores.probabilities.astype(np.float64))
         counts = np.bincount(places, minlength=len(_SCORES))
+        total = float(scores.probabilities.sum(dtype=np.float64))
         with self._lock:
             self._scores += counts
-            self._sum += float(scores.probabilities.sum(dtype=np.float64))
-            for name, *found in zip(fields, unknown.tolist(), missing.tolist(), strict=True):
-                held = self._fields.setdefault(name, np.zeros(3, np.int64))
-                held += (rows, *found)
+            self._sum += total
+            self._fields[names] = self._fields.get(names, 0) + found
 
     def collect(self) -> Iterator[CounterMetricFamily | HistogramMetricFamily]:
         """The metrics as they are."""
+        fields: dict[str, np.ndarray] = {}
         with self._lock:
-            fields = {name: held.tolist() for name, held in self._fields.items()}
             scores, total = np.cumsum(self._scores).tolist(), self._sum
+            for names, held in self._fields.items():
+                for name, column in zip(names, held.T, strict=True):
+                    fields[name] = fields.get(name, 0) + column
         for i, (name, about) in enumerate(
             [
                 ('dlf_field_rows', 'Rows that were scored, by field.'),
@@ -128,7 +134,7 @@ class _Values(Collector):
         ):
             family = CounterMetricFamily(name, about, labels=['field'])
             for field, held in fields.items():
-                family.add_metric([field], held[i])
+                family.add_metric([field], int(held[i]))
             yield family
         ends = [*(f'{end:g}' for end in _SCORES[:-1]), '+Inf']
         histogram = HistogramMetricFamily('dlf_probability', 'Probabilities that were answered.')

@@ -15,6 +15,7 @@ import uvicorn
 
 from dlf_jax.errors import UserError
 from dlf_jax.serving.server.app import Service, application
+from dlf_jax.serving.server.connection import Connection
 from dlf_jax.serving.server.scorer import load
 from dlf_jax.serving.server.settings import Settings
 from dlf_jax.serving.server.watcher import Watcher
@@ -87,7 +88,7 @@ class Server(uvicorn.Server):
         grace = max(1.0, settings.grace_seconds - settings.drain_seconds - 1)
         super().__init__(
             uvicorn.Config(
-                application(service), loop='uvloop', http='httptools', ws='none', lifespan='on',
+                application(service), loop='uvloop', http=Connection, ws='none', lifespan='on',
                 log_config=None, access_log=False, server_header=False, proxy_headers=False,
                 limit_concurrency=settings.max_connections, backlog=_BACKLOG, timeout_keep_alive=_KEEP_ALIVE,
                 timeout_graceful_shutdown=int(grace),
