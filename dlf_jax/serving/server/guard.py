@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 FREE = ('/v2/health/live', '/v2/health/ready', '/', '/page.js', '/page.css')
 _PATHS = {*FREE, '/v2', '/v1/score', '/v1/schema', '/metrics', '/openapi.json'}
 _MODEL = re.compile(r'^/v2/models/[^/]+(?:/versions/[^/]+)?(/ready|/infer)?$')
+# Status of a request whose client has left before its end, as nginx has it.
+_LEFT = 499
 _HEADERS = [
     (b'x-content-type-options', b'nosniff'),
     (b'cache-control', b'no-store'),
@@ -65,8 +67,6 @@ class Guard:
                 refused = error_response('a bearer token is needed, and this is not it', 401)
                 refused.headers['www-authenticate'] = 'Bearer'
                 await refused(scope, receive, observed)
-        except ClientDisconnect:
-            status = status or 499
         except Exception:
             # A mistake of ours: told in the log, and nothing of it to the client.
             _log.exception('a request failed')
@@ -106,11 +106,15 @@ async def body_of(request: Request, max_bytes: int) -> bytes:
     if length.isdigit() and int(length) > max_bytes:
         raise _too_large(max_bytes)
     chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > max_bytes:
-            raise _too_large(max_bytes)
-        chunks.append(chunk)
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > max_bytes:
+                raise _too_large(max_bytes)
+            chunks.append(chunk)
+    except ClientDisconnect:
+        # Nobody is there to read it; the metrics have it.
+        raise BadRequest('the client has left', _LEFT) from None
     return chunks[0] if len(chunks) == 1 else b''.join(chunks)
 
 

@@ -28,6 +28,8 @@ _KEEP_ALIVE = 75
 # Seconds for which one thread may keep the interpreter from another that waits for it; by default 5 ms, which
 # an answer would wait while a batch is encoded.
 _SWITCH = 0.0005
+# New objects after which the collector looks for cycles among them.
+_GARBAGE = 50_000
 
 
 def serve(settings: Settings) -> None:
@@ -50,6 +52,8 @@ def serve(settings: Settings) -> None:
     # What is there now stays: the collector need not look at it again.
     gc.collect()
     gc.freeze()
+    # Rows of JSON are many small objects without cycles, which the collector would visit again and again.
+    gc.set_threshold(_GARBAGE, 20, 20)
     _log.info(
         'serving %s, version %s, at http://%s:%d; ready after %.1f s', settings.name, service.scorer.version,
         settings.host, bound.getsockname()[1], time.perf_counter() - begin,

@@ -74,6 +74,8 @@ class Scorer:
         setup = ModelSetup(config, self.schema, self.sizes[-1], jax.local_devices()[:1])
         self._state = weights.restore(workdir, config, setup).weights()
         self._encoder = JoinedEncoder(encoder)
+        # The joined dictionaries know the values by their keys; the texts would take more than those.
+        encoder.vocabularies.clear()
         self.reader = RowReader(self.schema, encoder.families, DerivedColumns(config, self.schema))
         self.version = self._version(workdir)
         start = time.perf_counter()
