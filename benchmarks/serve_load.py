@@ -3,8 +3,8 @@
     python -m benchmarks.serve_load SPEC.json
 
 The spec has `port`, `bodies` (a file with a request's JSON on each line), `rows` of each, `seconds`, and
-either `clients` (closed loop: each asks again once answered) or `rate` (open loop: requests a second, at times
-drawn from a Poisson process whatever the server does; the time of a request begins when it was due).
+either `clients` (closed loop: each asks again once answered) or `rate` (open loop: requests a second, at
+times drawn from a Poisson process whatever the server does; the time of a request begins when it was due).
 The last line is a JSON object: milliseconds p50 and p99, requests and rows a second, failures.
 """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -15,11 +15,11 @@ class JoinedDictionaries:
     Of a few rows most of the time goes into the calls themselves, which here do not grow with the columns.
     """
 
-    def __init__(self, dictionaries: Sequence[Dictionary]):
+    def __init__(self, dictionaries: Iterable[Dictionary]):
         """Copies what is needed to look values up.
 
         Args:
-          dictionaries: finished ones; called by their number from here on.
+          dictionaries: finished ones, taken one by one; called by their number from here on.
         """
         parts = [dictionary.parts for dictionary in dictionaries]
         slots, keys = [np.zeros(0, np.int32)], [np.zeros(0, np.uint64)]

@@ -120,7 +120,7 @@ class JoinedEncoder:
         self.schema, self._encoder = encoder.schema, encoder
         self.parts = parts = Parts.of(encoder.schema)
         owners = list(encoder.vocabularies)
-        self._joined = JoinedDictionaries([Dictionary(encoder.typed_values(name)) for name in owners])
+        self._joined = JoinedDictionaries(Dictionary(encoder.typed_values(name)) for name in owners)
         self._number = {name: np.int64(i) for i, name in enumerate(owners)}
         self._owners_of_texts = np.array([self._number[field.owner] for field in parts.texts], np.int64)
         at = {field.name: i for i, field in enumerate(parts.numbers)}

@@ -13,6 +13,7 @@ from types import FrameType
 
 import uvicorn
 
+from dlf_jax import allocator
 from dlf_jax.errors import UserError
 from dlf_jax.serving.server.app import Service, application
 from dlf_jax.serving.server.connection import Connection
@@ -52,6 +53,7 @@ def serve(settings: Settings) -> None:
     # What is there now stays: the collector need not look at it again.
     gc.collect()
     gc.freeze()
+    allocator.give_back()
     # Rows of JSON are many small objects without cycles, which the collector would visit again and again.
     gc.set_threshold(_GARBAGE, 20, 20)
     _log.info(

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dlf_jax import allocator
 from dlf_jax.errors import UserError
 from dlf_jax.serving import weights
 from dlf_jax.serving.server.scorer import Scorer, load
@@ -102,6 +103,7 @@ class Watcher:
         if scorer.version == old:
             return
         self._swap(scorer)
+        allocator.give_back()
         _log.info('version %s takes over from %s', scorer.version, old)
 
     def _identity(self) -> Identity | None:
