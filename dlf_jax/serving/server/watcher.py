@@ -20,6 +20,8 @@ from dlf_jax.workdir import Workdir
 
 _log = logging.getLogger(__name__)
 
+# Seconds in which what is being replaced changes.
+_SETTLE = 0.5
 # Identity of what a folder holds; compared with others, and nothing else.
 Identity = tuple[Any, ...]
 
@@ -89,11 +91,12 @@ class Watcher:
         try:
             scorer = load(self._folder, self._current().sizes, self._seed)
         except UserError as error:
+            self._end.wait(_SETTLE)
             if signature(self._folder) == found:
-                # Not while it was being written: it stays as bad as it is.
+                # Nobody is writing or removing it: it stays as bad as it is.
                 self._seen, self._looked_at = identity, found
                 self._refuse()
-            self._tell(f'the new model is not taken, {self._current().version} goes on: {error}')
+                self._tell(f'the new model is not taken, {self._current().version} goes on: {error}')
             return
         if self._identity() != identity:
             # It was replaced meanwhile, and may be made of both.

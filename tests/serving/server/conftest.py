@@ -114,31 +114,39 @@ def table(rows: int, seed: int) -> pl.DataFrame:
     )
 
 
-def train(folder, data_dir, name: str, seed: int = 0) -> None:
-    """Trains on `table` into `folder / name`."""
+def train(folder, data_dir) -> None:
+    """Trains on `table` into `folder / 'run'`."""
     (folder / 'schema.toml').write_text(SCHEMA)
     table(3000, 0).write_parquet(folder / 'train.parquet')
     keys = {
         **SMALL_RUN, 'dataset.name': 'table', 'dataset.train': str(folder / 'train.parquet'),
-        'dataset.schema': str(folder / 'schema.toml'), 'seed': seed, 'optimizer.learning_rate': 0.02,
+        'dataset.schema': str(folder / 'schema.toml'), 'optimizer.learning_rate': 0.02,
     }  # fmt: skip
-    dlf_jax.train(dlf_jax.load_config(model='dcnv2', overrides=keys), folder / name, data_dir)
+    dlf_jax.train(dlf_jax.load_config(model='dcnv2', overrides=keys), folder / 'run', data_dir)
 
 
 @pytest.fixture(scope='session')
 def workdir(tmp_path_factory, data_dir):
     """A finished run. Not to be written to."""
     folder = tmp_path_factory.mktemp('served')
-    train(folder, data_dir, 'run')
+    train(folder, data_dir)
     return folder / 'run'
 
 
 @pytest.fixture(scope='session')
-def other_workdir(tmp_path_factory, data_dir):
-    """A run of another seed, which scores otherwise."""
-    folder = tmp_path_factory.mktemp('other')
-    train(folder, data_dir, 'run', seed=1)
-    return folder / 'run'
+def saved(tmp_path_factory, model):
+    """Folder of two saved models, `first` and `second`, that score otherwise."""
+    folder = tmp_path_factory.mktemp('saved')
+    for name in ('first', 'second'):
+        model.save(folder / name)
+    file = folder / 'second' / 'weights.npz'
+    with np.load(file) as held:
+        arrays = dict(held)
+    for name, values in arrays.items():
+        if name.startswith('params.dense'):
+            arrays[name] = values * np.float32(1.5)
+    np.savez(file, **arrays)
+    return folder
 
 
 @pytest.fixture(scope='session')

@@ -31,13 +31,11 @@ def resident(pid):
 
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 300)
-def test_a_long_time(workdir, other_workdir, frame, tmp_path):
+def test_a_long_time(saved, frame, tmp_path):
     names = ('first', 'second')
-    for name, run in zip(names, (workdir, other_workdir), strict=True):
-        dlf_jax.load(run).save(tmp_path / name)
     live = tmp_path / 'live'
-    shutil.copytree(tmp_path / 'first', live)
-    expected = {load(tmp_path / n, (1,)).version: dlf_jax.load(tmp_path / n).predict(frame) for n in names}
+    shutil.copytree(saved / 'first', live)
+    expected = {load(saved / n, (1,)).version: dlf_jax.load(saved / n).predict(frame) for n in names}
     rows = frame.to_dicts()
     counts = dict.fromkeys(('answered', 'refused', 'left', 'swaps'), 0)
     seen, memory = set(), []
@@ -97,7 +95,7 @@ def test_a_long_time(workdir, other_workdir, frame, tmp_path):
         while time.monotonic() < end - 10:
             await asyncio.sleep(5)
             current = 1 - current
-            await asyncio.to_thread(replace, tmp_path / names[current], live)
+            await asyncio.to_thread(replace, saved / names[current], live)
             counts['swaps'] += 1
             memory.append(resident(pid))
 

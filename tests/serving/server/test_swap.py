@@ -15,15 +15,6 @@ from dlf_jax.serving.server.watcher import Watcher
 from tests.serving.server.conftest import serving
 
 
-@pytest.fixture(scope='module')
-def saved(tmp_path_factory, workdir, other_workdir):
-    """Two saved models."""
-    folder = tmp_path_factory.mktemp('saved')
-    for name, run in (('first', workdir), ('second', other_workdir)):
-        dlf_jax.load(run).save(folder / name)
-    return folder
-
-
 def watched(folder, service):
     watcher = Watcher(
         folder, lambda: service.scorer, service.swap, lambda: service.metrics.swap('refused'), 0.05
