@@ -27,6 +27,8 @@ _MOMENT = (
 # A text that could be any of those.
 _PERHAPS = r'^-0$|[.]|[eE][+-][0-9]|^(?:True|TRUE|False|FALSE)$|^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]'
 
+# Parts of which each text with that pattern has one.
+PARTS = ('.', '-', 'e+', 'E+', 'rue', 'RUE', 'alse', 'ALSE')
 # For texts by lines; of a text of several lines it says so too often, never too seldom.
 _PERHAPS_HERE = re.compile(_PERHAPS, re.MULTILINE)
 
@@ -80,8 +82,9 @@ def markers_of(missing: Sequence[str], verbatim: bool) -> tuple[str, ...]:
 
 def perhaps_rewritten(texts: Sequence[str]) -> list[int]:
     """Positions of the texts that `canonical` might write in another way; it certainly leaves the others."""
-    # All at once, which mostly finds none.
-    if not _PERHAPS_HERE.search('\n'.join(texts)):
+    # All at once, which mostly finds none; a part is found much faster than a pattern.
+    together = '\n'.join(texts)
+    if not any(part in together for part in PARTS):
         return []
     return [i for i, text in enumerate(texts) if _PERHAPS_HERE.search(text)]
 

@@ -125,6 +125,8 @@ class JoinedEncoder:
         self._owners_of_texts = np.array([self._number[field.owner] for field in parts.texts], np.int64)
         at = {field.name: i for i, field in enumerate(parts.numbers)}
         self._numeric = [at[field.name] for field in self.schema.numeric]
+        self._ranged = self.schema.ranged
+        self._text_groups = _groups(parts.texts)
         self._logarithms = [field.name for field in self.schema.coded if field.number]
         self._at = at
         places = {field.name: i for i, field in enumerate(self.schema.categorical)}
@@ -153,13 +155,13 @@ class JoinedEncoder:
         unknown, missing = np.zeros((rows.rows, fields), bool), np.zeros((rows.rows, fields), bool)
         missing[:, self._order_of_numbers] = np.isnan(numbers)
         features: Rows = {}
-        if self.schema.categorical:
+        if len(self._offsets):
             codes = self._codes(rows, numbers)
             nulls, others = codes == NULL, codes == UNKNOWN
             unknown[:, self._order_of_categorical] = others
             missing[:, self._order_of_categorical] = nulls
             features['categorical'] = _ids(codes, nulls, others) + self._offsets
-        if self.schema.numeric:
+        if self._numeric:
             try:
                 features['numeric'] = self._encoder.treated(numbers[:, self._numeric].T)
             except OutOfRange as error:
@@ -187,7 +189,7 @@ class JoinedEncoder:
 
     def _codes(self, rows: TypedRows, numbers: np.ndarray) -> np.ndarray:
         """Codes of the categorical fields, int32 [rows, Fc]."""
-        codes = np.empty((rows.rows, len(self.schema.categorical)), np.int32)
+        codes = np.empty((rows.rows, len(self._offsets)), np.int32)
         if self.parts.texts:
             codes[:, self._text_places] = self._found(rows.texts).reshape(rows.rows, -1)
         if self.parts.hashed:
@@ -198,7 +200,7 @@ class JoinedEncoder:
             found = self._joined.find(keys_of(values).reshape(rows.rows, -1), which)
             found[np.isnan(numbers[:, [self._at[n] for n in self._logarithms]])] = NULL
             codes[:, [self._places[name] for name in self._logarithms]] = found
-        for field in self.schema.ranged:
+        for field in self._ranged:
             ranges = self._encoder.ranges(numbers[:, self._at[field.name]], field)
             codes[:, self._places[field.name]] = ranges
         return codes
@@ -208,13 +210,13 @@ class JoinedEncoder:
         written canonically."""
         fields, which = self.parts.texts, self._owners_of_texts
         values = pl.Series(texts, dtype=pl.String)
-        # The view of a null is that of the empty text, which no dictionary has.
         codes = self._joined.find(keys_of(values).reshape(-1, len(fields)), which).reshape(-1)
+        _with_nulls(codes, values)
         unknown = np.flatnonzero(codes == UNKNOWN)
         if not unknown.size:
             return codes
-        for at, field in _alike(fields, unknown % len(fields)):
-            markers = {None, *markers_of(field.missing, field.verbatim)}
+        for at, field in _alike(self._text_groups, unknown, len(fields)):
+            markers = set(markers_of(field.missing, field.verbatim))
             places = unknown[at].tolist()
             nulls = [i for i in places if texts[i] in markers]
             codes[nulls] = NULL
@@ -230,12 +232,12 @@ class JoinedEncoder:
         """Sets the codes of the fields with hash buckets."""
         fields = self.parts.hashed
         values = pl.Series(rows.hashed, dtype=pl.String)
-        columns_of = np.arange(len(values)) % len(fields)
+        places = np.arange(len(values))
         buckets = np.array([field.hash_buckets for field in fields], np.uint64)
         found = np.empty(len(values), np.int32)
-        for at, field in _alike(fields, columns_of):
+        for at, field in _alike(_groups(fields), places, len(fields)):
             texts = canonical(values.gather(at), field.missing, field.verbatim)
-            hashes = (stable_hash(texts) % buckets[columns_of[at]]).astype(np.int32)
+            hashes = (stable_hash(texts) % buckets[at % len(fields)]).astype(np.int32)
             found[at] = _with_nulls(hashes, texts)
         codes[:, [self._places[field.name] for field in fields]] = found.reshape(rows.rows, -1)
 
@@ -281,20 +283,28 @@ def _ids(codes: np.ndarray, nulls: np.ndarray, unknown: np.ndarray) -> np.ndarra
     return ids
 
 
-def _alike(fields: tuple[Field, ...], columns_of: np.ndarray) -> Iterator[tuple[np.ndarray, Field]]:
-    """Yields the positions of the values of fields that spell values alike, with one of the fields.
-
-    Args:
-      fields: the fields.
-      columns_of: number of the field of each value, int64 [n].
-    """
+def _groups(fields: tuple[Field, ...]) -> list[tuple[Field, np.ndarray]]:
+    """Fields that spell values alike: one of them, and the numbers of all."""
     groups: dict[tuple, list[int]] = {}
     for i, field in enumerate(fields):
         groups.setdefault((field.missing, field.verbatim), []).append(i)
-    for group in groups.values():
-        if len(groups) == 1:
-            yield np.arange(len(columns_of)), fields[0]
-            return
-        at = np.flatnonzero(np.isin(columns_of, group))
+    return [(fields[group[0]], np.array(group)) for group in groups.values()]
+
+
+def _alike(
+    groups: list[tuple[Field, np.ndarray]], places: np.ndarray, fields: int
+) -> Iterator[tuple[np.ndarray, Field]]:
+    """Yields which of some places are of each group of fields, with one of the fields.
+
+    Args:
+      groups: see `_groups`.
+      places: places in values that lie row after row, int64 [n].
+      fields: number of fields of a row.
+    """
+    if len(groups) == 1:
+        yield np.arange(len(places)), groups[0][0]
+        return
+    for field, group in groups:
+        at = np.flatnonzero(np.isin(places % fields, group))
         if at.size:
-            yield at, fields[group[0]]
+            yield at, field

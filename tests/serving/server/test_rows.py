@@ -5,6 +5,8 @@ import itertools
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import dlf_jax
 from dlf_jax.data.builders.avazu import RAW_FIELDS
@@ -13,7 +15,7 @@ from dlf_jax.data.preprocess.joined_dictionaries import JoinedDictionaries
 from dlf_jax.data.preprocess.joined_encoder import JoinedEncoder, TypedRows
 from dlf_jax.data.readers import columns
 from dlf_jax.data.readers.frames import FrameTable
-from dlf_jax.data.values import canonical, perhaps_rewritten
+from dlf_jax.data.values import _PERHAPS, PARTS, canonical, perhaps_rewritten
 from dlf_jax.serving.server.rows import BadRequest, RowReader
 from dlf_jax.serving.server.scorer import load
 from dlf_jax.workdir import Workdir
@@ -102,6 +104,12 @@ def test_texts_that_are_left_alone_certainly_are():
     for text in {texts[i] for i in left} - {'', 'NaN', 'nan'}:
         assert canonical(pl.Series([text])).to_list() == [text]
     assert perhaps_rewritten(['a', 'b']) == []
+
+
+@given(st.from_regex(_PERHAPS))
+def test_what_might_be_rewritten_has_one_of_the_parts(text):
+    assert any(part in text for part in PARTS)
+    assert perhaps_rewritten(['a', text, 'b']) == [1]
 
 
 def test_a_column_that_the_dataset_makes_of_others(tmp_path, data_dir):
