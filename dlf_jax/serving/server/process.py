@@ -63,8 +63,12 @@ def serve(settings: Settings) -> None:
     try:
         Server(service).run(sockets=[bound])
     finally:
-        watcher.close()
+        idle = watcher.close()
     _log.info('ended')
+    if not idle:
+        # A compiler that is at work while Python takes itself apart would end the process with an error.
+        logging.shutdown()
+        os._exit(0)
 
 
 def bound_socket(settings: Settings) -> socket.socket:

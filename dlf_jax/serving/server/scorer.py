@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -82,9 +82,7 @@ class Scorer:
         self._programs = {
             size: setup.new_predict_step(1).compile(self._state, self._batch(size)) for size in self.sizes
         }
-        for size in self.sizes:
-            # The first call of a program is slower.
-            np.asarray(self._programs[size](self._state, self._batch(size)))
+        self._plan = plan({size: self._seconds(size) for size in self.sizes})
         _log.info(
             'version %s: programs for %s rows in %.1f s', self.version, ', '.join(map(str, self.sizes)),
             time.perf_counter() - start,
@@ -130,17 +128,41 @@ class Scorer:
             raise BadRequest(f'row {row}: the model gives no finite score; look for extreme numbers', 422)
         return Scores(metrics.sigmoid(logits).astype(np.float32), encoded.unknown, encoded.missing)
 
+    def _seconds(self, size: int) -> float:
+        """Seconds of a batch, the least of a few."""
+        program, batch, found = self._programs[size], self._batch(size), []
+        # The first call of a program is slower.
+        for _ in range(4):
+            start = time.perf_counter()
+            np.asarray(program(self._state, batch))
+            found.append(time.perf_counter() - start)
+        return min(found)
+
     def _cut(self, rows: int) -> Iterator[tuple[int, slice]]:
-        """Yields sizes of batches with their rows, so that less than half of a batch is filled up."""
+        """Yields sizes of batches, with the rows of each."""
         start = 0
         while start < rows:
-            left = rows - start
-            size = next((size for size in self.sizes if size >= left), self.sizes[-1])
-            smaller = [s for s in self.sizes if s <= left]
-            if left < size and 2 * left <= size and smaller:
-                size = smaller[-1]
+            size = self._plan[min(rows - start, self.sizes[-1])]
             yield size, slice(start, min(start + size, rows))
             start += size
+
+
+def plan(seconds: Mapping[int, float]) -> list[int]:
+    """Size of the first batch for each number of rows, so that all batches together take the least time.
+
+    Args:
+      seconds: of a batch, by its size.
+
+    Returns:
+      By number of rows, from 0 to the largest size.
+    """
+    least, first = [0.0], [0]
+    sizes = sorted(seconds, reverse=True)
+    for rows in range(1, max(seconds) + 1):
+        size = min(sizes, key=lambda size: seconds[size] + least[max(0, rows - size)])
+        least.append(seconds[size] + least[max(0, rows - size)])
+        first.append(size)
+    return first
 
 
 def _padded(features: Rows, part: slice, size: int) -> Rows:

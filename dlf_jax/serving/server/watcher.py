@@ -64,9 +64,12 @@ class Watcher:
         """Starts the thread."""
         self._thread.start()
 
-    def close(self) -> None:
-        """Ends the thread, perhaps in the middle of something."""
+    def close(self) -> bool:
+        """Ends the thread; returns whether it has ended, and is not in the middle of loading a model."""
         self._end.set()
+        if self._thread.is_alive():
+            self._thread.join(_SETTLE)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while not self._end.wait(self._seconds):

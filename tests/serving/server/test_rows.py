@@ -17,7 +17,7 @@ from dlf_jax.data.readers import columns
 from dlf_jax.data.readers.frames import FrameTable
 from dlf_jax.data.values import _PERHAPS, PARTS, canonical, perhaps_rewritten
 from dlf_jax.serving.server.rows import BadRequest, RowReader
-from dlf_jax.serving.server.scorer import load
+from dlf_jax.serving.server.scorer import load, plan
 from dlf_jax.workdir import Workdir
 from tests.conftest import SMALL_RUN
 from tests.serving.server.conftest import table
@@ -110,6 +110,23 @@ def test_texts_that_are_left_alone_certainly_are():
 def test_what_might_be_rewritten_has_one_of_the_parts(text):
     assert any(part in text for part in PARTS)
     assert perhaps_rewritten(['a', text, 'b']) == [1]
+
+
+def test_batches_are_those_that_take_the_least_time():
+    # A row more costs 1, a batch 10: 9 rows are cheaper filled up, 17 in two.
+    first = plan({size: 10 + size for size in (1, 8, 32)})
+    assert len(first) == 33
+    assert first[1] == 1
+    assert first[8] == 8
+    assert first[32] == 32
+    assert first[7] == 8
+    assert first[9] == 8
+    assert first[25] == 32
+    # Where only batches cost, the smallest that holds all.
+    assert plan({1: 1.0, 4: 1.0})[1:] == [1, 4, 4, 4]
+    # Where only rows do, nothing is filled up.
+    first = plan({1: 1.0, 8: 8.0})
+    assert [first[n] for n in (3, 8)] == [1, 8]
 
 
 def test_a_column_that_the_dataset_makes_of_others(tmp_path, data_dir):
