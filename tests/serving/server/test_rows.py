@@ -122,8 +122,8 @@ def test_batches_are_those_that_take_the_least_time():
     assert first[7] == 8
     assert first[9] == 8
     assert first[25] == 32
-    # Where only batches cost, the smallest that holds all.
-    assert plan({1: 1.0, 4: 1.0})[1:] == [1, 4, 4, 4]
+    # Where rows cost next to nothing, one batch for all.
+    assert plan({1: 1.0, 4: 1.1})[1:] == [1, 4, 4, 4]
     # Where only rows do, nothing is filled up.
     first = plan({1: 1.0, 8: 8.0})
     assert [first[n] for n in (3, 8)] == [1, 8]
