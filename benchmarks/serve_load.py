@@ -55,7 +55,8 @@ async def closed(spec: dict[str, Any], requests: list[bytes]) -> tuple[list[floa
     async def client(connection: Connection, at: int) -> None:
         nonlocal failed
         while (begin := time.perf_counter()) < start + spec['seconds']:
-            failed += not await connection.ask(requests[at % len(requests)])
+            good = await connection.ask(requests[at % len(requests)])
+            failed += not good
             taken.append(time.perf_counter() - begin)
             at += 1
 
@@ -83,20 +84,26 @@ async def opened(spec: dict[str, Any], requests: list[bytes]) -> tuple[list[floa
         nonlocal failed
         for due, request in coming:
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            failed += not await connection.ask(request)
+            good = await connection.ask(request)
+            failed += not good
             taken.append(time.perf_counter() - due)
 
     await asyncio.gather(*map(client, connections))
     return taken, failed, time.perf_counter() - start
 
 
-def main() -> None:
-    spec = json.loads(Path(sys.argv[1]).read_text())
-    requests = [
+def requests_of(bodies: Path) -> list[bytes]:
+    """A request for each line of a file."""
+    return [
         b'POST /v1/score HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n'
         b'Content-Length: %d\r\n\r\n%b' % (len(body), body)
-        for body in Path(spec['bodies']).read_bytes().splitlines()
+        for body in bodies.read_bytes().splitlines()
     ]
+
+
+def main() -> None:
+    spec = json.loads(Path(sys.argv[1]).read_text())
+    requests = requests_of(Path(spec['bodies']))
     act = opened if 'rate' in spec else closed
     taken, failed, seconds = uvloop.run(act(spec, requests))
     p50, p99 = np.percentile(taken, [50, 99]) * 1e3
