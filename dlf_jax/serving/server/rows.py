@@ -74,8 +74,9 @@ class RowReader:
         if set(map(type, rows)) != {dict}:
             row = next(i for i, value in enumerate(rows) if type(value) is not dict)
             raise BadRequest(f'row {row + 1}: expected an object, found {_KINDS[type(rows[row])]}')
+        rows = self._with_derived(rows)
         try:
-            texts, hashed, lists, numbers = self._values(rows)
+            texts, hashed, lists, numbers = (_flat(getter, rows) for getter in self._getters)
         except KeyError:
             raise self._absent(rows) from None
         parts, count = self._parts, len(rows)
@@ -87,14 +88,14 @@ class RowReader:
             self._numbers(numbers, parts.numbers, count),
         )
 
-    def _values(self, rows: list[dict[str, Any]]) -> list[list[Any]]:
-        """Values of each part's columns, row after row."""
-        if self._derived and any(name not in row for row in rows for name in self.names):
-            try:
-                rows = self._derived.added(rows)
-            except UserError as error:
-                raise BadRequest(str(error)) from error
-        return [_flat(getter, rows) for getter in self._getters]
+    def _with_derived(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The rows with the columns that the dataset makes of others."""
+        if not self._derived or all(name in row for row in rows for name in self.names):
+            return rows
+        try:
+            return self._derived.added(rows)
+        except UserError as error:
+            raise BadRequest(str(error)) from error
 
     def _absent(self, rows: list[dict[str, Any]]) -> BadRequest:
         row, name = next((i, n) for i, row in enumerate(rows) for n in self.names if n not in row)

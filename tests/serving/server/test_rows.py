@@ -146,5 +146,7 @@ def test_a_column_that_the_dataset_makes_of_others(tmp_path, data_dir):
     np.testing.assert_allclose(found, dlf_jax.load(tmp_path / 'run').predict(rows[:20]), rtol=0, atol=1e-7)
     with pytest.raises(BadRequest, match="no column 'hour"):
         scorer.reader.rows(rows[:2].drop('hour').to_dicts())
+    with pytest.raises(BadRequest, match="no column 'C1'"):
+        scorer.reader.rows(rows[:2].drop('C1').to_dicts())
     with pytest.raises(BadRequest, match='hour'):
         scorer.reader.rows(rows[:2].with_columns(hour=pl.lit('noon')).to_dicts())
