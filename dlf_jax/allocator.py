@@ -55,6 +55,14 @@ def keep_freed_memory() -> None:
         _set(_TOP_PAD, 64 << 20)
 
 
+def give_back() -> None:
+    """Gives the system back what glibc keeps of freed memory, as loading a model leaves it behind."""
+    if sys.platform.startswith('linux'):
+        trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
+        if trim is not None:
+            trim(0)
+
+
 def _set(option: int, value: int) -> bool:
     """Whether the C library took it."""
     if not sys.platform.startswith('linux'):

@@ -22,7 +22,7 @@ FLOORS = (
     ('trained_model',),
     ('api', 'comparison'),
     ('fit_frames',),
-    ('main', 'compare', 'sklearn', 'tune'),
+    ('main', 'compare', 'serve', 'sklearn', 'tune'),
 )
 # The wings of `data`, over what all of them stand on.
 WINGS = (

@@ -169,7 +169,7 @@ def test_threads_may_share_a_model(model, frame):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(60)
     for i in range(8):
         np.testing.assert_array_equal(found[i], expected[i * 100 :])
 

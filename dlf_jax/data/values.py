@@ -9,6 +9,7 @@ that number columns write for no number (NaN, nan) are missing.
 from __future__ import annotations
 
 import decimal
+import re
 from collections.abc import Sequence
 
 import polars as pl
@@ -26,6 +27,11 @@ _MOMENT = (
 # A text that could be any of those.
 _PERHAPS = r'^-0$|[.]|[eE][+-][0-9]|^(?:True|TRUE|False|FALSE)$|^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]'
 
+# Parts of which each text with that pattern has one.
+PARTS = ('.', '-', 'e+', 'E+', 'rue', 'RUE', 'alse', 'ALSE')
+# For texts by lines; of a text of several lines it says so too often, never too seldom.
+_PERHAPS_HERE = re.compile(_PERHAPS, re.MULTILINE)
+
 
 def canonical(values: pl.Series, missing: Sequence[str] = (), verbatim: bool = False) -> pl.Series:
     """The one text of each value, null where it is missing; applying it twice changes nothing more.
@@ -39,7 +45,7 @@ def canonical(values: pl.Series, missing: Sequence[str] = (), verbatim: bool = F
       String [n].
     """
     name = values.name
-    values = _without(values, ('', *missing) if verbatim else ('', *_NO_NUMBER, *missing))
+    values = _without(values, markers_of(missing, verbatim))
     if verbatim:
         return values.alias(name)
     at = values.str.contains(_PERHAPS).fill_null(False).arg_true()
@@ -67,6 +73,20 @@ def canonical(values: pl.Series, missing: Sequence[str] = (), verbatim: bool = F
     values = values.clone().scatter(at, rewritten)
     # A marker names a value, however that is written: -1 stands for -1.0 too.
     return (_without(values, missing) if missing else values).alias(name)
+
+
+def markers_of(missing: Sequence[str], verbatim: bool) -> tuple[str, ...]:
+    """The texts that stand for a missing value, as they are written; arguments as those of `canonical`."""
+    return ('', *missing) if verbatim else ('', *_NO_NUMBER, *missing)
+
+
+def perhaps_rewritten(texts: Sequence[str]) -> list[int]:
+    """Positions of the texts that `canonical` might write in another way; it certainly leaves the others."""
+    # All at once, which mostly finds none; a part is found much faster than a pattern.
+    together = '\n'.join(texts)
+    if not any(part in together for part in PARTS):
+        return []
+    return [i for i, text in enumerate(texts) if _PERHAPS_HERE.search(text)]
 
 
 def canonical_rows(values: pl.Series, missing: Sequence[str] = (), verbatim: bool = False) -> pl.Series:

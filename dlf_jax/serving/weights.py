@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 
 from ml_collections import ConfigDict
 
 from dlf_jax.errors import UsageError, UserError
 from dlf_jax.training import run_progress, weights_file
-from dlf_jax.training.checkpoint import Checkpoints
+from dlf_jax.training.checkpoint import AbstractState, Checkpoints
 from dlf_jax.training.model_setup import ModelSetup
 from dlf_jax.training.seeds import seeds_of
 from dlf_jax.training.train_state import TrainState
@@ -35,13 +37,40 @@ def restore(workdir: Workdir, config: ConfigDict, setup: ModelSetup) -> TrainSta
         return weights_file.load(workdir.weights, setup.abstract_state(1))
     if not workdir.checkpoints.is_dir():
         raise UserError(f'{workdir.path}: no checkpoint here; train first')
-    checkpoints = Checkpoints(workdir.checkpoints, seeds_of(config), setup.abstract_state, read_only=True)
-    try:
-        if checkpoints.latest is None:
-            raise UserError(f'{workdir.checkpoints}: no whole checkpoint; train first')
+    with _opened(workdir, config, setup.abstract_state) as checkpoints:
         runs = checkpoints.runs()
         seed = _seed(config, runs)
         return checkpoints.best({seed: runs[seed]})[seed]
+
+
+def best_step(workdir: Workdir, config: ConfigDict) -> tuple[int, int]:
+    """Seed and step of the weights that `restore` reads of a run, without reading them.
+
+    Args:
+      workdir: of a run with at least one checkpoint.
+      config: its config.
+
+    Raises:
+      UserError: there is no checkpoint, or it cannot be read.
+      UsageError: no run has the seed of `predict.seed`.
+    """
+
+    def unused(count: int) -> TrainState:
+        raise NotImplementedError
+
+    with _opened(workdir, config, unused) as checkpoints:
+        runs = checkpoints.runs()
+        seed = _seed(config, runs)
+        return seed, runs[seed].plateau.best_step or runs[seed].steps
+
+
+@contextlib.contextmanager
+def _opened(workdir: Workdir, config: ConfigDict, abstract: AbstractState) -> Iterator[Checkpoints]:
+    checkpoints = Checkpoints(workdir.checkpoints, seeds_of(config), abstract, read_only=True)
+    try:
+        if checkpoints.latest is None:
+            raise UserError(f'{workdir.checkpoints}: no whole checkpoint; train first')
+        yield checkpoints
     finally:
         checkpoints.close()
 

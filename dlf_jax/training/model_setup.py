@@ -67,7 +67,7 @@ class ModelSetup:
         self.partitioner = Partitioner(batch_size, devices, config.parallel, shard_rows)
         # By the number of runs in the stack; tracing and compiling take time.
         self.abstract_state = functools.cache(self._abstract_state)
-        self.predict_step = functools.cache(self._predict_step)
+        self.predict_step = functools.cache(self.new_predict_step)
 
     def create(self, seed: jax.Array) -> TrainState:
         """Initial state of a run; pure."""
@@ -134,8 +134,9 @@ class ModelSetup:
         shapes: TrainState = jax.eval_shape(self._creator(1, 1), np.int32(0))
         return shapes
 
-    def _predict_step(self, count: int) -> Compiled:
-        """Compiles `(weights, batch) -> logits` for a stack of so many runs."""
+    def new_predict_step(self, count: int) -> Compiled:
+        """Compiles `(weights, batch) -> logits` for a stack of so many runs; anew, for another number of rows
+        than that of `predict_step`."""
         step = make_predict_step(self.forward, self.partitioner.table_sharding(training=False))
         shapes = self.abstract_state(count).weights()
         shardings = jax.tree.map(lambda x: x.sharding, shapes)

@@ -50,16 +50,22 @@ class Dictionary:
             self._pieces = [pl.concat([empty, *self._pieces])]
         return self._pieces[0]
 
+    @property
+    def parts(self) -> tuple[np.ndarray, np.ndarray]:
+        """The slots, int32 [2^bits]: the code + 1 of the value whose search ends there, 0 where free; and the
+        keys by code + 1, uint64, the first of which belongs to no value."""
+        return self._table, self._keys[: self._size + 1]
+
     def find(self, values: pl.Series) -> np.ndarray:
         """Codes of values, int32 [n]: `NULL` for nulls, `UNKNOWN` for values that were not added."""
-        codes, _, _ = self._find(_keys(values))
+        codes, _, _ = self._find(keys_of(values))
         if values.null_count():
             codes[values.is_null().to_numpy()] = NULL
         return codes
 
     def add(self, values: pl.Series) -> np.ndarray:
         """Adds the new ones among some values and returns the codes of all, int32 [n]; `NULL` for nulls."""
-        keys = _keys(values)
+        keys = keys_of(values)
         codes, missed, slots = self._find(keys)
         if values.null_count():
             nulls = values.is_null().to_numpy()
@@ -164,7 +170,7 @@ class Dictionary:
         return slots
 
 
-def _keys(values: pl.Series) -> np.ndarray:
+def keys_of(values: pl.Series) -> np.ndarray:
     """Hashes of values, uint64 [n], whose high bits serve as slots.
 
     They may differ between versions of Polars, so they are never stored.

@@ -179,22 +179,26 @@ class Encoder:
                 columns, ranged = iter(codes), iter(coded.numbers.T[len(schema.numeric) :])
                 codes = np.stack(
                     [
-                        self._ranges(next(ranged), field) if field.treatment == 'bucket' else next(columns)
+                        self.ranges(next(ranged), field) if field.treatment == 'bucket' else next(columns)
                         for field in schema.categorical
                     ]
                 )
             ids = tables.lookup(codes, [field.owner for field in schema.categorical])
             features['categorical'] = np.ascontiguousarray(ids.T)
         if schema.numeric:
-            features['numeric'] = self._treated(coded.numbers[:, : len(schema.numeric)].T)
+            features['numeric'] = self.treated(coded.numbers[:, : len(schema.numeric)].T)
         if schema.bags:
             codes = coded.codes[:, len(schema.coded) :].T
             ids = tables.lookup(codes, [field.owner for field in schema.bags for _ in range(field.length)])
             features['bags'] = np.ascontiguousarray(ids.T)
         return features
 
-    def _treated(self, values: np.ndarray) -> np.ndarray:
-        """Numeric features, float32 [rows, Fn], of numbers, float64 [Fn, rows]."""
+    def treated(self, values: np.ndarray) -> np.ndarray:
+        """Numeric features, float32 [rows, Fn], of numbers, float64 [Fn, rows].
+
+        Raises:
+          OutOfRange: a number that is beyond float32 once it is treated.
+        """
         missing, shift, scale = self.treatments
         filled = np.where(np.isnan(values), missing, values)
         treated = (filled - shift) / scale
@@ -214,7 +218,8 @@ class Encoder:
                 raise OutOfRange(field, row, float(values[i, row]), float(treated[i, row]))
         return np.where(beyond, missing, treated)
 
-    def _ranges(self, values: np.ndarray, field: Field) -> np.ndarray:
+    def ranges(self, values: np.ndarray, field: Field) -> np.ndarray:
+        """Ranges of numbers, float64 [n], from 0 on; `NULL` where NaN."""
         codes = np.searchsorted(self.boundaries[field.name], values, side='right')
         return np.where(np.isnan(values), NULL, codes)
 

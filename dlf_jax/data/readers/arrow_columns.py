@@ -57,13 +57,21 @@ def typed(frame: pl.DataFrame, columns: Columns, path: str, row: int) -> Chunk:
     """The chunk of a batch: its columns as what they were asked for."""
     kept = frame.select(columns.keep) if columns.keep else None
     chunk = Chunk(frame, path, row, kept=kept)
-    texts = [_text(frame[name], chunk) for name in columns.text]
-    numbers = [_numbers(frame[name], chunk, columns.missing.get(name, ())) for name in columns.numbers]
+    texts = [text_values(frame[name], chunk) for name in columns.text]
+    numbers = [number_values(frame[name], chunk, columns.missing.get(name, ())) for name in columns.numbers]
     return dataclasses.replace(chunk, frame=pl.DataFrame([*texts, *numbers]))
 
 
-def _text(values: pl.Series, chunk: Chunk) -> pl.Series:
-    """Values as String, or lists of it; `data.values.canonical` brings the texts of all types together."""
+def text_values(values: pl.Series, chunk: Chunk) -> pl.Series:
+    """Values as String, or lists of it; `data.values.canonical` brings the texts of all types together.
+
+    Args:
+      values: a column of any type.
+      chunk: that it is from, for error messages.
+
+    Raises:
+      UserError: values that have no text, or numbers that the type has rounded.
+    """
     kind = values.dtype
     inner = kind.inner if isinstance(kind, pl.List | pl.Array) else kind
     if isinstance(inner, pl.Struct | pl.Duration | pl.List | pl.Array | pl.Object) or (
@@ -93,7 +101,17 @@ def _text(values: pl.Series, chunk: Chunk) -> pl.Series:
         ) from error
 
 
-def _numbers(values: pl.Series, chunk: Chunk, missing: tuple[str, ...]) -> pl.Series:
+def number_values(values: pl.Series, chunk: Chunk, missing: tuple[str, ...]) -> pl.Series:
+    """Values as Float64, null where missing.
+
+    Args:
+      values: a column of any type.
+      chunk: that it is from, for error messages.
+      missing: further texts that stand for a missing number.
+
+    Raises:
+      UserError: text that is no number, or values of another kind.
+    """
     kind = values.dtype
     if isinstance(kind, pl.String | pl.Categorical | pl.Enum):
         return to_numbers(chunk, values.cast(pl.String), missing)

@@ -54,12 +54,20 @@ def categories(chunk: Chunk, field: Field) -> pl.Series:
     """
     if not field.number:
         return _single(chunk, field.name)
-    raw = numbers(chunk, field.name, field)
-    found = np.floor(raw)
-    large = np.flatnonzero(raw > 2)
-    found[large] = np.floor(np.log(raw[large]) ** 2)
+    return log2_categories(field.name, numbers(chunk, field.name, field))
+
+
+def log2_categories(name: str, values: np.ndarray) -> pl.Series:
+    """Categories of numbers, float64 [n]: floor(log(x)^2) above 2 and floor(x) below.
+
+    Returns:
+      Int64 [n], null where the number is NaN.
+    """
+    found = np.floor(values)
+    large = np.flatnonzero(values > 2)
+    found[large] = np.floor(np.log(values[large]) ** 2)
     # NaN, which is a missing value, becomes null; all else is within the range of Int64.
-    return pl.Series(field.name, np.maximum(found, -(2.0**62))).cast(pl.Int64, strict=False)
+    return pl.Series(name, np.maximum(found, -(2.0**62))).cast(pl.Int64, strict=False)
 
 
 def _single(chunk: Chunk, name: str) -> pl.Series:
@@ -99,10 +107,24 @@ def elements(chunk: Chunk, field: Field) -> tuple[pl.Series, np.ndarray]:
         values = values.str.split(field.separator)
     flat = values.list.explode(empty_as_null=False, keep_nulls=False)
     rows = np.repeat(np.arange(len(values)), values.list.len().fill_null(0).to_numpy().astype(np.int64))
+    return kept_elements(flat, rows, len(values), field)
+
+
+def kept_elements(
+    flat: pl.Series, rows: np.ndarray, count: int, field: Field
+) -> tuple[pl.Series, np.ndarray]:
+    """What `elements` keeps of all values.
+
+    Args:
+      flat: values of all rows one after another, String [n].
+      rows: row of each value, rising, int64 [n].
+      count: number of rows.
+      field: the multi-valued field.
+    """
     flat = canonical_rows(flat, field.missing, field.verbatim)
     present = flat.is_not_null()
     flat, rows = flat.filter(present), rows[present.to_numpy()]
-    lengths = np.bincount(rows, minlength=len(values)).astype(np.int64)
+    lengths = np.bincount(rows, minlength=count).astype(np.int64)
     if lengths.max(initial=0) > field.length:
         # Position of each value in its row.
         place = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
