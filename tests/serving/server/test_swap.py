@@ -35,8 +35,9 @@ def test_swaps_under_load(saved, tmp_path, frame):
     """Every request is answered, each by one version, whose scores it has."""
     live = tmp_path / 'live'
     shutil.copytree(saved / 'first', live)
-    models = {load(saved / name, (1,)).version: dlf_jax.load(saved / name) for name in ('first', 'second')}
-    expected = {version: model.predict(frame) for version, model in models.items()}
+    scorer = load(live, (1, 8))
+    versions = {'first': scorer.version, 'second': load(saved / 'second', (1,)).version}
+    expected = {version: dlf_jax.load(saved / name).predict(frame) for name, version in versions.items()}
     assert len(expected) == 2
     assert np.abs(np.subtract(*expected.values())).max() > 0.01
     rows, seen = frame.to_dicts(), []
@@ -70,7 +71,7 @@ def test_swaps_under_load(saved, tmp_path, frame):
             end.set()
             await asyncio.gather(*clients)
 
-    with serving(load(live, (1, 8, 32))) as (address, service):
+    with serving(scorer) as (address, service):
         watcher = watched(live, service)
         watcher.start()
         try:
