@@ -66,8 +66,10 @@ def export_model(predictor: Predictor, folder: Path, config: ConfigDict) -> dict
         program = programs.of_state(forward, predictor.state, config.model.name)
         run, facts = (_onnx if kind == 'onnx' else _stablehlo)(temporary, program, predictor, raw)
         wanted = verification.expected(predictor, raw)
-        difference = verification.largest_difference(run, wanted)
-        write_atomically(temporary / SELF_TEST, to_json(_self_test(wanted), indent=1) + '\n')
+        difference, limit = verification.largest_difference(
+            run, wanted, lambda: verification.rounding(program, wanted.encoded)
+        )
+        write_atomically(temporary / SELF_TEST, to_json(_self_test(wanted, limit), indent=1) + '\n')
         made_with = ('dlf_jax', 'jax', 'jaxlib', *_NEEDS[kind])
         manifest = {
             'format': kind,
@@ -82,7 +84,7 @@ def export_model(predictor: Predictor, folder: Path, config: ConfigDict) -> dict
             'verified': {
                 'rows': len(wanted.probability),
                 'largest_difference': difference,
-                'limit': verification.LIMIT,
+                'limit': limit,
             },
         }
         files = folders.write_manifest(temporary, manifest)
@@ -165,14 +167,14 @@ def _written(predictor: Predictor, field: Field) -> dict[str, Any]:
     return facts
 
 
-def _self_test(wanted: verification.Expected) -> dict[str, Any]:
+def _self_test(wanted: verification.Expected, limit: float) -> dict[str, Any]:
     """A few rows as they are in a file, as inputs, and the probabilities that they must give."""
     count = _SELF_TEST_ROWS
     return {
         'rows': [_json(row) for row in wanted.frame.head(count).to_dicts()],
         'inputs': {name: raw_values.to_lists(values[:count]) for name, values in wanted.inputs.items()},
         'probability': [float(x) for x in wanted.probability[:count]],
-        'tolerance': verification.LIMIT,
+        'tolerance': limit,
     }
 
 

@@ -109,11 +109,17 @@ class Predictor:
         wanted = metrics.selected(self.config)
         return {**evaluation.summary(scores, wanted), 'out_of_vocabulary': batches.out_of_vocabulary()}
 
-    def probabilities(self, table: tables.Table) -> np.ndarray:
-        """Probability of every row, float32 [rows], in their order."""
+    def probabilities(self, table: tables.Table, tell_unknown: bool = True) -> np.ndarray:
+        """Probability of every row, float32 [rows], in their order.
+
+        Args:
+          table: with or without the label.
+          tell_unknown: whether fields with many unknown values are logged.
+        """
         batches = EncodedBatches(table, self.encoder, self.batch_size, labelled=False)
         found = [scores for scores, _ in self._scored(batches, table.name)]
-        batches.out_of_vocabulary()
+        if tell_unknown:
+            batches.out_of_vocabulary()
         return np.concatenate(found).astype(np.float32)
 
     def write(self, table: tables.Table, output: str) -> dict[str, Any]:

@@ -153,7 +153,7 @@ def test_an_export_replaces_one_and_nothing_else(tmp_path):
 
 def test_other_answers_are_refused_and_leave_nothing(tmp_path, monkeypatch):
     answers = Predictor.probabilities
-    monkeypatch.setattr(Predictor, 'probabilities', lambda *args: answers(*args) + np.float32(2e-5))
+    monkeypatch.setattr(Predictor, 'probabilities', lambda *a, **o: answers(*a, **o) + np.float32(2e-5))
     with pytest.raises(UserError, match='1e-05 is the most that they may differ; nothing is exported'):
         export(tmp_path / 'model')
     assert not list(tmp_path.iterdir())
