@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 
+import polars as pl
 import pytest
 
 from tests.conftest import ROOT, compiled, write_table
@@ -16,6 +17,8 @@ from tests.launch.environment import virtual_environment
 
 # Where a page's numbers would take too long: what stands there, and what is run instead.
 SMALLER = (
+    # It is installed, and need not be from elsewhere.
+    (r'^pip install "dlf_jax\[serve\]"', 'python -c "import starlette, uvicorn"'),
     (
         r'^launch/quickstart\.sh',
         'launch/quickstart.sh --config.dataset.rows=3000 --config.model.name=lr --config.training.epochs=1',
@@ -64,6 +67,7 @@ def environment(tmp_path):
         (tmp_path / name).symlink_to(ROOT / name)
     # The tutorial's table, for the pages that go on from it.
     write_table(tmp_path / 'clicks.csv', 2000)
+    pl.read_csv(tmp_path / 'clicks.csv').write_parquet(tmp_path / 'clicks.parquet')
     return {
         **virtual_environment(tmp_path / 'venv'),
         **compiled(),
