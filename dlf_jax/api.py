@@ -254,7 +254,10 @@ def load(folder: str | os.PathLike, options: Mapping[str, Any] | None = None) ->
     for key, value in (options or {}).items():
         if key not in config.predict:
             raise UsageError(f'config.predict.{key}: there is no such key{suggest(key, config.predict)}')
-        config.predict[key] = value
+        try:
+            config.predict[key] = value
+        except TypeError as error:
+            raise UsageError(f'config.predict.{key}={value!r}: {error}') from error
     config_checks.validate_prediction(config)
     return TrainedModel(workdir, config)
 

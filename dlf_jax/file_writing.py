@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,11 +45,82 @@ def write_atomically(path: Path, text: str) -> None:
     """Writes under a temporary name and renames, so that a reader sees all of it or nothing."""
     with writing(str(path)):
         temporary = path.with_name(f'.{path.name}.tmp')
-        with open(temporary, 'w') as file:
+        with open(temporary, 'w', encoding='utf-8') as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def replacing_folder(target: Path) -> Iterator[Path]:
+    """Yields an empty folder that takes the target's place whole if the block ends well, and is gone else.
+
+    What a killed process has left of this is cleared away; a target that it was about to replace is put back.
+
+    Args:
+      target: a folder that is not there, or may be replaced; the one that it is in is there.
+
+    Raises:
+      UserError: another process is doing the same, or the file system refuses to write.
+    """
+    temporary, old = (target.with_name(f'.{target.name}.{end}') for end in ('tmp', 'old'))
+    with writing(str(target)), contextlib.ExitStack() as stack:
+        temporary.mkdir(exist_ok=True)
+        stack.enter_context(_held(temporary, target))
+        _clear(temporary)
+        if old.exists() and not target.exists():
+            os.rename(old, target)
+        try:
+            yield temporary
+            for path in temporary.rglob('*'):
+                if path.is_file():
+                    with open(path, 'rb') as file:
+                        os.fsync(file.fileno())
+            _put_in_place(temporary, target, old)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _held(folder: Path, target: Path) -> Iterator[None]:
+    """Holds a lock on a folder, which the system drops when the process dies."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Another process may have put it in place just now.
+            held = folder.exists() and os.path.samestat(os.fstat(handle), os.stat(folder))
+        except BlockingIOError:
+            held = False
+        if not held:
+            raise UserError(f'{target}: another process is writing it; wait for it, or name another folder')
+        yield
+    finally:
+        os.close(handle)
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _put_in_place(temporary: Path, target: Path, old: Path) -> None:
+    if not target.exists():
+        os.rename(temporary, target)
+        return
+    shutil.rmtree(old, ignore_errors=True)
+    os.rename(target, old)
+    try:
+        os.rename(temporary, target)
+    except BaseException:
+        os.rename(old, target)
+        raise
+    # The new one is in place, whatever becomes of the old one.
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def to_json(

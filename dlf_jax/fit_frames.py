@@ -7,7 +7,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,12 @@ from ml_collections import ConfigDict
 from dlf_jax import api, plugins
 from dlf_jax import config as configs
 from dlf_jax.data import builders, schema_proposal
+from dlf_jax.data.preprocess.splits import PARTS
 from dlf_jax.data.readers import tables
-from dlf_jax.data.readers.frames import is_frame, to_arrow
-from dlf_jax.errors import UsageError
+from dlf_jax.data.readers.frames import is_frame, names_of_files, to_arrow
+from dlf_jax.errors import UsageError, UserError
 from dlf_jax.file_writing import writing
-from dlf_jax.models import CTRModel
+from dlf_jax.models import MODELS, CTRModel
 from dlf_jax.trained_model import TrainedModel
 
 _log = logging.getLogger('dlf_jax')
@@ -77,14 +78,15 @@ def fit(
       UsageError: a key or value that cannot be.
       UserError: a row, a column or a file that the user can mend.
     """
-    name = plugins.name_of(model) if isinstance(model, type) else model
+    name = _name_of(model) if isinstance(model, type) else model
     if name in configs.BASELINES:
         raise UsageError(
             f'model={name!r}: a baseline, which keeps scores and no model; the command trains it'
         )
-    with _temporary_folder() as folder:
+    with _temporary_folder() as folder, _naming_frames(folder):
         parts = {'train': data, 'valid': valid, 'test': test}
-        files = {part: _files(rows, part, folder) for part, rows in parts.items() if rows is not None}
+        given = {part: rows for part, rows in parts.items() if rows is not None or part == 'train'}
+        files = {part: _files(rows, part, folder) for part, rows in given.items()}
         columns = {'label': label, 'weight': weight, 'group': group, 'schema': os.fspath(schema)}
         dataset = {**files, **{key: value for key, value in columns.items() if value}}
         overrides = {**{f'dataset.{key}': value for key, value in dataset.items()}, **keys}
@@ -99,6 +101,12 @@ def fit(
             _tell_where(run, is_temporary=workdir is None)
             raise
         return api.load(run)
+
+
+def _name_of(model: type) -> str:
+    """The name by which a class is found again: its own in `MODELS`, or where it is defined."""
+    known = next((name for name, entry in MODELS.items() if entry is model), '')
+    return known or plugins.name_of(model)
 
 
 @contextlib.contextmanager
@@ -116,16 +124,30 @@ def _files(rows: Any, part: str, folder: Path) -> str:
     if is_frame(rows):
         path = folder / f'{part}.parquet'
         with writing(str(path)):
-            pq.write_table(to_arrow(rows, f'{part} frame'), path)
+            pq.write_table(to_arrow(rows, _told(part)), path)
         return str(path)
-    if isinstance(rows, str | os.PathLike):
-        return os.fspath(rows)
-    if isinstance(rows, Sequence) and all(isinstance(one, str | os.PathLike) for one in rows):
-        return ','.join(os.fspath(one).replace(',', '\\,') for one in rows)
-    raise UsageError(
-        f'{part}: expected a frame of polars, pandas or pyarrow, a dict of columns, or names of files; found '
-        f'{type(rows).__name__}'
-    )
+    names = names_of_files(rows, part)
+    return names[0] if len(names) == 1 else ','.join(name.replace(',', '\\,') for name in names)
+
+
+def _told(part: str) -> str:
+    """What errors call the frame of a part."""
+    return f'the {part} frame'
+
+
+@contextlib.contextmanager
+def _naming_frames(folder: Path) -> Iterator[None]:
+    """Has errors name frames, not the temporary files that nobody knows."""
+    try:
+        yield
+    except UserError as error:
+        text = str(error)
+        for part in PARTS:
+            text = text.replace(str(folder / f'{part}.parquet'), _told(part))
+        text = text.replace(str(folder / 'schema.toml'), 'the columns that were found')
+        if text == str(error) or type(error) not in (UserError, UsageError):
+            raise
+        raise type(error)(text) from error
 
 
 def _propose_schema(config: ConfigDict, path: Path) -> None:
@@ -147,11 +169,20 @@ def _propose_schema(config: ConfigDict, path: Path) -> None:
         raise UsageError(
             f'label: which column is it? Give label=..., one of {", ".join(table.columns)}{found}'
         )
-    doubtful = [name for name in told['in_doubt'] if name != told['label']]
-    if doubtful:
+    if told['positive'] and not options.positive:
         _log.warning(
-            'the kinds of these columns are in doubt, look at model.schema: %s', ', '.join(doubtful[:20])
+            'label %r: %r is taken for a click; dataset.positive says it otherwise',
+            told['label'],
+            told['positive'],
         )
+    if told['left_out']:
+        _log.warning(
+            'left out: %s; name all features with dataset.categorical and dataset.numeric to have them',
+            ', '.join(told['left_out'][:20]),
+        )
+    doubtful = [name for name in told['in_doubt'] if name not in (told['label'], *told['left_out'])]
+    if doubtful:
+        _log.warning('of kinds in doubt, see model.schema: %s', ', '.join(doubtful[:20]))
     for key in ('label', 'positive', 'weight', 'group'):
         options[key] = ''
     options.soft_labels = False

@@ -26,10 +26,11 @@ KEYS = (
     'training.monitor',
 )  # fmt: skip
 _INDEX = 'index.json'
+_WITH_DOCSTRING = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def keep(config: ConfigDict, folder: Path) -> None:
-    """Writes the texts of the files that a config names, in place of what was kept before.
+    """Writes the texts of the files that a config names, as they were executed, in place of those before.
 
     Args:
       config: of the run.
@@ -45,7 +46,7 @@ def keep(config: ConfigDict, folder: Path) -> None:
                 number += 1
                 stem = f'{file.stem}-{number}'
             index[place] = f'{stem}.py'
-            write_atomically(folder / index[place], file.read_text('utf-8'))
+            write_atomically(folder / index[place], plugins.executed_text(file) or _text(file))
     if index:
         write_atomically(folder / _INDEX, to_json(index, indent=1) + '\n')
 
@@ -114,15 +115,23 @@ def _file(place: str) -> Path | None:
     return path if path.is_file() else None
 
 
+def _text(path: Path) -> str:
+    """The text of a Python file in the encoding that it is in, which its first lines may say."""
+    try:
+        return plugins.text_of(path)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f'{path}: cannot be read as Python: {error}') from error
+
+
 def _meaning(path: Path) -> str:
     """What a file does, as text: its syntax tree without docstrings, comments and places."""
     try:
-        tree = ast.parse(path.read_text('utf-8'))
+        tree = ast.parse(_text(path))
     except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f'{path}: cannot be read: {error}') from error
     for node in ast.walk(tree):
         body = getattr(node, 'body', None)
-        if isinstance(body, list) and body and isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+        if isinstance(body, list) and body and isinstance(node, _WITH_DOCSTRING):
             first = body[0]
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
                 body.pop(0)

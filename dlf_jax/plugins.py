@@ -7,11 +7,11 @@ keeps, so it is found again by evaluation, prediction and comparison.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import importlib
 import importlib.util
 import sys
+import tokenize
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +20,8 @@ from typing import Any, TypeVar
 from dlf_jax.errors import UsageError, suggest
 
 T = TypeVar('T')
+# Beginning of the names of modules that are made of files here.
+_PREFIX = 'dlf_jax_plugin_'
 
 
 def is_external(name: str) -> bool:
@@ -36,7 +38,8 @@ def absolute(name: str) -> str:
 
 
 def name_of(found: type) -> str:
-    """The name by which `lookup` finds a class again, in this process and in another: `file.py:Name`.
+    """The name by which `lookup` finds a class again, in this process and in another: `file.py:Name`, or
+    `module:Name` of an installed package.
 
     Args:
       found: a class at the top level of a module that is a file.
@@ -55,7 +58,12 @@ def name_of(found: type) -> str:
             f'{told}: expected a class in a .py file, which the trained model keeps; write it into one (in a '
             'notebook with %%writefile) and import it'
         )
-    return f'{Path(file).resolve()}:{found.__name__}'
+    if {'site-packages', 'dist-packages'} & set(Path(file).parts):
+        return f'{found.__module__}:{found.__name__}'
+    path = Path(file).resolve()
+    # Takes note of its text.
+    _from_file(path)
+    return f'{path}:{found.__name__}'
 
 
 def lookup(name: str, known: Mapping[str, T], key: str) -> T:
@@ -97,20 +105,46 @@ def _by_name(name: str) -> ModuleType:
     return importlib.import_module(name)
 
 
-@functools.cache
+# Modules that were made of files here, and the texts that were executed, by file.
+_modules: dict[Path, tuple[str, ModuleType]] = {}
+# Those of modules that were imported elsewhere, as they were first seen; a reload gives another spec.
+_imported: dict[Path, tuple[Any, str]] = {}
+
+
+def executed_text(path: Path) -> str | None:
+    """The text of a file as this process has executed it, which may have changed since; None: not known."""
+    if path in _imported:
+        return _imported[path][1]
+    return _modules[path][0] if path in _modules else None
+
+
+def text_of(path: Path) -> str:
+    """The text of a Python file in the encoding that it is in, which its first lines may say."""
+    with tokenize.open(path) as file:
+        return file.read()
+
+
 def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise FileNotFoundError(path)
+    text = text_of(path)
     # A file that is imported already, or runs as a script, would be another module with other classes.
-    for imported in list(sys.modules.values()):
+    for name, imported in list(sys.modules.items()):
         file = getattr(imported, '__file__', None) or ''
-        if file.endswith(path.name) and Path(file).resolve() == path:
-            return imported
-    # Two files of the same name are two modules.
-    name = (
-        f'dlf_jax_plugin_{path.stem}_{hashlib.md5(str(path).encode(), usedforsecurity=False).hexdigest()[:8]}'
-    )
-    spec: Any = importlib.util.spec_from_file_location(name, path)
+        if name.startswith(_PREFIX) or not file.endswith(path.name) or Path(file).resolve() != path:
+            continue
+        spec = getattr(imported, '__spec__', None)
+        if path not in _imported or _imported[path][0] is not spec:
+            _imported[path] = spec, text
+        return imported
+    if path in _modules and _modules[path][0] == text:
+        return _modules[path][1]
+    # Two files of the same name are two modules, and so are two texts of a file.
+    digest = hashlib.md5(f'{path}\n{text}'.encode(), usedforsecurity=False).hexdigest()[:8]
+    name = f'{_PREFIX}{path.stem}_{digest}'
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
@@ -118,4 +152,5 @@ def _from_file(path: Path) -> ModuleType:
     except BaseException:
         del sys.modules[name]
         raise
+    _modules[path] = text, module
     return module

@@ -199,12 +199,15 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):
         """Config keys that say which columns are categories and which numbers; {}: to be proposed."""
         names = table.column_names
         if self.categorical is None:
-            if _has_columns(data) or not all(pa.types.is_floating(kind) for kind in table.schema.types):
+            if _has_columns(data) or not all(map(_is_number, table.schema.types)):
                 return {}
             return {'dataset.numeric': tuple(names)}
-        chosen = {one if isinstance(one, str) else names[one] for one in self.categorical}
-        if missing := chosen - set(names):
-            raise ValueError(f'categorical: no column {min(missing)!r}; found: {", ".join(names)}')
+        numbers = dict(enumerate(names))
+        wanted = [self.categorical] if isinstance(self.categorical, str) else list(self.categorical)
+        for one in wanted:
+            if isinstance(one, bool | np.bool_) or (one not in names and one not in numbers):
+                raise ValueError(f'categorical: no column {one!r}; found: {", ".join(names)}')
+        chosen = {one if isinstance(one, str) else numbers[one] for one in wanted}
         return {
             'dataset.categorical': tuple(name for name in names if name in chosen),
             'dataset.numeric': tuple(name for name in names if name not in chosen),
@@ -214,6 +217,10 @@ class CTRClassifier(ClassifierMixin, BaseEstimator):
 def _has_columns(data: Any) -> bool:
     """Whether data is a frame; a sparse matrix, which may be a mapping, is none."""
     return is_frame(data) and not scipy.sparse.issparse(data)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
 
 
 def _plain(values: np.ndarray) -> pa.Array:

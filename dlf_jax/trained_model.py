@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import shutil
 import tempfile
 import zipfile
 from pathlib import Path
@@ -19,10 +18,10 @@ from dlf_jax.data.preprocess.encoder import Encoder
 from dlf_jax.data.schema import Schema
 from dlf_jax.errors import UserError
 from dlf_jax.exporting import export_model
-from dlf_jax.file_writing import writing
+from dlf_jax.file_writing import replacing_folder, to_json, writing
 from dlf_jax.serving.predict import Predictor
 from dlf_jax.training import evaluation, weights_file
-from dlf_jax.workdir import Workdir
+from dlf_jax.workdir import SAVED, Workdir
 
 
 class TrainedModel:
@@ -151,24 +150,23 @@ class TrainedModel:
         Raises:
           UserError: the folder holds something else, or cannot be written.
         """
-        target = Path(folder).expanduser().absolute()
+        target = Path(folder).expanduser().resolve()
         if target.exists() and not (target.is_dir() and _may_be_replaced(target)):
-            raise UserError(f'{target}: is there already, and is no saved model; name another folder')
+            raise UserError(
+                f'{target}: is there already, and is no saved model, or holds other files too; '
+                'name another folder'
+            )
         with writing(str(target)):
             target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(prefix=f'.{target.name}.', dir=target.parent))
-            try:
-                self._write(temporary)
-                # mkdtemp makes folders for their owner alone.
-                temporary.chmod(0o777 & ~_umask())
-                if target.exists():
-                    shutil.rmtree(target)
-                os.replace(temporary, target)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
+        with replacing_folder(target) as temporary:
+            self._write(temporary)
 
     def _write(self, folder: Path) -> None:
-        for name, text in self._files.items():
+        # These weights are those of one seed, whichever was chosen, and with what options it was loaded.
+        saved = self.config
+        saved.predict.seed = -1
+        files = {**self._files, 'config.json': to_json(json.loads(saved.to_json()), indent=1) + '\n'}
+        for name, text in files.items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(text, 'utf-8')
         self._predictor.encoder.save(folder / 'encoder')
@@ -181,7 +179,7 @@ class TrainedModel:
             for file in sorted(Path(folder).rglob('*')):
                 if file.is_file():
                     archive.write(file, file.relative_to(folder))
-        return _unpacked, (packed.getvalue(), dict(self._predictor.config.predict))
+        return _unpacked, (packed.getvalue(),)
 
     def __repr__(self) -> str:
         config, result = self._predictor.config, self.result
@@ -190,24 +188,15 @@ class TrainedModel:
         return f'<TrainedModel {config.model.name}: {len(self.schema.fields)} fields{told}>'
 
 
-def _unpacked(packed: bytes, options: dict[str, Any]) -> TrainedModel:
+def _unpacked(packed: bytes) -> TrainedModel:
     """The model of the bytes that `TrainedModel` is pickled by."""
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(io.BytesIO(packed)) as archive:
         archive.extractall(folder)
         workdir = Workdir(folder)
-        config = workdir.config()
-        config.predict.update(options)
-        return TrainedModel(workdir, config)
+        return TrainedModel(workdir, workdir.config())
 
 
 def _may_be_replaced(folder: Path) -> bool:
-    """Whether a folder is empty or holds a saved model, and no run."""
-    if not any(folder.iterdir()):
-        return True
-    return Workdir(folder).weights.is_file() and not Workdir(folder).checkpoints.exists()
-
-
-def _umask() -> int:
-    found = os.umask(0)
-    os.umask(found)
-    return found
+    """Whether a folder is empty or holds a saved model and nothing else."""
+    found = {path.name for path in folder.iterdir()}
+    return not found or {'config.json', 'encoder', 'weights.npz'} <= found <= SAVED

@@ -52,6 +52,8 @@ _PACKAGES = (
 _DESCRIPTION = (
     'config.json', 'versions.json', 'data.json', 'metrics.jsonl', 'result.json', 'baselines.json'
 )  # fmt: skip
+# All that is in the folder of a saved model.
+SAVED = frozenset((*_DESCRIPTION, 'encoder', 'own_code', 'weights.npz'))
 
 
 class Workdir:

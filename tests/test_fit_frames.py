@@ -102,8 +102,11 @@ def test_weights_and_groups(frame):
 
 def test_a_label_of_two_words(frame):
     words = frame.with_columns(
-        pl.col('click').cast(pl.String).replace({'1': 'bought', '0': 'left'}).alias('outcome')
+        pl.col('click').cast(pl.String).replace({'1': 'bought', '0': 'left'}).alias('outcome'),
+        pl.col('user').alias('purchase'),
     ).drop('click')
+    with pytest.raises(UsageError, match='no such key'):
+        dlf_jax.fit(words, label='outcome', **{'training.epoch': 1})
     model = dlf_jax.fit(words, label='outcome', model='mlp', **KEYS, **{'dataset.positive': 'bought'})
     share = (frame['click'] == 1).mean()
     assert model.predict(words).mean() == pytest.approx(share, abs=0.2)
@@ -123,6 +126,8 @@ def test_a_label_of_two_words(frame):
         ({'label': 'click', 'model': 'dlff'}, UsageError, "did you mean 'dlf'"),
         ({'label': 'click', 'training.epoch': 1}, UsageError, "config.training.epoch: .*'training.epochs'"),
         ({'label': 'click', 'valid': 3}, UsageError, 'valid: expected a frame .*; found int'),
+        ({'label': 'click', 'valid': []}, UsageError, 'valid: no file named'),
+        ({'label': 'click', 'valid': pl.DataFrame({'a': [1]})}, UserError, '^the valid frame: no column'),
         ({'label': 3}, UsageError, 'another type'),
     ],
 )

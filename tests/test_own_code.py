@@ -42,8 +42,7 @@ def folder(tmp_path):
     (tmp_path / 'mine' / 'other').mkdir()
     (tmp_path / 'mine' / 'other' / 'tower.py').write_text(METRIC)
     write_table(tmp_path / 'train.csv', 600)
-    yield tmp_path
-    plugins._from_file.cache_clear()
+    return tmp_path
 
 
 @pytest.fixture
@@ -125,6 +124,41 @@ print(model.config.model.name)
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout == f'{script}:Tower\n'
+
+
+def test_the_text_is_the_one_that_was_executed(folder, data_dir, monkeypatch):
+    """A file that is edited after it was imported, as in a notebook."""
+    monkeypatch.syspath_prepend(str(folder / 'mine'))
+    (folder / 'mine' / 'edited.py').write_text(MODEL)
+    import edited
+
+    keys = {**{k: v for k, v in SMALL_RUN.items() if k != 'dataset.block_rows'}, 'training.epochs': 1}
+    name = plugins.name_of(edited.Tower)
+    (folder / 'mine' / 'edited.py').write_text(MODEL.replace("'embedding'].resh", "'embedding'][::-1].resh"))
+    with pytest.raises(UserError, match=r'edited\.py: has changed since the model was trained with it'):
+        dlf_jax.fit(folder / 'train.csv', label='click', model=edited.Tower, workdir=folder / 'w', **keys)
+    assert (folder / 'w' / 'own_code' / 'edited.py').read_text() == MODEL
+    sys.modules.pop('edited')
+    # By its name alone, the new text is executed, and kept.
+    plugins._imported.clear()
+    model = dlf_jax.fit(folder / 'train.csv', label='click', model=name, **keys)
+    model.save(folder / 'saved')
+    assert '[::-1]' in (folder / 'saved' / 'own_code' / 'edited.py').read_text()
+
+
+def test_a_file_in_another_encoding(folder, data_dir):
+    file = folder / 'mine' / 'latin.py'
+    file.write_bytes(('# -*- coding: latin-1 -*-\n# Ein Gru\xdf.\n' + MODEL).encode('latin-1'))
+    keys = {**{k: v for k, v in SMALL_RUN.items() if k != 'dataset.block_rows'}, 'training.epochs': 1}
+    fitted = dlf_jax.fit(folder / 'train.csv', label='click', model=f'{file}:Tower', **keys)
+    fitted.save(folder / 'saved')
+    assert dlf_jax.load(folder / 'saved').config.model.name == f'{file}:Tower'
+
+
+def test_a_class_of_the_package_has_its_name(folder):
+    keys = {'training.epochs': 1, 'dataset.categorical': ('user',)}
+    fitted = dlf_jax.fit(folder / 'train.csv', label='click', model=dlf_jax.MODELS['fm'], **keys)
+    assert fitted.config.model.name == 'fm'
 
 
 def test_a_class_without_a_file_is_refused():

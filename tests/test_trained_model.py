@@ -100,10 +100,17 @@ def test_a_saved_model_needs_nothing_else(folder, model, frame, tmp_path):
 
 def test_a_folder_that_is_no_saved_model_is_kept(folder, model, tmp_path):
     (tmp_path / 'notes.txt').write_text('mine')
-    for taken in (tmp_path, folder / 'run', tmp_path / 'notes.txt'):
+    # What looks like a saved model, and one with something beside it.
+    (tmp_path / 'other').mkdir()
+    np.savez(tmp_path / 'other' / 'weights.npz', a=1)
+    model.save(tmp_path / 'mixed')
+    (tmp_path / 'mixed' / 'scores.csv').write_text('mine')
+    others = (tmp_path, folder / 'run', tmp_path / 'notes.txt', tmp_path / 'other', tmp_path / 'mixed')
+    for taken in others:
         with pytest.raises(UserError, match='is there already, and is no saved model'):
             model.save(taken)
     assert (tmp_path / 'notes.txt').read_text() == 'mine'
+    assert (tmp_path / 'mixed' / 'scores.csv').read_text() == 'mine'
     (tmp_path / 'empty').mkdir()
     model.save(tmp_path / 'empty')
     assert dlf_jax.load(tmp_path / 'empty').result == model.result
@@ -157,6 +164,32 @@ def test_an_export_of_a_model_in_memory(folder, frame, tmp_path):
         dlf_jax.load(folder / 'run').export(tmp_path / 'third', 'onx')
     with pytest.raises(UsageError, match=r"config.export.formats: .*did you mean 'export.format'"):
         dlf_jax.export(folder / 'run', tmp_path / 'third', {'export.formats': 'onnx'})
+
+
+def test_a_model_of_a_chosen_seed_is_saved_and_copied(folder, frame, data_dir, tmp_path):
+    keys = {'dataset.categorical': ('user',), 'training.epochs': 1, 'seeds': 2}
+    dlf_jax.fit(frame, label='click', model='fm', workdir=tmp_path / 'seeds', **keys)
+    first, second = (dlf_jax.load(tmp_path / 'seeds', {'seed': seed}) for seed in (0, 1))
+    assert (first.predict(frame) != second.predict(frame)).any()
+    second.save(tmp_path / 'saved')
+    for other in (dlf_jax.load(tmp_path / 'saved'), copy.deepcopy(second)):
+        np.testing.assert_array_equal(other.predict(frame), second.predict(frame))
+
+
+def test_labels_of_other_words_are_told(frame, caplog):
+    words = frame.with_columns(pl.col('click').cast(pl.String).replace({'1': 'buy', '0': 'skip'}))
+    keys = {'training.epochs': 1, 'dataset.positive': 'buy'}
+    model = dlf_jax.fit(words, label='click', model='fm', **keys)
+    model.evaluate(words)
+    assert 'are they written as in training?' not in caplog.text
+    model.evaluate(frame)
+    assert "the frame: no label is 'buy', which is a click; are they written as in training?" in caplog.text
+
+
+@pytest.mark.parametrize(('data', 'found'), [(5, 'int'), (None, 'NoneType'), ([{'user': 'u1'}], 'list')])
+def test_what_cannot_be_scored(model, data, found):
+    with pytest.raises(UsageError, match=f'the rows: expected a frame .*; found {found}'):
+        model.predict(data)
 
 
 def test_threads_may_share_a_model(model, frame):

@@ -6,13 +6,12 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from dlf_jax.errors import UserError
-from dlf_jax.file_writing import to_json, write_atomically, writing
+from dlf_jax.file_writing import replacing_folder, to_json, write_atomically
 
 MANIFEST = 'manifest.json'
 # What `kind` in a manifest says, and the version of its form.
@@ -33,34 +32,25 @@ def replacing(target: Path) -> Iterator[Path]:
     target = Path(os.path.realpath(target))
     if not target.parent.is_dir():
         raise UserError(f'--output={target}: there is no folder {target.parent}; make it first')
-    if os.path.lexists(target) and not is_export(target):
-        raise UserError(
-            f'--output={target}: there is something else there, which would be lost: it has no {MANIFEST} of '
-            'an export; name another folder, or remove it'
-        )
-    temporary = target.with_name(f'.{target.name}.tmp')
-    with writing(str(target)):
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        try:
-            yield temporary
-            _swap(temporary, target)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    if os.path.lexists(target):
+        if not is_export(target):
+            raise UserError(
+                f'--output={target}: there is something else there, which would be lost: it has no '
+                f'{MANIFEST} of an export; name another folder, or remove it'
+            )
+        if others := _others(target):
+            raise UserError(
+                f'--output={target}: {others[0]!r} is no part of the export there, and would be lost; '
+                'move it, or name another folder'
+            )
+    with replacing_folder(target) as temporary:
+        yield temporary
 
 
-def _swap(temporary: Path, target: Path) -> None:
-    for path in temporary.iterdir():
-        with open(path, 'rb') as file:
-            os.fsync(file.fileno())
-    if not target.exists():
-        os.rename(temporary, target)
-        return
-    old = target.with_name(f'.{target.name}.old')
-    shutil.rmtree(old, ignore_errors=True)
-    os.rename(target, old)
-    os.rename(temporary, target)
-    shutil.rmtree(old)
+def _others(folder: Path) -> list[str]:
+    """Names in an export's folder that are not its own."""
+    own = {MANIFEST, *json.loads((folder / MANIFEST).read_text()).get('files', {})}
+    return sorted(path.name for path in folder.iterdir() if path.name not in own)
 
 
 def is_export(folder: Path) -> bool:

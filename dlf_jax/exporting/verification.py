@@ -22,6 +22,8 @@ _log = logging.getLogger(__name__)
 LIMIT = 1e-5
 # Or, in a model whose operations magnify rounding, by so many times what float32 loses there.
 MARGIN = 10
+# But by no more than this: what is further off is another model.
+CAP = 1e-3
 ROWS = 1000
 # The first rows in calls of other sizes: a batch may be of any.
 _CALLS = (1, 7)
@@ -69,7 +71,7 @@ def largest_difference(run: Run, wanted: Expected, rounding: Callable[[], float]
       run: the exported model, as its consumers run it.
       wanted: rows with the predictor's answers.
       rounding: gives what float32 loses in the model, see `rounding`; called where the difference is above
-        `LIMIT`, which may then be `MARGIN` times as much.
+        `LIMIT`, which may then be `MARGIN` times as much, up to `CAP`.
 
     Raises:
       UserError: it is above the limit, or an answer is no number; names the row.
@@ -86,7 +88,7 @@ def largest_difference(run: Run, wanted: Expected, rounding: Callable[[], float]
         differences = np.where(np.isnan(differences), np.inf, differences)
         worst = int(differences.argmax())
         if differences[worst] > limit == LIMIT:
-            limit = max(LIMIT, MARGIN * rounding())
+            limit = min(max(LIMIT, MARGIN * rounding()), CAP)
         if differences[worst] > limit:
             row = wanted.frame.row(worst, named=True)
             raise UserError(

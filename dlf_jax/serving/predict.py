@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from os import PathLike, fspath
+import logging
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -17,7 +17,7 @@ from dlf_jax.data.builders.base import Builder
 from dlf_jax.data.loading.order import even_batch
 from dlf_jax.data.progress import Progress
 from dlf_jax.data.readers import tables
-from dlf_jax.data.readers.frames import FrameTable, is_frame
+from dlf_jax.data.readers.frames import FrameTable, is_frame, names_of_files
 from dlf_jax.errors import UsageError
 from dlf_jax.serving import weights
 from dlf_jax.serving.encoded_batches import ROW, EncodedBatches
@@ -27,6 +27,8 @@ from dlf_jax.training.model_setup import ModelSetup
 from dlf_jax.workdir import Workdir
 
 PROBABILITY = 'probability'
+
+_log = logging.getLogger(__name__)
 
 
 class Predictor:
@@ -106,6 +108,13 @@ class Predictor:
         scores = evaluation.score(
             self._predict, self._partitioner, self.state, (batch for batch, _ in batches), of=table.name
         )
+        positive = self.encoder.schema.positive
+        if positive and not scores['label'].any():
+            _log.warning(
+                '%s: no label is %r, which is a click; are they written as in training?',
+                table.name,
+                positive,
+            )
         wanted = metrics.selected(self.config)
         return {**evaluation.summary(scores, wanted), 'out_of_vocabulary': batches.out_of_vocabulary()}
 
@@ -172,7 +181,6 @@ class Predictor:
 def _open(data: Any, builder: type[Builder], options: ConfigDict) -> tables.Table:
     if is_frame(data):
         return FrameTable(data)
-    names: str | Sequence[str] = (
-        fspath(data) if isinstance(data, str | PathLike) else [fspath(one) for one in data]
-    )
-    return builder.open_files(options, tables.expand(names, '--input'))
+    names = names_of_files(data, 'the rows')
+    # One name may be a list by commas.
+    return builder.open_files(options, tables.expand(names[0] if len(names) == 1 else names, '--input'))

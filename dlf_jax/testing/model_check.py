@@ -66,7 +66,7 @@ def check_model(
     switches = fields_of(model)
     refer = functools.partial(_with_losses, reference)
     variables, rows = random_inputs(model, fields)
-    params, stats = variables['params'], variables.get('batch_stats', {})
+    params, stats = variables.get('params', {}), variables.get('batch_stats', {})
     counted = {table: values[MASK] for table, values in rows.items()}
     weights = np.random.default_rng(1).normal(size=BATCH)
 
@@ -144,13 +144,18 @@ def random_inputs(model: CTRModel, fields: int = FIELDS, seed: int = 0) -> tuple
             return values / np.sqrt(leaf.shape[-2])
         return values
 
-    return jax.tree_util.tree_map_with_path(draw, dict(shapes)), rows
+    # What a module sows is there as well.
+    kept = {name: tree for name, tree in shapes.items() if name in ('params', 'batch_stats')}
+    return jax.tree_util.tree_map_with_path(draw, kept), rows
 
 
 def _with_losses(reference: Reference, *args: Any, **fields: Any) -> tuple[np.ndarray, Any]:
     """The reference's logits and further losses; 0 where it returns logits alone."""
     found = reference(*args, **fields)
-    return found if isinstance(found, tuple) else (found, 0.0)
+    if not isinstance(found, tuple | list):
+        return found, 0.0
+    logits, losses = found
+    return logits, losses
 
 
 def _check_distinct(logits: np.ndarray) -> None:

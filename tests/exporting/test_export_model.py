@@ -151,6 +151,14 @@ def test_an_export_replaces_one_and_nothing_else(tmp_path):
         export(tmp_path / 'none' / 'model')
 
 
+def test_what_lies_beside_an_export_is_kept(tmp_path):
+    export(tmp_path / 'model')
+    (tmp_path / 'model' / 'run').mkdir()
+    with pytest.raises(UserError, match=r"'run' is no part of the export there, and would be lost"):
+        export(tmp_path / 'model')
+    assert (tmp_path / 'model' / 'run').is_dir()
+
+
 def test_other_answers_are_refused_and_leave_nothing(tmp_path, monkeypatch):
     answers = Predictor.probabilities
     monkeypatch.setattr(Predictor, 'probabilities', lambda *a, **o: answers(*a, **o) + np.float32(2e-5))

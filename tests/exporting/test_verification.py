@@ -43,7 +43,9 @@ def test_what_float32_loses_in_the_model_passes(caplog):
     assert 'differs by up to 9e-05 in probability: float32 loses that much in this model' in caplog.text
 
 
-@pytest.mark.parametrize(('difference', 'rounding'), [(1.2e-4, 1e-5), (2e-5, 1e-7), (np.nan, 1.0)])
+@pytest.mark.parametrize(
+    ('difference', 'rounding'), [(1.2e-4, 1e-5), (2e-5, 1e-7), (np.nan, 1.0), (2e-3, 1.0)]
+)
 def test_more_does_not_pass(difference, rounding):
     with pytest.raises(UserError, match=r"is the most that they may differ; .* The row is {'user': 'u13'}"):
         compare(difference, rounding)

@@ -32,10 +32,14 @@ def join_families(found: dict[str, tuple[str, str]], more: Mapping[str, tuple[st
             )
 
 
-def without_metadata(batch: pa.RecordBatch | pa.Table) -> pa.RecordBatch | pa.Table:
-    """A batch without the metadata of its columns, which Polars does not survive where it is damaged."""
+def as_polars(batch: pa.RecordBatch | pa.Table) -> pl.DataFrame:
+    """A batch as a frame with the same names."""
+    # Polars does not survive damaged metadata of columns.
     fields = [field.remove_metadata() for field in batch.schema]
-    return type(batch).from_arrays(batch.columns, schema=pa.schema(fields))
+    frame = pl.DataFrame(pl.from_arrow(type(batch).from_arrays(batch.columns, schema=pa.schema(fields))))
+    # A column without a name is given one.
+    frame.columns = batch.schema.names
+    return frame
 
 
 def family_of(kind: pa.DataType) -> str:
@@ -59,7 +63,8 @@ def typed(frame: pl.DataFrame, columns: Columns, path: str, row: int) -> Chunk:
     chunk = Chunk(frame, path, row, kept=kept)
     texts = [text_values(frame[name], chunk) for name in columns.text]
     numbers = [number_values(frame[name], chunk, columns.missing.get(name, ())) for name in columns.numbers]
-    return dataclasses.replace(chunk, frame=pl.DataFrame([*texts, *numbers]))
+    # By name, since a column without one would be given one.
+    return dataclasses.replace(chunk, frame=pl.DataFrame({found.name: found for found in [*texts, *numbers]}))
 
 
 def text_values(values: pl.Series, chunk: Chunk) -> pl.Series:

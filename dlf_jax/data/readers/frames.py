@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 
-from dlf_jax.data.readers.arrow_columns import CHUNK_ROWS, family_of, join_families, typed, without_metadata
+from dlf_jax.data.readers.arrow_columns import CHUNK_ROWS, as_polars, family_of, join_families, typed
 from dlf_jax.data.readers.chunk import Chunk, Columns
-from dlf_jax.errors import UserError
+from dlf_jax.errors import UsageError, UserError
 
 
 class FrameTable:
@@ -68,7 +69,7 @@ class FrameTable:
         wanted = list(dict.fromkeys([*columns.typed, *columns.keep]))
         part = self._table.select(wanted).slice(start, CHUNK_ROWS)
         try:
-            frame = pl.DataFrame(pl.from_arrow(without_metadata(part)))
+            frame = as_polars(part)
         except (pa.ArrowException, ValueError, pl.exceptions.PolarsError) as error:
             raise UserError(f'{self.name}, from row {start + 1}: cannot be read: {error}') from error
         return typed(frame, columns, self.name, start + 1)
@@ -86,27 +87,64 @@ def to_arrow(data: Any, name: str = 'the frame') -> pa.Table:
     Raises:
       UserError: none of these, a column that holds values of several types, or a name that is there twice.
     """
+    names = _names(data)
+    twice = {found for found in names if names.count(found) > 1}
+    if twice:
+        raise UserError(f'{name}: column {min(twice)!r} is there twice; rename one')
     try:
         table = _to_arrow(data)
-    except (pa.ArrowException, pl.exceptions.PolarsError, ValueError, TypeError) as error:
-        raise UserError(
-            f'{name}: a column cannot be read, since its values are of several types: {error}'
-        ) from error
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise UserError(f'{name}: a column holds values of several types: {error}') from error
+    except (pa.ArrowException, pl.exceptions.PolarsError, ValueError, TypeError, OSError) as error:
+        raise UserError(f'{name}: cannot be taken as a table: {error}') from error
     if table is None:
         raise UserError(
             f'{name}: expected a frame of polars, pandas or pyarrow, or a dict of columns; found '
             f'{type(data).__name__}'
         )
-    names = table.column_names
-    twice = {found for found in names if names.count(found) > 1}
-    if twice:
-        raise UserError(f'{name}: column {min(twice)!r} is there twice; rename one')
     return table
+
+
+def _names(data: Any) -> list[str]:
+    """Names of the columns, as texts; none where they are of no use yet."""
+    if _is_pandas(data):
+        return [str(name) for name in data.columns]
+    if isinstance(data, Mapping):
+        return [str(name) for name in data]
+    return list(data.schema.names) if isinstance(data, pa.Table | pa.RecordBatch) else []
 
 
 def is_frame(data: Any) -> bool:
     """Whether something is a frame rather than the names of files."""
-    return isinstance(data, pl.LazyFrame | Mapping) or hasattr(data, '__arrow_c_stream__') or _is_pandas(data)
+    return isinstance(data, pl.LazyFrame | Mapping) or _has_stream(data) or _is_pandas(data)
+
+
+def names_of_files(data: Any, what: str) -> list[str]:
+    """Names of files: a path, or several.
+
+    Args:
+      data: what a user has given in place of a frame.
+      what: what errors call it.
+
+    Raises:
+      UsageError: neither a path nor paths, or none of them.
+    """
+    if isinstance(data, str | os.PathLike):
+        data = [data]
+    if not (isinstance(data, Sequence) and all(isinstance(one, str | os.PathLike) for one in data)):
+        raise UsageError(
+            f'{what}: expected a frame of polars, pandas or pyarrow, a dict of columns, or names of files; '
+            f'found {type(data).__name__}'
+        )
+    names = [os.fspath(one) for one in data]
+    if not all(names) or not names:
+        raise UsageError(f'{what}: no file named')
+    return names
+
+
+def _has_stream(data: Any) -> bool:
+    """Whether something gives columns by Arrow's C interface; a series gives one, without a name for it."""
+    return hasattr(data, '__arrow_c_stream__') and type(data).__name__ != 'Series'
 
 
 def _is_pandas(data: Any) -> bool:
@@ -128,7 +166,7 @@ def _to_arrow(data: Any) -> pa.Table | None:
         return pa.Table.from_batches([data])
     if isinstance(data, pa.Table):
         return data
-    if hasattr(data, '__arrow_c_stream__'):
+    if _has_stream(data):
         return pa.table(data)
     if isinstance(data, Mapping):
         return pa.table({str(column): pa.array(values) for column, values in data.items()})

@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dlf_jax.data.readers.arrow_columns import CHUNK_ROWS, family_of, join_families, typed, without_metadata
+from dlf_jax.data.readers.arrow_columns import CHUNK_ROWS, as_polars, family_of, join_families, typed
 from dlf_jax.data.readers.chunk import Chunk, Columns
 from dlf_jax.errors import UserError
 
@@ -74,9 +74,7 @@ class ParquetTable:
             while True:
                 with _readable(path, row):
                     batch = next(batches, None)
-                    frame = (
-                        pl.DataFrame(pl.from_arrow(without_metadata(batch))) if batch is not None else None
-                    )
+                    frame = as_polars(batch) if batch is not None else None
                 if frame is None:
                     return
                 yield typed(frame, columns, path, row)

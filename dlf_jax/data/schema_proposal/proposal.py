@@ -53,8 +53,9 @@ def propose(
       group: column of users or sessions that AUC is averaged over too; '': none.
 
     Returns:
-      `schema` (the path), `rows` that were read, `label`, the number of columns of each kind, and `in_doubt`:
-      the columns, in their order, whose entry people should look at.
+      `schema` (the path), `rows` that were read, `label`, `positive` (its value that is a click, '' where
+      labels are 0 and 1), the number of columns of each kind, `in_doubt`, the columns, in order, whose entry
+      people should look at, and `left_out`, those that are ignored.
 
     Raises:
       UserError: the file exists or cannot be written, a row cannot be read, or there is no such column.
@@ -99,7 +100,9 @@ def propose(
     doubtful = {name for name, proposal in proposals.items() if proposal.doubt}
     doubtful |= {target.name} if target.doubt and target.name else set()
     in_doubt = [name for name in columns if name in doubtful]
-    return {'schema': path, 'rows': rows, 'label': target.name, **kinds, 'in_doubt': in_doubt}
+    left_out = [name for name, proposal in proposals.items() if proposal.kind == IGNORED]
+    found = {'schema': path, 'rows': rows, 'label': target.name, 'positive': target.positive}
+    return {**found, **kinds, 'in_doubt': in_doubt, 'left_out': left_out}
 
 
 def _columns(table: Table, missing: Sequence[str]) -> tuple[dict[str, Column], int, bool]:

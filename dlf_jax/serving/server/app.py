@@ -57,7 +57,7 @@ class Service:
     @property
     def ready(self) -> bool:
         """Whether requests should be sent."""
-        return self._batcher is not None and not self.draining
+        return self._batcher is not None and self._batcher.alive and not self.draining
 
     @contextlib.asynccontextmanager
     async def running(self, app: Starlette) -> AsyncIterator[None]:
@@ -185,9 +185,12 @@ class _Routes:
         if found.keys() != {'rows'}:
             raise BadRequest('the body: expected {"rows": [{COLUMN: VALUE, ...}, ...]} and nothing beside')
         if isinstance(found['rows'], list) and len(found['rows']) > self._service.settings.max_rows:
-            rows, limit = len(found['rows']), self._service.settings.max_rows
-            raise BadRequest(f'rows: {rows} rows, but at most {limit} at once', 413)
-        scores = await self._service.scores(scorer, scorer.reader.rows(found['rows']))
+            count, limit = len(found['rows']), self._service.settings.max_rows
+            raise BadRequest(f'rows: {count} rows, but at most {limit} at once', 413)
+        rows = scorer.reader.rows(found.pop('rows'))
+        # What else was in the body must not be held while its rows wait.
+        del found
+        scores = await self._service.scores(scorer, rows)
         names = scorer.reader.names
         answer = {
             'probabilities': scores.probabilities,

@@ -104,6 +104,11 @@ class Batcher:
             self._queue.remove(one)
             self.waiting_rows -= one.rows.rows
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread scores what is waiting."""
+        return self._thread.is_alive()
+
     def close(self) -> None:
         """Scores what is waiting, and ends the thread."""
         with self._changed:
@@ -113,7 +118,11 @@ class Batcher:
 
     def _run(self) -> None:
         while batch := self._take():
-            results = self._score(batch)
+            try:
+                results = self._score(batch)
+            except BaseException as error:
+                # A mistake of ours, in what is counted; the thread must go on.
+                results = [_explained(error)] * len(batch)
             self._loop.call_soon_threadsafe(_deliver, batch, results)
             # A version that was replaced must not live on in here.
             del batch, results

@@ -37,9 +37,12 @@ class DerivedColumns:
           UserError: a value that none can be made of.
         """
         names = set.intersection(*(set(row) for row in rows))
-        others = sorted(names - {field.name for field in self._schema.fields})
+        fields = {field.name for field in self._schema.fields}
+        # Further columns may hold anything; a column that others are made of holds values of one type.
+        plain = {n: [row[n] for row in rows] for n in names - fields}
+        others = sorted(name for name, values in plain.items() if _is_column(values))
         table = self._builder.with_derived(
-            self._options, FrameTable({n: [row[n] for row in rows] for n in others}, 'the request')
+            self._options, FrameTable({name: plain[name] for name in others}, 'the request')
         )
         made = [name for name in table.columns if name not in others]
         if not made:
@@ -52,3 +55,11 @@ class DerivedColumns:
             )
         )
         return [{**new, **row} for new, row in zip(chunk.frame.to_dicts(), rows, strict=True)]
+
+
+def _is_column(values: Sequence[Any]) -> bool:
+    """Whether values are texts, or numbers of 64 bits, or missing."""
+    kinds = set(map(type, values)) - {type(None)}
+    if int in kinds and not all(-(2**63) <= value < 2**63 for value in values if type(value) is int):
+        return False
+    return kinds <= {str} or kinds <= {int, float} or kinds <= {bool}

@@ -52,6 +52,12 @@ def from_json(data: Any, datatype: str, shape: tuple[int, ...], name: str) -> li
     if data and isinstance(data[0], list):
         if not all(isinstance(row, list) for row in data):
             raise BadRequest(f'input {name!r}: data: expected lists of values, or values, not both')
+        width = shape[1] if len(shape) == 2 else 1
+        if len(data) != shape[0] or any(len(row) != width for row in data):
+            # Values must not move from one row into another.
+            raise BadRequest(
+                f'input {name!r}: data: expected {shape[0]} lists of {width} by its shape; fill short ones up'
+            )
         data = list(itertools.chain.from_iterable(data))
     if len(data) != math.prod(shape):
         raise BadRequest(

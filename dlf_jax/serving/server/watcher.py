@@ -93,7 +93,8 @@ class Watcher:
             return
         try:
             scorer = load(self._folder, self._current().sizes, self._seed)
-        except UserError as error:
+        except Exception as error:
+            # Whatever it is: it would be the same at each look.
             self._end.wait(_SETTLE)
             if signature(self._folder) == found:
                 # Nobody is writing or removing it: it stays as bad as it is.
@@ -123,7 +124,7 @@ class Watcher:
             config.predict.seed = self._seed
             seed, step = weights.best_step(workdir, config)
             return small, seed, step, os.stat(workdir.checkpoints / str(step)).st_ino
-        except (UserError, OSError, ValueError, KeyError) as error:
+        except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             self._tell(f'{self._folder} cannot be read now: {error}')
             return None
 

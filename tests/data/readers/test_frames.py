@@ -74,16 +74,24 @@ def test_rows_are_counted_over_chunks(monkeypatch):
     ('data', 'message'),
     [
         ([[1, 2]], 'expected a frame of polars, pandas or pyarrow, or a dict of columns; found list'),
-        ({'a': [1, 'x']}, 'its values are of several types'),
+        ({'a': [1, 'x']}, 'a column holds values of several types'),
         ({'a': [1], 'b': [1, 2]}, 'the frame: '),
-        (pd.DataFrame({'a': [1, 'x']}), 'its values are of several types'),
-        (pd.DataFrame(np.zeros((2, 2)), columns=['a', 'a']), 'the frame: .*[Dd]uplicate|is there twice'),
+        (pd.DataFrame({'a': [1, 'x']}), 'a column holds values of several types'),
+        (pd.DataFrame(np.zeros((2, 2)), columns=['a', 'a']), "column 'a' is there twice; rename one"),
+        ({1: [1], '1': [2]}, "column '1' is there twice; rename one"),
+        (pl.Series([1, 2]), 'dict of columns; found Series'),
         (pa.table([[1], [2]], names=['a', 'a']), "column 'a' is there twice"),
     ],
 )
 def test_what_is_no_frame_is_told(data, message):
     with pytest.raises(UserError, match=message):
         FrameTable(data)
+
+
+def test_a_column_without_a_name():
+    """Which pandas writes of its index."""
+    table = FrameTable(pl.DataFrame({'': [0, 1], 'a': ['x', 'y']}))
+    assert rows(table, Columns(text=('', 'a'), keep=('',)))[0].columns == ['', 'a']
 
 
 def test_a_frame_without_rows():

@@ -103,6 +103,25 @@ def test_requests_of_two_versions_are_not_scored_together():
     run(act)
 
 
+def test_a_mistake_in_what_is_counted_costs_its_request_alone():
+    asked = []
+
+    def observe(*arguments):
+        asked.append(arguments)
+        if len(asked) == 1:
+            raise MemoryError
+
+    async def act(batcher, scorer):
+        scorer.go.set()
+        with pytest.raises(BadRequest, match='cannot be scored'):
+            await batcher.submit(scorer, typed(1))
+        await batcher.submit(scorer, typed(2))
+        return batcher.alive
+
+    assert run(act, observe=observe)
+    assert len(asked) == 2
+
+
 def test_there_is_no_room():
     async def act(batcher, scorer):
         waiting = [await busy(batcher, scorer), batcher.submit(scorer, typed(*range(15)))]

@@ -106,6 +106,44 @@ class Service:
         self.results.append(what)
 
 
+@pytest.mark.parametrize('part', ['params.tables', 'params.dense'])
+def test_other_weights_are_another_version(saved, tmp_path, part):
+    """Whichever of them: answers name the version."""
+    shutil.copytree(saved / 'first', tmp_path / 'model')
+    before = load(tmp_path / 'model', (1,))
+    service = Service(before)
+    watcher = Watcher(tmp_path / 'model', lambda: service.scorer, service.swap)
+    watcher.note()
+    file = tmp_path / 'model' / 'weights.npz'
+    with np.load(file) as held:
+        arrays = {name: values * 0 if name.startswith(part) else values for name, values in held.items()}
+    np.savez(tmp_path / 'other.npz', **arrays)
+    os.replace(tmp_path / 'other.npz', file)
+    watcher.look()
+    assert service.results == ['swapped']
+    assert service.scorer.version != before.version
+
+
+def test_whatever_goes_wrong_in_loading_is_told_once(saved, tmp_path, lines, monkeypatch):
+    shutil.copytree(saved / 'first', tmp_path / 'model')
+    service, loads = Service(load(tmp_path / 'model', (1,))), []
+    watcher = Watcher(
+        tmp_path / 'model', lambda: service.scorer, service.swap, lambda: service.swap('refused')
+    )
+    watcher.note()
+
+    def fail(*arguments):
+        loads.append(arguments)
+        raise RuntimeError('RESOURCE_EXHAUSTED')
+
+    monkeypatch.setattr('dlf_jax.serving.server.watcher.load', fail)
+    os.utime(tmp_path / 'model' / 'weights.npz', (1, 1))
+    for _ in range(3):
+        watcher.look()
+    assert (len(loads), service.results) == (1, ['refused'])
+    assert sum('RESOURCE_EXHAUSTED' in line for line in lines()) == 1
+
+
 @pytest.mark.parametrize('damage', ['cut', 'schema', 'empty'])
 def test_a_bad_model_is_named_once_and_the_old_one_stays(saved, tmp_path, lines, damage):
     live = tmp_path / 'live'
