@@ -134,7 +134,7 @@ def application(service: Service) -> ASGIApp:
         lifespan=service.running,
     )
     app.router.redirect_slashes = False
-    return guard.Guard(app, service.settings.token, service.metrics)
+    return guard.Guard(app, service.settings.token, service.metrics, lambda: service.draining)
 
 
 class _Routes:

@@ -6,6 +6,7 @@ import hmac
 import logging
 import re
 import time
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -36,15 +37,16 @@ _HEADERS = [
 class Guard:
     """ASGI application around another one."""
 
-    def __init__(self, app: ASGIApp, token: str, metrics: Metrics):
+    def __init__(self, app: ASGIApp, token: str, metrics: Metrics, draining: Callable[[], bool]):
         """Takes the application.
 
         Args:
           app: what answers.
           token: that requests must bring; '' for none.
           metrics: count every answer.
+          draining: whether the server is about to end.
         """
-        self._app, self._metrics = app, metrics
+        self._app, self._metrics, self._draining = app, metrics, draining
         self._wanted = f'Bearer {token}'.encode() if token else b''
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,6 +60,9 @@ class Guard:
             if message['type'] == 'http.response.start':
                 status = message['status']
                 message['headers'] = [*message['headers'], *_HEADERS]
+                if self._draining():
+                    # The end would cut a connection just as its client sends the next request.
+                    message['headers'].append((b'connection', b'close'))
             await send(message)
 
         try:

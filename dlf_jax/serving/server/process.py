@@ -47,6 +47,8 @@ def serve(settings: Settings) -> None:
     )  # fmt: skip
     watcher.note()
     service = Service(settings, load(settings.workdir, settings.sizes, settings.seed))
+    # Before that nobody is heard; and of two servers that started at once, one is told now.
+    listen(bound, settings)
     if settings.poll_seconds:
         watcher.start()
     sys.setswitchinterval(_SWITCH)
@@ -84,6 +86,15 @@ def bound_socket(settings: Settings) -> socket.socket:
     return bound
 
 
+def listen(bound: socket.socket, settings: Settings) -> None:
+    """Has a socket listen. Raises UserError where another one has come to listen at its address."""
+    try:
+        bound.listen(_BACKLOG)
+    except OSError as error:
+        bound.close()
+        raise UserError(f'--host={settings.host} --port={settings.port}: {error}') from error
+
+
 class Server(uvicorn.Server):
     """uvicorn's server, which on a signal says first that it is not ready, and ends by itself."""
 
@@ -100,6 +111,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 application(service), loop='uvloop', http=Connection, ws='none', lifespan='on',
                 log_config=None, access_log=False, server_header=False, proxy_headers=False,
+                # What it is of is up to `Connection`.
                 limit_concurrency=settings.max_connections, backlog=_BACKLOG, timeout_keep_alive=_KEEP_ALIVE,
                 timeout_graceful_shutdown=int(grace),
             )

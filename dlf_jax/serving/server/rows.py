@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from dlf_jax.errors import UserError
 from dlf_jax.serving.server.derived import DerivedColumns
 
 _TEXT, _NUMBER = {str, type(None)}, {float, int, bool, type(None)}
+_TEXT_OR_FLOAT = {*_TEXT, float}
 # What JSON calls the types.
 _KINDS = {
     str: 'a text', int: 'a number', float: 'a number', bool: 'a boolean', list: 'a list', dict: 'an object',
@@ -157,13 +159,20 @@ class RowReader:
         """Texts of values, row after row."""
         if set(map(type, values)) <= _TEXT:
             return values
-        return [
-            value if type(value) is str else self._text(value, fields[i % len(fields)], i // len(fields))
+        width = len(fields)
+        found: list[Any] = [
+            value if type(value) is str else self._text(value, fields[i % width], i // width)
             for i, value in enumerate(values)
         ]
+        for first, field in enumerate(fields):
+            places = [i for i in range(first, len(found), width) if type(found[i]) is float]
+            texts = _float_texts([found[i] for i in places], [i // width for i in places], field)
+            for i, text in zip(places, texts, strict=True):
+                found[i] = text
+        return found
 
-    def _text(self, value: Any, field: Field, row: int) -> str | None:
-        """The text of a value of a field with one value a row."""
+    def _text(self, value: Any, field: Field, row: int) -> str | float | None:
+        """The text of a value of a field with one value a row, or a float that has none yet."""
         if isinstance(value, list):
             if len(value) > 1:
                 raise BadRequest(
@@ -172,24 +181,27 @@ class RowReader:
             value = value[0] if value else None
         return self._one_text(value, field, row)
 
-    def _one_text(self, value: Any, field: Field, row: int) -> str | None:
+    def _one_text(self, value: Any, field: Field, row: int) -> str | float | None:
+        """The text of a value, or a float that has none yet: all those of a column get theirs at once."""
         if value is None or isinstance(value, str):
             return value
-        where = f'row {row + 1}: column {field.name!r}'
         if type(value) not in _FAMILIES:
-            raise BadRequest(f'{where}: expected a text or a number, found {_KINDS[type(value)]}')
+            raise BadRequest(
+                f'row {row + 1}: column {field.name!r}: expected a text or a number, found '
+                f'{_KINDS[type(value)]}'
+            )
         self._check_family(_FAMILIES[type(value)], field, row)
         if isinstance(value, bool):
             return 'true' if value else 'false'
         if isinstance(value, int):
             if not _INTEGERS[0] <= value < _INTEGERS[1]:
-                raise BadRequest(f'{where}: {value} is beyond the integers of 64 bits; send it as a text')
+                raise BadRequest(
+                    f'row {row + 1}: column {field.name!r}: {value} is beyond the integers of 64 bits; send '
+                    'it as a text'
+                )
             return str(value)
-        series = pl.Series(field.name, [value], pl.Float64)
-        try:
-            return text_values(series, Chunk(pl.DataFrame(), NAME, row + 1))[0]
-        except UserError as error:
-            raise BadRequest(str(error)) from error
+        assert isinstance(value, float)
+        return value
 
     def _check_family(self, found: str, field: Field, row: int) -> None:
         trained = self._families.get(field.name, found)
@@ -201,25 +213,52 @@ class RowReader:
 
     def _lists(self, values: Sequence[Any], field: Field) -> list[list[str | None] | None]:
         """Values of a multi-valued field, by row."""
-        found: list[list[str | None] | None] = []
+        found: list[list[Any] | None] = []
+        with_floats: list[int] = []
         for row, value in enumerate(values):
             if isinstance(value, list):
-                texts = value if set(map(type, value)) <= _TEXT else self._list(value, field, row)
-                found.append(texts)
+                kinds = set(map(type, value))
+                found.append(value if kinds <= _TEXT else self._list(value, kinds, field, row))
+                if float in kinds:
+                    with_floats.append(row)
                 continue
             text = self._one_text(value, field, row)
             if text is None:
                 found.append(None)
+            elif field.separator and isinstance(text, float):
+                # The text of a float may hold the separator.
+                found.append([text])
+                with_floats.append(row)
             elif field.separator:
-                found.append([*text.split(field.separator)])
+                found.append([*str(text).split(field.separator)])
             else:
                 raise BadRequest(
                     f'row {row + 1}: column {field.name!r}: expected a list of values, found '
                     f'{_KINDS[type(value)]}'
                 )
+        places = [
+            (row, i)
+            for row in with_floats
+            for i, value in enumerate(found[row] or ())
+            if type(value) is float
+        ]
+        if places:
+            floats = [found[row][i] for row, i in places]  # type: ignore[index]
+            texts = _float_texts(floats, [row for row, _ in places], field)
+            # Lists of a request stay as they are.
+            for row in with_floats:
+                found[row] = [*(found[row] or ())]
+            for (row, i), text in zip(places, texts, strict=True):
+                found[row][i] = text  # type: ignore[index]
+            for row in with_floats:
+                if not isinstance(values[row], list):
+                    found[row] = found[row][0].split(field.separator)  # type: ignore[index]
         return found
 
-    def _list(self, values: list[Any], field: Field, row: int) -> list[str | None]:
+    def _list(self, values: list[Any], kinds: set[type], field: Field, row: int) -> list[str | float | None]:
+        if kinds <= _TEXT_OR_FLOAT:
+            self._check_family('numbers', field, row)
+            return values
         for value in values:
             if isinstance(value, list | dict):
                 raise BadRequest(
@@ -232,10 +271,18 @@ class RowReader:
         """Numbers of values, row after row, float64 [count, fields]."""
         kinds = set(map(type, values))
         if not kinds <= _NUMBER:
-            values = [
-                value if type(value) in _NUMBER else _number(value, fields[i % len(fields)], i // len(fields))
-                for i, value in enumerate(values)
-            ]
+            values, width = [*values], len(fields)
+            if kinds - _NUMBER - {str}:
+                i = next(i for i, value in enumerate(values) if type(value) not in {*_NUMBER, str})
+                raise BadRequest(
+                    f'row {i // width + 1}: column {fields[i % width].name!r}: expected a number, found '
+                    f'{_KINDS[type(values[i])]}'
+                )
+            for first, field in enumerate(fields):
+                places = [i for i in range(first, len(values), width) if type(values[i]) is str]
+                found = _numbers_of([values[i] for i in places], [i // width for i in places], field)
+                for i, number in zip(places, found, strict=True):
+                    values[i] = number
         # None becomes NaN.
         return np.array(values, np.float64).reshape(count, len(fields))
 
@@ -260,18 +307,56 @@ def _interleaved(columns: list[list[str | None]]) -> list[str | None]:
     )
 
 
-def _number(value: Any, field: Field, row: int) -> float:
-    """The number of a text, or of a list of one value."""
-    if not isinstance(value, str):
-        raise BadRequest(
-            f'row {row + 1}: column {field.name!r}: expected a number, found {_KINDS[type(value)]}'
-        )
+def _float_texts(floats: list[float], rows: list[int], field: Field) -> list[str]:
+    """Texts of the floats of a column, which are in these rows."""
+
+    def read(values: list[Any], row: int) -> pl.Series:
+        return text_values(pl.Series(field.name, values, pl.Float64), Chunk(pl.DataFrame(), NAME, row + 1))
+
+    return _at_once(read, floats, rows)
+
+
+def _numbers_of(texts: list[str], rows: list[int], field: Field) -> list[float | None]:
+    """Numbers of the texts of a column, which are in these rows."""
+
+    def read(values: list[Any], row: int) -> pl.Series:
+        series = pl.Series(field.name, values, pl.String)
+        return to_numbers(Chunk(pl.DataFrame(), NAME, row + 1), series, field.missing)
+
+    return _at_once(read, texts, rows)
+
+
+def _at_once(read: Callable[[list[Any], int], pl.Series], values: list[Any], rows: list[int]) -> list[Any]:
+    """Values of a column as one series, since one for each would take as long as a thousand of their values.
+
+    Args:
+      read: reads values, and raises UserError where one cannot be; takes the row for its message.
+      values: any number.
+      rows: of each of the values.
+
+    Raises:
+      BadRequest: a value cannot be; names the row of the first such.
+    """
+    if not values:
+        return []
     try:
-        texts = pl.Series(field.name, [value], pl.String)
-        found = to_numbers(Chunk(pl.DataFrame(), NAME, row + 1), texts, field.missing)[0]
+        return read(values, rows[0]).to_list()
+    except UserError:
+        pass
+
+    def fails(count: int) -> bool:
+        try:
+            read(values[:count], 0)
+        except UserError:
+            return True
+        return False
+
+    # Halving finds the first one in as many steps as its place has bits, however many are before it.
+    first = bisect.bisect_left(range(1, len(values)), True, key=fails)
+    try:
+        return read(values[first : first + 1], rows[first]).to_list()
     except UserError as error:
         raise BadRequest(str(error)) from error
-    return np.nan if found is None else found
 
 
 def _number_column(values: list[str] | np.ndarray, field: Field) -> np.ndarray:

@@ -212,6 +212,18 @@ def test_a_token(scorer, row):
         assert client.post('/v1/score', json={'rows': [row]}).status_code == 401
 
 
+def test_answers_end_their_connections_when_the_server_is_about_to_end(scorer, row):
+    with serving(scorer) as (address, service), httpx.Client(base_url=address) as client:
+        assert 'connection' not in client.get('/v2/health/live').headers
+        service.draining = True
+        for answer in (
+            client.get('/v2/health/live'),
+            client.post('/v1/score', json={'rows': [row]}),
+            client.post('/v1/score', json={}),
+        ):
+            assert answer.headers['connection'] == 'close'
+
+
 # Values of JSON of all kinds, with those that are near what is expected.
 SCALARS = st.one_of(
     st.none(), st.booleans(), st.integers(-(2**65), 2**65), st.floats(allow_nan=False, allow_infinity=False),

@@ -205,6 +205,28 @@ def test_a_port_that_is_taken(workdir):
     assert f'error: --host=127.0.0.1 --port={port}: ' in done.stderr
 
 
+def test_a_port_that_another_server_takes_meanwhile(scorer, workdir, monkeypatch):
+    """Both have bound it, before either listens."""
+    from dlf_jax.serving.server import process
+    from dlf_jax.serving.server.settings import Settings
+
+    class Reached(process.Server):
+        def run(self, sockets=None):
+            raise AssertionError('serves where nobody hears it')
+
+    with process.bound_socket(Settings('', port=0)) as other:
+        port = other.getsockname()[1]
+
+        def load(*_):
+            other.listen()
+            return scorer
+
+        monkeypatch.setattr(process, 'load', load)
+        monkeypatch.setattr(process, 'Server', Reached)
+        with pytest.raises(UserError, match=f'--host=127.0.0.1 --port={port}: .*in use'):
+            process.serve(Settings(str(workdir), port=port, poll_seconds=0))
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason='only root may act as another user')
 def test_another_user_serves_a_folder_that_it_may_only_read(workdir, frame):
     """Nothing is written: neither into the workdir nor beside it."""

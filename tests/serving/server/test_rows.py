@@ -1,6 +1,7 @@
 """A request's rows have the ids and numbers of the encoder that trained; columns made of others."""
 
 import itertools
+import time
 
 import numpy as np
 import polars as pl
@@ -66,6 +67,61 @@ def test_texts_of_all_forms(encoder, read):
     )
     found = same(encoder, rows, read(rows.to_dicts()))
     assert len(np.unique(found['categorical'][:, 0])) > 2
+
+
+def test_floats_are_the_encoders(encoder, read):
+    """In columns of text and in lists, also beside texts; those with a separator hold one a row."""
+    draw = np.random.default_rng(5)
+    floats = [1.0, -0.0, 1.5, 1e-7, 1e15, 0.1, *draw.normal(size=14)]
+    rows = table(20, 5)
+    for name in ('user', 'item', 'version', 'url', 'history', 'links', 'zip'):
+        rows = rows.with_columns(pl.Series(name, floats, pl.Float64))
+    rows = rows.with_columns(tags=pl.Series([[value, 2.5] for value in floats], dtype=pl.List(pl.Float64)))
+    same(encoder, rows, read(rows.to_dicts()))
+    mixed = table(2, 5).to_dicts()
+    texts = [{**row, 'tags': ['t1', '1.5', None, '7']} for row in mixed]
+    values = [{**row, 'tags': ['t1', 1.5, None, 7]} for row in mixed]
+    found, expected = read(values), read(texts)
+    assert found.lists == expected.lists
+    assert values[0]['tags'] == ['t1', 1.5, None, 7]
+
+
+def seconds(function, *arguments):
+    start = time.perf_counter()
+    function(*arguments)
+    return time.perf_counter() - start
+
+
+def test_many_values_of_another_type_are_read_at_once(read):
+    """Else one small request keeps the server from all others, probes too."""
+    (row,) = table(1, 3).to_dicts()
+    assert seconds(read, [{**row, 'tags': [1.5] * 100_000}]) < 1
+    assert seconds(read, [{**row, 'user': 1.5, 'url': 2.5}] * 1024) < 0.3
+    assert seconds(read, [{**row, 'price': '1.5', 'weight': '50'}] * 1024) < 0.3
+
+
+@pytest.mark.parametrize(
+    ('column', 'good', 'bad', 'part'),
+    [
+        ('tags', [1.5] * 50, [*[1.5] * 20, 2.0**53, 2.0**54], 'category 9007199254740992 is rounded'),
+        ('history', 1.5, 2.0**53, 'category 9007199254740992 is rounded'),
+        ('user', 1.5, 2.0**53, 'category 9007199254740992 is rounded'),
+        ('user', 1.5, [2.0**53], 'category 9007199254740992 is rounded'),
+        ('price', '1.5', 'cheap', "expected a number, found 'cheap'"),
+        ('price', '1.5', [1], 'expected a number, found a list'),
+    ],
+)
+@pytest.mark.parametrize('at', [0, 1, 600, 999])
+def test_one_of_many_values_that_cannot_be(read, column, good, bad, part, at):
+    """The first of two is named, soon, however many good ones are before it."""
+    (row,) = table(1, 3).to_dicts()
+    rows = [{**row, column: good} for _ in range(1000)]
+    rows[at] = {**row, column: bad}
+    rows[-1] = {**row, column: bad}
+    start = time.perf_counter()
+    with pytest.raises(BadRequest, match=f'row {at + 1}: column {column!r}: .*{part}'):
+        read(rows)
+    assert time.perf_counter() - start < 1
 
 
 def test_what_was_unknown_is_marked(encoder, read):
