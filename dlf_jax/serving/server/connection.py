@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import orjson
@@ -14,6 +15,8 @@ MAX_HEAD = 64 << 10
 HEAD_SECONDS = 10.0
 # Seconds for which a client may go on with a body that nobody reads, so that it comes to read the answer.
 _LINGER = 2.0
+# Seconds at the end in which a request that is on its way is still taken.
+_LAST = 0.5
 # Connections beyond the most, for the probes of the machinery that runs the server.
 _RESERVE = 8
 _PROBES = (b'/v2/health/live', b'/v2/health/ready')
@@ -40,7 +43,7 @@ class Connection(HttpToolsProtocol):
     transport: _Gathering  # type: ignore[assignment]
     # What came since the last part of a body, or the last end of a head or a request.
     _unbounded = 0
-    _in_head, _begun, _spare = True, False, False
+    _in_head, _begun, _spare, _last = True, False, False, False
     _late: asyncio.TimerHandle | None = None
     _idle_since = 0.0
 
@@ -52,7 +55,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Called with a new connection."""
         super().connection_made(_Gathering(transport, self.loop))  # type: ignore[arg-type]
-        self._idle_since = self.loop.time()
+        self._idle_since = time.monotonic()
         self._wait_for_head()
         if self._too_many():
             self._make_room()
@@ -124,7 +127,7 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Called at the end of an answer."""
         self.transport.flush()
-        self._idle_since = self.loop.time()
+        self._idle_since = time.monotonic()
         if self.transport.lingers:
             # The reading may have been stopped in the middle of a body.
             self.flow.resume_reading()
@@ -132,14 +135,27 @@ class Connection(HttpToolsProtocol):
         if self._begun and self._late is None and not self._busy():
             self._wait_for_head()
 
+    def shutdown(self) -> None:
+        """Called when the server ends: the connection has no more than the request that it waits for."""
+        if self._busy() or self.transport.is_closing():
+            super().shutdown()
+        else:
+            # A client may have sent it already, and would be cut.
+            self._last = True
+            self.loop.call_later(_LAST, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        if not self._busy():
+            self.transport.close()
+
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
         """Starts a request; where its body is not read when its answer begins, nothing can come after."""
 
         async def closing(scope: Scope, receive: Receive, send: Send) -> None:
             async def observed(message: Message) -> None:
-                if cycle.more_body and message['type'] == 'http.response.start':
+                if message['type'] == 'http.response.start' and (cycle.more_body or self._last):
                     # uvicorn says so in the answer, and closes the connection after it.
-                    cycle.keep_alive, self.transport.unread = False, True
+                    cycle.keep_alive, self.transport.unread = False, cycle.more_body
                 await send(message)
 
             await app(scope, receive, observed)

@@ -159,6 +159,33 @@ def test_a_client_that_sends_much_without_a_token_reads_why(scorer):
         assert 'connection' not in client.post('/v1/score', content=b'{}').headers
 
 
+@pytest.mark.parametrize('first', [b'', LIVE], ids=['new', 'kept'])
+def test_a_request_that_is_on_its_way_at_the_end(server, monkeypatch, first):
+    made = []
+    connection_made = connection.Connection.connection_made
+
+    def observed(self, transport):
+        connection_made(self, transport)
+        made.append(self)
+
+    monkeypatch.setattr(connection.Connection, 'connection_made', observed)
+    with connected(server[0], seconds=5) as raw:
+        if first:
+            raw.sendall(first)
+            until(raw, b'}')
+        with connected(server[0], seconds=5) as silent:
+            time.sleep(0.2)
+            assert len(made) == 2
+            for protocol in made:
+                protocol.loop.call_soon_threadsafe(protocol.shutdown)
+            time.sleep(0.1)
+            raw.sendall(LIVE)
+            found = rest(raw)
+            assert found.startswith(b'HTTP/1.1 200')
+            assert b'\r\nconnection: close\r\n' in found
+            assert rest(silent) == b''
+
+
 def test_bytes_after_an_answer_do_not_keep_a_connection(server, monkeypatch):
     monkeypatch.setattr(connection, 'HEAD_SECONDS', 0.3)
     for more in (b'\r\n', b'G'):
