@@ -49,7 +49,9 @@ def _flags() -> flags.FlagValues:
     whole('max_rows', 1024, 1, 'Rows of a request at most; else 413.')
     whole('max_body_bytes', 4 << 20, 1, 'Bytes of a request at most; else 413.')
     whole('max_queue', 8192, 1, 'Rows that wait at most; else 503 with Retry-After.')
-    whole('max_connections', 1024, 1, 'Open connections at most; else 503.')
+    whole(
+        'max_connections', 1024, 1, 'Open connections at most; then the longest idle one ends, or else 503.'
+    )
     seconds(
         'timeout_seconds', 5.0, 'Seconds for a body to come (else 408), and then for its scores (else 504).'
     )

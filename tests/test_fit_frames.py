@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 
@@ -134,6 +135,14 @@ def test_a_label_of_two_words(frame):
 def test_what_cannot_be_fitted(frame, arguments, error, message):
     with pytest.raises(error, match=message):
         dlf_jax.fit(frame, **arguments)
+
+
+def test_a_column_of_a_foreign_type_is_left_out(frame, caplog):
+    table = frame[:400].to_pandas()
+    table['period'] = pd.period_range('2020', periods=len(table))
+    model = dlf_jax.fit(table, label='click', model='lr', **{'training.epochs': 1})
+    assert [field.name for field in model.schema.fields] == ['user', 'ad', 'price']
+    assert 'left out: period' in caplog.text
 
 
 def test_a_label_in_doubt_is_asked_for(frame):

@@ -131,7 +131,11 @@ def _columns(table: Table, missing: Sequence[str]) -> tuple[dict[str, Column], i
             )
             found[name] = _unusable(name, rows, reason)
         else:
-            found[name] = measure(values, missing)
+            try:
+                found[name] = measure(values, missing)
+            except pl.exceptions.PolarsError:
+                # A type that other libraries have added, such as the periods of pandas.
+                found[name] = _unusable(name, rows, f'values of {values.dtype}, which have no text')
     return found, rows, whole
 
 

@@ -4,11 +4,14 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -230,10 +233,6 @@ def test_a_port_that_another_server_takes_meanwhile(scorer, workdir, monkeypatch
 @pytest.mark.skipif(os.getuid() != 0, reason='only root may act as another user')
 def test_another_user_serves_a_folder_that_it_may_only_read(workdir, frame):
     """Nothing is written: neither into the workdir nor beside it."""
-    modes = {path: path.stat().st_mode for path in (workdir, *workdir.parents) if 'pytest' in str(path)}
-    for path, mode in modes.items():
-        path.chmod(mode | 0o055)
-    before = {path: path.stat().st_mtime_ns for path in workdir.rglob('*')}
     code = (
         'import json, os, sys\n'
         'from dlf_jax.serving.server.scorer import load\n'
@@ -251,13 +250,15 @@ def test_another_user_serves_a_folder_that_it_may_only_read(workdir, frame):
         'assert serve() == first\n'
         'print("served")\n'
     )
-    try:
+    # Not in pytest's folder, which others may not enter.
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        run = shutil.copytree(workdir, Path(folder) / 'run')
+        run.chmod(0o755)
+        before = {path: path.stat().st_mtime_ns for path in run.rglob('*')}
         done = subprocess.run(
-            [sys.executable, '-c', code, str(workdir), json.dumps(frame[:1].to_dicts())],
+            [sys.executable, '-c', code, str(run), json.dumps(frame[:1].to_dicts())],
             cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
-    finally:
-        for path, mode in modes.items():
-            path.chmod(mode)
+        assert {path: path.stat().st_mtime_ns for path in run.rglob('*')} == before
     assert done.stdout == 'served\n', done.stderr
-    assert {path: path.stat().st_mtime_ns for path in workdir.rglob('*')} == before

@@ -87,17 +87,23 @@ def test_floats_are_the_encoders(encoder, read):
 
 
 def seconds(function, *arguments):
-    start = time.perf_counter()
-    function(*arguments)
-    return time.perf_counter() - start
+    """Time of a call, the shortest of three."""
+    found = []
+    for _ in range(3):
+        start = time.perf_counter()
+        function(*arguments)
+        found.append(time.perf_counter() - start)
+    return min(found)
 
 
 def test_many_values_of_another_type_are_read_at_once(read):
     """Else one small request keeps the server from all others, probes too."""
     (row,) = table(1, 3).to_dicts()
-    assert seconds(read, [{**row, 'tags': [1.5] * 100_000}]) < 1
-    assert seconds(read, [{**row, 'user': 1.5, 'url': 2.5}] * 1024) < 0.3
-    assert seconds(read, [{**row, 'price': '1.5', 'weight': '50'}] * 1024) < 0.3
+    assert seconds(read, [{**row, 'tags': [1.5] * 100_000}]) < 2
+    # One by one they would take 60 times as long.
+    plain = seconds(read, [row] * 1024)
+    assert seconds(read, [{**row, 'user': 1.5, 'url': 2.5}] * 1024) < 20 * plain
+    assert seconds(read, [{**row, 'price': '1.5', 'weight': '50'}] * 1024) < 20 * plain
 
 
 @pytest.mark.parametrize(
