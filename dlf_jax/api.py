@@ -22,9 +22,10 @@ from dlf_jax import config_by_size, config_checks
 from dlf_jax.baselines import fitting
 from dlf_jax.compiling.compile_run import compile_run
 from dlf_jax.config_files import find_config_file
-from dlf_jax.data import builders
+from dlf_jax.data import builders, schema_proposal
 from dlf_jax.data.builders.base import Builder
 from dlf_jax.data.loading import unknown_values
+from dlf_jax.data.readers.tables import expand
 from dlf_jax.errors import UsageError, suggest
 from dlf_jax.lock import locked
 from dlf_jax.trained_model import TrainedModel
@@ -118,6 +119,34 @@ def prepare(config: ConfigDict, data_dir: str | os.PathLike = DATA_DIR) -> dict[
         'missing_numbers': {n: round(1 - m.count / rows['train'], 6) for n, m in encoder.moments.items()},
         'fields': {f.name: f.size if f.size else f.treatment or f.owner for f in schema.fields},
     }
+
+
+def propose_schema(config: ConfigDict, output: str | os.PathLike) -> dict[str, Any]:
+    """Writes a schema file for the training files of a table of one's own, from their first rows.
+
+    Args:
+      config: `config.dataset` has the files, and what is known: label, positive, weight, group, missing.
+      output: the file to write (.toml), which must not exist.
+
+    Returns:
+      See `data.schema_proposal.propose`; and `columns`, the names of all.
+
+    Raises:
+      UserError: a file or a column is missing, or a row cannot be read.
+    """
+    options = config.dataset
+    paths = expand(options.train, 'config.dataset.train')
+    table = builders.dataset_class(options.name).open_files(options, paths)
+    told = schema_proposal.propose(
+        table,
+        str(output),
+        tuple(options.missing),
+        options.label,
+        options.positive,
+        options.weight,
+        options.group,
+    )
+    return {**told, 'columns': list(table.columns)}
 
 
 def train(

@@ -12,25 +12,26 @@ from typing import Any
 
 from absl import flags
 
+from dlf_jax.command_line import define_text
 from dlf_jax.comparison import command, report
 
 
 def _flags() -> flags.FlagValues:
     values = command.shared_flags()
-    command.define_text(
+    define_text(
         values, 'dataset', '', 'Datasets by commas; file.py:Name for your own. An experiment has its own.'
     )
-    command.define_text(
+    define_text(
         values, 'models', '',
         'By commas: MODEL, MODEL:VARIANT, MODEL:all (its variants), all. file.py:Name is a MODEL too, as are '
         'the baselines logistic and lightgbm.',
     )  # fmt: skip
-    command.define_text(values, 'experiment', '', 'A list of the paper: table2, table3, figure3 or figure4.')
-    command.define_text(values, 'seeds', '5', 'How many (5: the seeds 0 to 4), or which (0,3,7).')
+    define_text(values, 'experiment', '', 'A list of the paper: table2, table3, figure3 or figure4.')
+    define_text(values, 'seeds', '5', 'How many (5: the seeds 0 to 4), or which (0,3,7).')
     flags.DEFINE_multi_string(
         'sweep', [], 'KEY=VALUE,VALUE,...; several make a grid. Without --models: of dlf.', flag_values=values
     )
-    command.define_text(values, 'name', '', 'Folder of the table; default: the experiment, or `comparison`.')
+    define_text(values, 'name', '', 'Folder of the table; default: the experiment, or `comparison`.')
     flags.DEFINE_bool('list', False, 'Prints the runs, and runs nothing.', flag_values=values)
     return values
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +15,7 @@ from ml_collections import ConfigDict
 
 from dlf_jax import api, plugins
 from dlf_jax import config as configs
-from dlf_jax.data import builders, schema_proposal
 from dlf_jax.data.preprocess.splits import PARTS
-from dlf_jax.data.readers import tables
 from dlf_jax.data.readers.frames import is_frame, names_of_files, to_arrow
 from dlf_jax.errors import UsageError, UserError
 from dlf_jax.file_writing import writing
@@ -83,7 +80,12 @@ def fit(
         raise UsageError(
             f'model={name!r}: a baseline, which keeps scores and no model; the command trains it'
         )
-    with _temporary_folder() as folder, _naming_frames(folder):
+    if taken := [key for part in PARTS if (key := f'dataset.{part}') in keys]:
+        raise UsageError(f'{taken[0]}: give rows and files as data, valid= and test=')
+    with (
+        tempfile.TemporaryDirectory(prefix='dlf_jax-', ignore_cleanup_errors=True) as name_of_folder,
+        _naming_frames(folder := Path(name_of_folder)),
+    ):
         parts = {'train': data, 'valid': valid, 'test': test}
         given = {part: rows for part, rows in parts.items() if rows is not None or part == 'train'}
         files = {part: _files(rows, part, folder) for part, rows in given.items()}
@@ -107,16 +109,6 @@ def _name_of(model: type) -> str:
     """The name by which a class is found again: its own in `MODELS`, or where it is defined."""
     known = next((name for name, entry in MODELS.items() if entry is model), '')
     return known or plugins.name_of(model)
-
-
-@contextlib.contextmanager
-def _temporary_folder() -> Iterator[Path]:
-    with writing('temporary files'):
-        folder = Path(tempfile.mkdtemp(prefix='dlf_jax-'))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _files(rows: Any, part: str, folder: Path) -> str:
@@ -153,21 +145,11 @@ def _naming_frames(folder: Path) -> Iterator[None]:
 def _propose_schema(config: ConfigDict, path: Path) -> None:
     """Proposes the schema of the training rows, and has the config read it."""
     options = config.dataset
-    files = tables.expand(options.train, 'data')
-    table = builders.dataset_class(options.name).open_files(options, files)
-    told = schema_proposal.propose(
-        table,
-        str(path),
-        tuple(options.missing),
-        options.label,
-        options.positive,
-        options.weight,
-        options.group,
-    )
+    told = api.propose_schema(config, path)
     if not options.label and (not told['label'] or told['label'] in told['in_doubt']):
         found = f'; {told["label"]!r} could be it' if told['label'] else ''
         raise UsageError(
-            f'label: which column is it? Give label=..., one of {", ".join(table.columns)}{found}'
+            f'label: which column is it? Give label=..., one of {", ".join(told["columns"])}{found}'
         )
     if told['positive'] and not options.positive:
         _log.warning(

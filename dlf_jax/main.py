@@ -45,8 +45,7 @@ from dlf_jax import config as configs
 from dlf_jax.baselines import fitting
 from dlf_jax.compiling import targets
 from dlf_jax.config_files import find_config_file
-from dlf_jax.data import builders, schema_proposal
-from dlf_jax.data.readers import tables
+from dlf_jax.data import builders
 from dlf_jax.errors import UsageError, UserError, suggest
 from dlf_jax.file_writing import to_json
 from dlf_jax.training import multihost, runtime_errors
@@ -125,21 +124,10 @@ def prepare() -> dict[str, Any]:
 def _propose_schema(config: ConfigDict) -> dict[str, Any]:
     if config.dataset.name != 'table':
         raise UsageError(f'config.dataset.infer: for --dataset=table; {config.dataset.name} has its schema')
-    paths = tables.expand(config.dataset.train, 'config.dataset.train')
-    table = builders.dataset_class('table').open_files(config.dataset, paths)
     output = Path(_OUTPUT.value or 'schema.toml').expanduser()
     if not output.absolute().parent.is_dir():
         raise UserError(f'--output={output}: there is no folder {output.parent}')
-    options = config.dataset
-    return schema_proposal.propose(
-        table,
-        str(output),
-        tuple(options.missing),
-        options.label,
-        options.positive,
-        options.weight,
-        options.group,
-    )
+    return api.propose_schema(config, output)
 
 
 def profile() -> dict[str, Any]:

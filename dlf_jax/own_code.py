@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from dlf_jax import plugins
 from dlf_jax.errors import UserError
-from dlf_jax.file_writing import to_json, write_atomically
+from dlf_jax.file_writing import replacing_folder, to_json
 
 # Keys that name an entry of an open list, or several.
 KEYS = (
@@ -36,19 +36,23 @@ def keep(config: ConfigDict, folder: Path) -> None:
       config: of the run.
       folder: of the texts; there is none where the config names no file.
     """
-    shutil.rmtree(folder, ignore_errors=True)
     index: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for place in _places(config):
         if file := _file(place):
-            folder.mkdir(exist_ok=True)
             stem, number = file.stem, 1
-            while f'{stem}.py' in index.values():
+            while f'{stem}.py' in texts:
                 number += 1
                 stem = f'{file.stem}-{number}'
             index[place] = f'{stem}.py'
-            write_atomically(folder / index[place], plugins.executed_text(file) or _text(file))
-    if index:
-        write_atomically(folder / _INDEX, to_json(index, indent=1) + '\n')
+            texts[index[place]] = plugins.executed_text(file) or _text(file)
+    if not index:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    # Killed in between, there must be the texts of before: a model without them is compared with nothing.
+    with replacing_folder(folder) as temporary:
+        for name, text in {**texts, _INDEX: to_json(index, indent=1) + '\n'}.items():
+            (temporary / name).write_text(text, 'utf-8')
 
 
 def check(folder: Path) -> None:

@@ -19,8 +19,8 @@ from typing import Any
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
 from absl import flags
-from absl import logging as absl_logging
 
+from dlf_jax import command_line
 from dlf_jax.errors import UsageError, UserError
 
 _NEEDED = ('starlette', 'uvicorn', 'httptools', 'uvloop', 'prometheus_client', 'orjson')
@@ -31,7 +31,7 @@ def _flags() -> flags.FlagValues:
     values = flags.FlagValues()
 
     def text(name: str, default: str, about: str) -> None:
-        flags.DEFINE_string(name, default, about, flag_values=values)
+        command_line.define_text(values, name, default, about)
 
     def whole(name: str, default: int, low: int, about: str) -> None:
         flags.DEFINE_integer(name, default, about, lower_bound=low, flag_values=values)
@@ -61,7 +61,7 @@ def _flags() -> flags.FlagValues:
     )
     seconds('grace_seconds', 20.0, 'Seconds after SIGTERM after which the server has ended.')
     text('token_file', '', 'FILE with a token that requests must bring: Authorization: Bearer TOKEN.')
-    flags.DEFINE_bool('help', False, 'Shows this help.', short_name='h', flag_values=values)
+    command_line.define_help(values)
     return values
 
 
@@ -80,15 +80,7 @@ def parse(argv: list[str]) -> dict[str, Any]:
       SystemExit: after --help.
     """
     values = _flags()
-    try:
-        rest = values(argv)
-    except flags.Error as error:
-        raise UsageError(str(error)) from error
-    if values.help:
-        print(f'{__doc__}\nFlags:\n{values.get_help()}')
-        raise SystemExit(0)
-    if len(rest) > 1:
-        raise UsageError(f'unexpected argument {rest[1]!r}; flags begin with --')
+    command_line.read_flags(argv, values, f'{__doc__}\nFlags:')
     if not values.workdir:
         raise UsageError('--workdir: FOLDER of a run, or of a saved model, is needed')
     found = {name: values[name].value for name in values if name not in ('help', 'h', 'token_file')}
@@ -119,19 +111,9 @@ def _check_packages() -> None:
         raise UserError(f'serving needs {", ".join(missing)}: pip install "dlf_jax[serve]"')
 
 
-def _set_up_logs() -> None:
-    absl_logging.set_verbosity(absl_logging.FATAL)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter('%(asctime)s %(message)s', '%Y-%m-%d %H:%M:%S'))
-    for name, level in (('dlf_jax', logging.INFO), ('uvicorn', logging.ERROR)):
-        log = logging.getLogger(name)
-        log.setLevel(level)
-        log.handlers, log.propagate = [handler], False
-
-
 def main(argv: list[str]) -> int:
     """Serves; returns the exit code."""
-    _set_up_logs()
+    command_line.set_up_logs('%Y-%m-%d %H:%M:%S')
     try:
         values = parse(argv)
         _check_packages()

@@ -13,14 +13,15 @@ import sys
 
 from absl import flags
 
+from dlf_jax.command_line import define_text
 from dlf_jax.comparison import command, search_report
 
 
 def _flags() -> flags.FlagValues:
     values = command.shared_flags()
-    command.define_text(values, 'dataset', '', 'A dataset; its config file holds what is not searched.')
-    command.define_text(values, 'model', '', 'MODEL, or MODEL:VARIANT; file.py:Name is a MODEL too.')
-    command.define_text(
+    define_text(values, 'dataset', '', 'A dataset; its config file holds what is not searched.')
+    define_text(values, 'model', '', 'MODEL, or MODEL:VARIANT; file.py:Name is a MODEL too.')
+    define_text(
         values, 'space', '', 'A TOML file: what is searched; default: those of MODEL in CONFIGS/spaces.'
     )
     flags.DEFINE_integer(
@@ -39,7 +40,7 @@ def _flags() -> flags.FlagValues:
         lower_bound=0,
         flag_values=values,
     )
-    command.define_text(values, 'name', '', 'Folder of the search; default: tune-DATASET-MODEL.')
+    define_text(values, 'name', '', 'Folder of the search; default: tune-DATASET-MODEL.')
     return values
 
 

@@ -138,8 +138,7 @@ class Workdir:
             self._take_encoder(Path(builder.data_dir))
             made_of = {'fingerprint': builder.builder_config.name, 'made_of': builder.made_of}
             write_atomically(self.path / 'data.json', to_json(made_of, indent=1) + '\n')
-        with writing(str(self.own_code)):
-            own_code.keep(config, self.own_code)
+        own_code.keep(config, self.own_code)
         wanted = json.loads(config.to_json())
         write_atomically(self.path / 'config.json', to_json(wanted, indent=1) + '\n')
 

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / 'dlf_jax'
 # From the ground up; what is on one floor does not know each other.
 FLOORS = (
     ('errors', 'allocator', 'library_logs', 'program_cache'),
-    ('lock', 'plugins', 'config_files', 'file_writing', 'data_changes'),
+    ('lock', 'plugins', 'command_line', 'config_files', 'file_writing', 'data_changes'),
     ('data',),
     ('models',),
     ('config', 'testing'),

@@ -101,17 +101,20 @@ def test_weights_and_groups(frame):
         dlf_jax.fit(frame, label='click', weight='w', **KEYS)
 
 
-def test_a_label_of_two_words(frame):
+def test_a_label_of_two_words(frame, caplog):
     words = frame.with_columns(
         pl.col('click').cast(pl.String).replace({'1': 'bought', '0': 'left'}).alias('outcome'),
-        pl.col('user').alias('purchase'),
+        pl.col('click').alias('purchase'),
     ).drop('click')
-    with pytest.raises(UsageError, match='no such key'):
-        dlf_jax.fit(words, label='outcome', **{'training.epoch': 1})
+    dlf_jax.fit(words, label='outcome', model='lr', **{'training.epochs': 1})
+    assert "label 'outcome': 'left' is taken for a click; dataset.positive says it otherwise" in caplog.text
+    assert 'left out: purchase' in caplog.text
+    caplog.clear()
     model = dlf_jax.fit(words, label='outcome', model='mlp', **KEYS, **{'dataset.positive': 'bought'})
     share = (frame['click'] == 1).mean()
     assert model.predict(words).mean() == pytest.approx(share, abs=0.2)
     assert model.schema.positive == 'bought'
+    assert 'is taken for a click' not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -127,6 +130,7 @@ def test_a_label_of_two_words(frame):
         ({'label': 'click', 'model': 'dlff'}, UsageError, "did you mean 'dlf'"),
         ({'label': 'click', 'training.epoch': 1}, UsageError, "config.training.epoch: .*'training.epochs'"),
         ({'label': 'click', 'valid': 3}, UsageError, 'valid: expected a frame .*; found int'),
+        ({'label': 'click', 'dataset.train': 'x'}, UsageError, 'dataset.train: give rows and files as data'),
         ({'label': 'click', 'valid': []}, UsageError, 'valid: no file named'),
         ({'label': 'click', 'valid': pl.DataFrame({'a': [1]})}, UserError, '^the valid frame: no column'),
         ({'label': 3}, UsageError, 'another type'),

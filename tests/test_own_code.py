@@ -82,6 +82,19 @@ def test_the_text_is_kept_and_compared(folder, config, data_dir):
         dlf_jax.load(run)
 
 
+def test_the_texts_of_before_stay_until_the_new_ones_are_there(folder, config, monkeypatch):
+    own_code.keep(config, folder / 'kept')
+    monkeypatch.setattr(own_code, 'to_json', lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        own_code.keep(config, folder / 'kept')
+    monkeypatch.undo()
+    assert (folder / 'kept' / 'tower.py').read_text() == MODEL
+    monkeypatch.setattr('dlf_jax.file_writing.os.rename', lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        own_code.keep(config, folder / 'kept')
+    assert len(own_code.read_index(folder / 'kept')) == 2
+
+
 def test_a_saved_model_keeps_the_text(folder, config, data_dir):
     dlf_jax.train(config, folder / 'run', data_dir)
     model = dlf_jax.load(folder / 'run')

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -13,9 +12,9 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from absl import flags
-from absl import logging as absl_logging
 
 from dlf_jax import config_files
+from dlf_jax.command_line import define_help, define_text, read_flags, set_up_logs
 from dlf_jax.errors import UsageError, UserError
 from dlf_jax.file_writing import to_json, writing
 from dlf_jax.lock import locked
@@ -51,13 +50,8 @@ def shared_flags() -> flags.FlagValues:
     flags.DEFINE_integer(
         'jobs', 0, 'Runs at once; 0: one per GPU, one on a CPU.', lower_bound=0, flag_values=values
     )
-    flags.DEFINE_bool('help', False, 'Shows this help.', short_name='h', flag_values=values)
+    define_help(values)
     return values
-
-
-def define_text(values: flags.FlagValues, name: str, default: str, about: str) -> None:
-    """Adds a text flag to `values`."""
-    flags.DEFINE_string(name, default, about, flag_values=values)
 
 
 def parse(argv: list[str], values: flags.FlagValues, options: type[Chosen], about: str) -> Chosen:
@@ -77,15 +71,8 @@ def parse(argv: list[str], values: flags.FlagValues, options: type[Chosen], abou
       SystemExit: after --help.
     """
     overrides = [argument for argument in argv[1:] if argument.startswith('--config.')]
-    try:
-        rest = values([argument for argument in argv if argument not in overrides])
-    except flags.Error as error:
-        raise UsageError(str(error)) from error
-    if values.help:
-        print(f'{about}\nFlags, beside --config.KEY=VALUE for every run:\n{values.get_help()}')
-        raise SystemExit(0)
-    if len(rest) > 1:
-        raise UsageError(f'unexpected argument {rest[1]!r}; flags begin with --')
+    own = [argument for argument in argv if argument not in overrides]
+    read_flags(own, values, f'{about}\nFlags, beside --config.KEY=VALUE for every run:')
     names = [field.name for field in dataclasses.fields(options) if field.name != 'overrides']
     found: dict[str, Any] = {name: values[name].value for name in names}
     found = {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
@@ -118,7 +105,7 @@ def execute(options: Callable[[], Chosen], act: Callable[[Chosen], dict[str, Any
       The exit code: 0 done, 1 an error that its one line explains, or runs that failed, 2 a wrong command,
         130 interrupted.
     """
-    _set_up_logs()
+    set_up_logs()
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         wanted = options()
@@ -135,16 +122,6 @@ def execute(options: Callable[[], Chosen], act: Callable[[Chosen], dict[str, Any
     if failed:
         print(f'error: {len(failed)} of {result["runs"]} runs failed: {failed[0]}', file=sys.stderr)
     return 1 if failed else 0
-
-
-def _set_up_logs() -> None:
-    """Sends the package's log lines to standard error, and the libraries' nowhere."""
-    absl_logging.set_verbosity(absl_logging.FATAL)
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S'))
-    log = logging.getLogger('dlf_jax')
-    log.setLevel(logging.INFO)
-    log.handlers, log.propagate = [handler], False
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -54,18 +54,14 @@ def best_step(workdir: Workdir, config: ConfigDict) -> tuple[int, int]:
       UserError: there is no checkpoint, or it cannot be read.
       UsageError: no run has the seed of `predict.seed`.
     """
-
-    def unused(count: int) -> TrainState:
-        raise NotImplementedError
-
-    with _opened(workdir, config, unused) as checkpoints:
+    with _opened(workdir, config, None) as checkpoints:
         runs = checkpoints.runs()
         seed = _seed(config, runs)
         return seed, runs[seed].plateau.best_step or runs[seed].steps
 
 
 @contextlib.contextmanager
-def _opened(workdir: Workdir, config: ConfigDict, abstract: AbstractState) -> Iterator[Checkpoints]:
+def _opened(workdir: Workdir, config: ConfigDict, abstract: AbstractState | None) -> Iterator[Checkpoints]:
     checkpoints = Checkpoints(workdir.checkpoints, seeds_of(config), abstract, read_only=True)
     try:
         if checkpoints.latest is None:

@@ -68,7 +68,7 @@ class Checkpoints:
         self,
         folder: Path,
         seeds: Sequence[int],
-        abstract: AbstractState,
+        abstract: AbstractState | None,
         optimizer: Optimizer | None = None,
         read_only: bool = False,
     ):
@@ -77,7 +77,8 @@ class Checkpoints:
         Args:
           folder: of the checkpoints.
           seeds: of the runs, in their order.
-          abstract: shapes and shardings of the state of a number of runs.
+          abstract: shapes and shardings of the state of a number of runs; None: no state is restored, only
+            the progress of the runs is read.
           optimizer: whose state is part of those; None: they are weights alone.
           read_only: nothing is written or removed.
         """
@@ -187,6 +188,7 @@ class Checkpoints:
         """
         step = self._given_or_latest(step)
         runs = self.runs(step)
+        assert self._abstract is not None
         target = self._abstract(len(run_progress.in_stack(runs)))
         target = target.weights() if weights else target
         with self._readable(step):

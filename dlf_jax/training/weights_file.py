@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -15,29 +13,19 @@ from dlf_jax.file_writing import writing
 from dlf_jax.training.train_state import TrainState, leaf_name
 
 
-def named(state: TrainState) -> dict[str, Any]:
-    """The arrays of a state's weights by name, such as `params.dense.model.tower.kernel`."""
-    leaves = jax.tree_util.tree_leaves_with_path(state.weights())
-    return {leaf_name(path): leaf for path, leaf in leaves}
-
-
 def save(path: Path, state: TrainState) -> None:
-    """Writes the weights of one run, under a temporary name that is renamed at the end.
+    """Writes the weights of one run: float32 arrays by name, such as `params.dense.model.tower.kernel`.
 
     Args:
-      path: of the `.npz` file.
+      path: of the `.npz` file, in a folder that is put in place when it is whole.
       state: of a single run; its optimizer's state is left out.
 
     Raises:
       UserError: the file system refuses to write.
     """
-    temporary = path.with_name(f'.{path.name}.tmp')
+    leaves = jax.tree_util.tree_leaves_with_path(state.weights())
     with writing(str(path)):
-        with open(temporary, 'wb') as file:
-            np.savez(file, **jax.device_get(named(state)))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        np.savez(path, **{leaf_name(place): jax.device_get(leaf) for place, leaf in leaves})
 
 
 def load(path: Path, abstract: TrainState) -> TrainState:

@@ -113,6 +113,11 @@ INFERENCES = [
     ({'inputs': [tensor()]}, "input 'user': data: expected a list"),
     ({'inputs': [tensor(data=['a', 'b'])]}, "input 'user': expected 1 values by its shape, found 2"),
     ({'inputs': [tensor(shape=(1, 2), data=['a', 'b'])]}, "input 'user': 2 values a row"),
+    (
+        {'inputs': [tensor('tags', (2, 2), data=[['a', 'b', 'c'], ['d']])]},
+        "input 'tags': data: expected 2 lists of 2",
+    ),
+    ({'inputs': [tensor(shape=(1,), data=[['a', 'b']])]}, "'user': data: expected 1 lists of 1"),
     ({'inputs': [tensor(shape=(1, 1, 1), data=['a'])]}, "input 'user': shape"),
     ({'inputs': [tensor(shape=(-1,), data=['a'])]}, "input 'user': shape"),
     ({'inputs': [tensor(shape=(True,), data=['a'])]}, "input 'user': shape"),

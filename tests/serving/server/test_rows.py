@@ -206,6 +206,12 @@ def test_a_column_that_the_dataset_makes_of_others(tmp_path, data_dir):
     scorer = load(tmp_path / 'run', (8,))
     found = scorer.score(scorer.reader.rows(rows[:20].to_dicts())).probabilities
     np.testing.assert_allclose(found, dlf_jax.load(tmp_path / 'run').predict(rows[:20]), rtol=0, atol=1e-7)
+    # Further columns are left alone, whatever they hold.
+    for one, other in ((1, 'a'), (2**63 + 5, -1), ([1], {})):
+        added = [{**row, 'id': value} for row, value in zip(rows[:2].to_dicts(), (one, other), strict=True)]
+        np.testing.assert_array_equal(scorer.score(scorer.reader.rows(added)).probabilities, found[:2])
+    with pytest.raises(BadRequest, match='hour'):
+        scorer.reader.rows([{**row, 'hour': ['14102100']} for row in rows[:2].to_dicts()])
     with pytest.raises(BadRequest, match="no column 'hour"):
         scorer.reader.rows(rows[:2].drop('hour').to_dicts())
     with pytest.raises(BadRequest, match="no column 'C1'"):
