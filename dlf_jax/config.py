@@ -266,10 +266,11 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.predict.seed = -1
 
     config.export = ConfigDict()
-    # Format that `--mode=export` writes: onnx (ONNX Runtime), or stablehlo (JAX, without this package).
+    # Format that `--mode=export` writes: onnx (ONNX Runtime), stablehlo (JAX, without this package), or
+    # saved_model (TensorFlow, TensorFlow Serving).
     config.export.format = 'onnx'
     # Inputs of the exported model: raw (values as in the files, with the vocabulary inside; onnx alone), ids
-    # (the encoder's arrays), or auto: raw for onnx, ids for stablehlo.
+    # (the encoder's arrays), or auto: raw for onnx, ids for the others.
     config.export.inputs = 'auto'
 
     config.compile = ConfigDict()

@@ -24,7 +24,7 @@ PRECISIONS = ('float32', 'bfloat16')
 PARALLEL = ('jit', 'pmap')
 TABLE_SHARDINGS = ('auto', 'replicated', 'rows')
 MATMUL_PRECISIONS = ('default', 'high', 'highest')
-EXPORT_FORMATS = ('onnx', 'stablehlo')
+EXPORT_FORMATS = ('onnx', 'stablehlo', 'saved_model')
 EXPORT_INPUTS = ('auto', 'raw', 'ids')
 # Keys that name an entry of an open list, beside those of models and metrics.
 _ENTRIES = (('dataset', 'name'), ('optimizer', 'name'), ('optimizer', 'embedding_rows'))
@@ -118,10 +118,10 @@ def validate_export(config: ConfigDict) -> None:
             raise UsageError(
                 f'config.export.{key}={options[key]!r}: no such choice{suggest(options[key], choices)}'
             )
-    if (options.format, options.inputs) == ('stablehlo', 'raw'):
+    if options.format != 'onnx' and options.inputs == 'raw':
         raise UsageError(
-            "config.export.inputs='raw': expected 'ids' or 'auto' with config.export.format='stablehlo', "
-            'which has no texts'
+            f"config.export.inputs='raw': expected 'ids' or 'auto' with config.export.format="
+            f'{options.format!r}; raw values are for onnx'
         )
 
 

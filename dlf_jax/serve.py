@@ -39,7 +39,7 @@ def _flags() -> flags.FlagValues:
     def seconds(name: str, default: float, about: str) -> None:
         flags.DEFINE_float(name, default, about, lower_bound=0, flag_values=values)
 
-    text('workdir', '', 'FOLDER of a run, or of a saved model.')
+    text('workdir', '', 'FOLDER of a run, of a saved model, or of an export.')
     text('name', 'model', 'NAME of the model in /v2/models/NAME.')
     text('host', '127.0.0.1', 'Address to listen on; 0.0.0.0 for all.')
     whole('port', 8000, 0, 'Port; 0: one that is free, which the log names.')
@@ -82,7 +82,7 @@ def parse(argv: list[str]) -> dict[str, Any]:
     values = _flags()
     command_line.read_flags(argv, values, f'{__doc__}\nFlags:')
     if not values.workdir:
-        raise UsageError('--workdir: FOLDER of a run, or of a saved model, is needed')
+        raise UsageError('--workdir: FOLDER of a run, of a saved model, or of an export, is needed')
     found = {name: values[name].value for name in values if name not in ('help', 'h', 'token_file')}
     for name, value in found.items():
         if isinstance(value, float) and not math.isfinite(value):

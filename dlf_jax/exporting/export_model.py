@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import logging
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from dlf_jax.config import build_model
 from dlf_jax.data.schema import Field
-from dlf_jax.errors import UserError
 from dlf_jax.exporting import folder as folders
 from dlf_jax.exporting import program as programs
 from dlf_jax.exporting import raw_values, verification
+from dlf_jax.exporting.formats import FORMATS
 from dlf_jax.file_writing import to_json, write_atomically
 from dlf_jax.serving.predict import Predictor
 from dlf_jax.training.train_step import Forward
@@ -24,9 +24,9 @@ from dlf_jax.training.train_step import Forward
 _log = logging.getLogger(__name__)
 
 SELF_TEST = 'self_test.json'
+# Folder of the encoder, which is there where the model takes ids.
+ENCODER = 'encoder'
 _SELF_TEST_ROWS = 8
-# What each format needs beside the package's own, and the extra that installs it.
-_NEEDS = {'onnx': ('onnx', 'onnxruntime'), 'stablehlo': ('flatbuffers',)}
 
 
 def exact(config: ConfigDict) -> ConfigDict:
@@ -60,17 +60,20 @@ def export_model(predictor: Predictor, folder: Path, config: ConfigDict) -> dict
         folder's place, or the exported model's answers are others.
     """
     kind, raw = config.export.format, takes_raw(config)
-    _check_installed(kind)
+    FORMATS[kind].check_installed(kind)
     with folders.replacing(folder) as temporary:
         forward = Forward(build_model(predictor.config), predictor.encoder.schema)
         program = programs.of_state(forward, predictor.state, config.model.name)
-        run, facts = (_onnx if kind == 'onnx' else _stablehlo)(temporary, program, predictor, raw)
+        facts = FORMATS[kind].write(temporary, program, predictor.encoder, raw)
+        if not raw:
+            # What makes the ids.
+            predictor.encoder.save(temporary / ENCODER)
         wanted = verification.expected(predictor, raw)
         difference, limit = verification.largest_difference(
-            run, wanted, lambda: verification.rounding(program, wanted.encoded)
+            FORMATS[kind].runtime(temporary), wanted, lambda: verification.rounding(program, wanted.encoded)
         )
         write_atomically(temporary / SELF_TEST, to_json(_self_test(wanted, limit), indent=1) + '\n')
-        made_with = ('dlf_jax', 'jax', 'jaxlib', *_NEEDS[kind])
+        made_with = ('dlf_jax', 'jax', 'jaxlib', *FORMATS[kind].packages)
         manifest = {
             'format': kind,
             'inputs': 'raw' if raw else 'ids',
@@ -78,6 +81,8 @@ def export_model(predictor: Predictor, folder: Path, config: ConfigDict) -> dict
             'made_with': {name: importlib.metadata.version(name) for name in made_with},
             'model': config.model.name,
             'variant': config.variant,
+            'step': int(jax.device_get(predictor.state.step)),
+            'dataset': _dataset(config),
             'tensors': _tensors(predictor, wanted, raw),
             'schema': predictor.encoder.schema.identity(),
             'calibration': None,
@@ -103,39 +108,10 @@ def takes_raw(config: ConfigDict) -> bool:
     return config.export.inputs == 'raw' or (config.export.inputs, config.export.format) == ('auto', 'onnx')
 
 
-def _check_installed(kind: str) -> None:
-    for package in _NEEDS[kind]:
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            raise UserError(
-                f'config.export.format={kind!r} needs the package {package}: pip install "dlf_jax[{kind}]" '
-                f'({error})'
-            ) from error
-
-
-def _onnx(
-    folder: Path, program: programs.Program, predictor: Predictor, raw: bool
-) -> tuple[verification.Run, dict[str, Any]]:
-    # Here: the package works without ONNX.
-    from dlf_jax.exporting import onnx_file, onnx_graph, onnx_model
-
-    model = onnx_model.of_raw(program, predictor.encoder) if raw else onnx_model.of_ids(program)
-    onnx_file.write(folder, model.graph, model.constants, {'inputs': 'raw' if raw else 'ids'})
-    opsets = {'ai.onnx': onnx_graph.OPSET} | ({onnx_graph.ML: onnx_graph.ML_OPSET} if raw else {})
-    facts = {'ir_version': onnx_graph.IR_VERSION, 'opsets': opsets}
-    return onnx_file.Runtime(folder), facts
-
-
-def _stablehlo(
-    folder: Path, program: programs.Program, predictor: Predictor, raw: bool
-) -> tuple[verification.Run, dict[str, Any]]:
-    from dlf_jax.exporting import stablehlo
-
-    del predictor, raw
-    stablehlo.write(folder, program)
-    run = stablehlo.Runtime(folder)
-    return run, run.facts
+def _dataset(config: ConfigDict) -> dict[str, Any] | None:
+    """How the dataset makes columns of others; None where that is one's own code, which is not exported."""
+    options = config.dataset.to_dict()
+    return None if ':' in options['name'] else {key: options[key] for key in ('name', 'hour')}
 
 
 def _tensors(predictor: Predictor, wanted: verification.Expected, raw: bool) -> dict[str, Any]:

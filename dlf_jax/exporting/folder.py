@@ -50,7 +50,7 @@ def replacing(target: Path) -> Iterator[Path]:
 def _others(folder: Path) -> list[str]:
     """Names in an export's folder that are not its own."""
     own = {MANIFEST, *json.loads((folder / MANIFEST).read_text()).get('files', {})}
-    return sorted(path.name for path in folder.iterdir() if path.name not in own)
+    return sorted(set(_files(folder)) - own)
 
 
 def is_export(folder: Path) -> bool:
@@ -69,12 +69,35 @@ def write_manifest(folder: Path, manifest: dict[str, Any]) -> dict[str, dict[str
       manifest: all but `kind`, `version` and `files`.
 
     Returns:
-      `bytes` and `sha256` by file.
+      `bytes` and `sha256` by file; by its path, where it lies in a folder within.
     """
-    files = {path.name: _facts(path) for path in sorted(folder.iterdir())}
+    files = {name: _facts(folder / name) for name in _files(folder)}
     whole = {'kind': KIND, 'version': VERSION, **manifest, 'files': files}
     write_atomically(folder / MANIFEST, to_json(whole, indent=1) + '\n')
     return files
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of an export, whose files are as they were written.
+
+    Raises:
+      UserError: it is of another version of its form, or a file is missing or damaged; names the file.
+    """
+    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+    if manifest['version'] != VERSION:
+        raise UserError(
+            f'{folder / MANIFEST}: expected version {VERSION}, found {manifest["version"]!r}; export again'
+        )
+    for name, facts in manifest['files'].items():
+        path = folder / name
+        if not path.is_file() or _facts(path) != facts:
+            raise UserError(f'{path}: is not the file that was exported; copy it again, or export again')
+    return manifest
+
+
+def _files(folder: Path) -> list[str]:
+    """Paths of all files of a folder, from there."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob('*') if path.is_file())
 
 
 def _facts(path: Path) -> dict[str, Any]:

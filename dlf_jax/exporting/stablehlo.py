@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,7 +17,7 @@ MODEL, WEIGHTS = 'model.stablehlo', 'weights.npz'
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 
 
-def write(folder: Path, program: Program) -> list[str]:
+def write(folder: Path, program: Program) -> dict[str, Any]:
     """Writes the program for every platform, and its weights as NumPy arrays without pickle.
 
     Args:
@@ -24,7 +25,7 @@ def write(folder: Path, program: Program) -> list[str]:
       program: of the model.
 
     Returns:
-      Names of the files.
+      What decides which versions of JAX can read the program.
     """
     # The self test holds on every platform; by default GPUs and TPUs round what products multiply.
     with jax.default_matmul_precision('highest'):
@@ -34,7 +35,8 @@ def write(folder: Path, program: Program) -> list[str]:
     with writing(str(folder / WEIGHTS)), open(folder / WEIGHTS, 'wb') as file:
         # The names are paths, which are no names of arguments.
         np.savez(file, allow_pickle=False, **program.weights)
-    return [MODEL, WEIGHTS]
+    version = exported.calling_convention_version
+    return {'calling_convention_version': version, 'platforms': list(exported.platforms)}
 
 
 class Runtime:
@@ -51,9 +53,3 @@ class Runtime:
         with jax.transfer_guard('allow'):
             found = self._exported.call(self._weights, dict(inputs))
         return {name: np.asarray(value) for name, value in found.items()}
-
-    @property
-    def facts(self) -> dict[str, object]:
-        """What decides which versions of JAX can read the program."""
-        version = self._exported.calling_convention_version
-        return {'calling_convention_version': version, 'platforms': list(self._exported.platforms)}

@@ -140,7 +140,8 @@ def test_an_export_replaces_one_and_nothing_else(tmp_path):
     export(target, export_format='stablehlo')
     assert 'weights.npz' in {path.name for path in target.iterdir()}
     export(target, export_inputs='ids')
-    assert {path.name for path in target.iterdir()} == {'model.onnx', 'manifest.json', 'self_test.json'}
+    names = {path.name for path in target.iterdir()}
+    assert names == {'model.onnx', 'manifest.json', 'self_test.json', 'encoder'}
     assert {path.name for path in tmp_path.iterdir()} == {'model'}
     (tmp_path / 'mine').mkdir()
     (tmp_path / 'mine' / 'manifest.json').write_text('{"kind": "mine"}')

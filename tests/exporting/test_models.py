@@ -45,8 +45,27 @@ def test_stablehlo_gives_the_predictors_probabilities(tmp_path, monkeypatch):
     )
 
 
+def test_saved_model_gives_the_predictors_probabilities(tmp_path):
+    difference = exported(tmp_path, 'dcnv2', 'full', 'saved_model', 'ids')['largest_difference']
+    assert difference <= 1e-5
+    # The form that TensorFlow Serving looks for, with the encoder and the manifest beside it.
+    names = {path.name for path in (tmp_path / 'model').iterdir()}
+    assert names == {
+        'saved_model.pb',
+        'fingerprint.pb',
+        'variables',
+        'encoder',
+        'manifest.json',
+        'self_test.json',
+    }
+    manifest = json.loads((tmp_path / 'model' / 'manifest.json').read_text())
+    assert {'saved_model.pb', 'variables/variables.index', 'encoder/encoder.json'} <= {*manifest['files']}
+    # Written again in its place.
+    exported(tmp_path, 'lr', 'full', 'saved_model', 'ids')
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize('kind', ['onnx', 'stablehlo'])
+@pytest.mark.parametrize('kind', ['onnx', 'stablehlo', 'saved_model'])
 @pytest.mark.parametrize(('model', 'variant'), EVERY, ids=lambda text: text)
 def test_every_variant_can_be_exported(tmp_path, model, variant, kind):
     exported(tmp_path, model, variant, kind, 'ids')

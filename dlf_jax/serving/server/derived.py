@@ -18,15 +18,15 @@ from dlf_jax.data.schema import Schema
 class DerivedColumns:
     """Maker of the columns that a dataset makes of others; most make none."""
 
-    def __init__(self, config: ConfigDict, schema: Schema):
+    def __init__(self, dataset: ConfigDict, schema: Schema):
         """Takes what was trained on.
 
         Args:
-          config: of the model.
+          dataset: `config.dataset` of the model.
           schema: the features.
         """
-        self._options, self._schema = ConfigDict(config.dataset), schema
-        self._builder = builders.dataset_class(config.dataset.name)
+        self._options, self._schema = ConfigDict(dataset), schema
+        self._builder = builders.dataset_class(dataset.name)
         # Whether the dataset makes any.
         self.any = self._builder.with_derived.__func__ is not Builder.with_derived.__func__  # type: ignore[attr-defined]
 

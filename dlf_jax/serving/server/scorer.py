@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import logging
 import time
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from dlf_jax.data.preprocess.joined_encoder import JoinedEncoder, TypedRows
 from dlf_jax.data.rows import Rows
 from dlf_jax.data.schema import Schema
 from dlf_jax.errors import UserError
-from dlf_jax.serving import weights
+from dlf_jax.serving.server import model_source
 from dlf_jax.serving.server.derived import DerivedColumns
+from dlf_jax.serving.server.model_source import Source
 from dlf_jax.serving.server.rows import BadRequest, RowReader
 from dlf_jax.training import metrics
-from dlf_jax.training.model_setup import ModelSetup
-from dlf_jax.workdir import Workdir
 
 _log = logging.getLogger(__name__)
 
@@ -57,47 +52,28 @@ class Scorer:
       sizes: numbers of rows for which there is a program, rising.
     """
 
-    def __init__(self, workdir: Workdir, config: ConfigDict, sizes: Sequence[int]):
-        """Reads the model and compiles its programs.
+    def __init__(self, source: Source, sizes: Sequence[int]):
+        """Compiles the programs of a model.
 
         Args:
-          workdir: of a run with at least one evaluation, or of a saved model; nothing is written to it.
-          config: its config, perhaps with other `predict` keys.
+          source: the model; its encoder's vocabularies are taken.
           sizes: numbers of rows of batches, rising.
-
-        Raises:
-          UserError: there is no model, or it cannot be read.
         """
-        encoder = workdir.encoder()
+        encoder = source.encoder
         self.schema: Schema = encoder.schema
         self.sizes = tuple(sizes)
-        # One device: a batch of a request is too small to be shared.
-        setup = ModelSetup(config, self.schema, self.sizes[-1], jax.local_devices()[:1])
-        self._state = weights.restore(workdir, config, setup).weights()
         self._encoder = JoinedEncoder(encoder)
         # The joined dictionaries know the values by their keys; the texts would take more than those.
         encoder.vocabularies.clear()
-        self.reader = RowReader(self.schema, encoder.families, DerivedColumns(config, self.schema))
-        self.version = self._version(workdir)
+        self.reader = RowReader(self.schema, encoder.families, DerivedColumns(source.dataset, self.schema))
+        self.version = source.version
         start = time.perf_counter()
-        self._programs = {
-            size: setup.new_predict_step(1).compile(self._state, self._batch(size)) for size in self.sizes
-        }
+        self._programs = {size: source.compile(self._batch(size)) for size in self.sizes}
         self._plan = plan({size: self._seconds(size) for size in self.sizes})
         _log.info(
             'version %s: programs for %s rows in %.1f s', self.version, ', '.join(map(str, self.sizes)),
             time.perf_counter() - start,
         )  # fmt: skip
-
-    def _version(self, workdir: Workdir) -> str:
-        step = int(jax.device_get(self._state.step))
-        digest = hashlib.sha256()
-        for name in ('config.json', 'encoder/encoder.json', 'encoder/vocabulary.parquet'):
-            digest.update((workdir.path / name).read_bytes())
-        for leaf in jax.tree.leaves((self._state.params, self._state.batch_stats)):
-            # A sum of gigabytes of tables takes a second, and a digest ten.
-            digest.update(zlib.crc32(np.ascontiguousarray(leaf).data).to_bytes(4, 'big'))
-        return f'{step}-{digest.hexdigest()[:8]}'
 
     def _batch(self, rows: int) -> Rows:
         """Features of rows of nothing."""
@@ -117,7 +93,7 @@ class Scorer:
         """
         encoded = self._encoder.encode(rows)
         outputs = [
-            (self._programs[size](self._state, _padded(encoded.features, part, size)), part)
+            (self._programs[size](_padded(encoded.features, part, size)), part)
             for size, part in self._cut(rows.rows)
         ]
         logits = np.empty(rows.rows, np.float32)
@@ -135,7 +111,7 @@ class Scorer:
         # The first call of a program is slower.
         for _ in range(4):
             start = time.perf_counter()
-            np.asarray(program(self._state, batch))
+            np.asarray(program(batch))
             found.append(time.perf_counter() - start)
         return min(found)
 
@@ -181,17 +157,14 @@ def load(folder: str | Path, sizes: Sequence[int], seed: int = -1) -> Scorer:
     """Reads the model of a folder as it is now.
 
     Args:
-      folder: workdir of a run, or folder of a saved model.
+      folder: workdir of a run, a saved model, or an export; see `model_source.read`.
       sizes: numbers of rows of batches, rising.
       seed: of the run to serve, where there are several; -1: the best.
 
     Raises:
       UserError: there is no model, or it cannot be read.
     """
-    workdir = Workdir(folder)
-    config = workdir.config()
-    config.predict.seed = seed
     try:
-        return Scorer(workdir, config, sizes)
+        return Scorer(model_source.read(folder, seed, sizes[-1]), sizes)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f'{folder}: cannot be read: {error}') from error

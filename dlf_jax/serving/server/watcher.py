@@ -14,6 +14,7 @@ from typing import Any
 
 from dlf_jax import allocator
 from dlf_jax.errors import UserError
+from dlf_jax.exporting import folder as exports
 from dlf_jax.serving import weights
 from dlf_jax.serving.server.scorer import Scorer, load
 from dlf_jax.workdir import Workdir
@@ -41,7 +42,7 @@ class Watcher:
         """Starts nothing yet.
 
         Args:
-          folder: workdir of a run, or folder of a saved model.
+          folder: workdir of a run, a saved model, or an export.
           current: gives the version that scores now.
           swap: takes a version that is to score from now on; called in the thread.
           refuse: called where a version cannot be had; in the thread.
@@ -116,6 +117,8 @@ class Watcher:
     def _identity(self) -> Identity | None:
         """What the folder holds; None where that cannot be said now."""
         try:
+            if exports.is_export(self._folder):
+                return (signature(self._folder),)
             workdir = Workdir(self._folder)
             small = signature(self._folder / 'config.json', self._folder / 'encoder')
             if workdir.weights.is_file():
