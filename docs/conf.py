@@ -36,6 +36,8 @@ myst_heading_anchors = 3
 
 # Docstrings write `code` with single backticks.
 default_role = 'literal'
+# Too large to install for the signatures of two functions.
+autodoc_mock_imports = ['tensorflow', 'jax.experimental.jax2tf']
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 # `Parameters` are a model's weights; a function's arguments are called `Args`.
