@@ -24,7 +24,7 @@ HTML = """<!doctype html>
 <p id="token-line" hidden><label for="token">Bearer token</label>
 <input id="token" type="password" autocomplete="off"></p>
 <div id="fields"></div>
-<p><button type="submit">Score</button> An empty field is a missing value.</p>
+<p><button type="submit">Score</button><small>An empty field is a missing value.</small></p>
 </form>
 <p id="answer" role="status" aria-live="polite"></p>
 <ul id="notes"></ul>
@@ -34,15 +34,37 @@ HTML = """<!doctype html>
 </html>
 """
 
-STYLE = """body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem; color: #222; background: #fff; }
-main { max-width: 44rem; margin: 0 auto; }
-#fields p { display: flex; gap: 1rem; margin: 0.3rem 0; }
-#fields label { flex: 0 0 12rem; overflow-wrap: anywhere; }
-#fields input { flex: 1; font: inherit; }
-#fields small { flex: 0 0 11rem; color: #666; }
-#answer { font-size: 1.4rem; }
-.unknown input { border-color: #b50; background: #fff3e6; }
-.wrong { color: #a00; }
+STYLE = """:root { color-scheme: light dark; --text: #1b2430; --soft: #5a6675; --page: #f4f6f8; --card: #fff; --line: #8a96a3;
+  --main: #1a5fb4; --on-main: #fff; --warn: #9a4a00; --warn-back: #fff3e6; --wrong: #b00020; }
+@media (prefers-color-scheme: dark) {
+  :root { --text: #e6eaef; --soft: #a3afbc; --page: #14181d; --card: #1e242b; --line: #6b7885; --main: #8ab8f5;
+    --on-main: #10151b; --warn: #ffb86b; --warn-back: #3a2a17; --wrong: #ff8a8a; }
+}
+* { box-sizing: border-box; }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0; color: var(--text); background: var(--page); }
+main { max-width: 46rem; margin: 2rem auto; padding: 1.5rem 2rem 2rem; background: var(--card); border-radius: 10px; }
+h1 { margin: 0; font-size: 1.6rem; }
+#model { margin: 0 0 1.2rem; color: var(--soft); overflow-wrap: anywhere; }
+#fields p, #token-line:not([hidden]) { display: grid; grid-template-columns: 11rem 1fr 11rem; gap: .2rem 1rem;
+  align-items: center; margin: .5rem 0; }
+label { font-weight: 600; overflow-wrap: anywhere; }
+input { width: 100%; min-width: 0; padding: .35rem .5rem; font: inherit; color: inherit; background: transparent;
+  border: 1px solid var(--line); border-radius: 6px; }
+small { color: var(--soft); }
+button { padding: .45rem 1.4rem; margin-right: .8rem; font: inherit; font-weight: 600; color: var(--on-main);
+  background: var(--main); border: 0; border-radius: 6px; cursor: pointer; }
+:focus-visible { outline: 3px solid var(--main); outline-offset: 2px; }
+#answer { min-height: 2.2rem; margin: 1.2rem 0 .4rem; font-size: 1.4rem; font-weight: 600; overflow-wrap: anywhere; }
+#notes { margin: 0; padding-left: 1.2rem; color: var(--soft); overflow-wrap: anywhere; }
+.unknown input { border-color: var(--warn); background: var(--warn-back); }
+#answer.wrong { color: var(--wrong); font-size: 1.1rem; }
+@media (max-width: 40rem) {
+  main { margin: 0; padding: 1rem; min-height: 100vh; border-radius: 0; }
+  #fields p, #token-line:not([hidden]) { grid-template-columns: 1fr auto; }
+  #fields label, #token-line label { grid-column: 1; }
+  #fields small { grid-column: 2; grid-row: 1; }
+  #fields input, #token-line input { grid-column: 1 / -1; }
+}
 """
 
 SCRIPT = """'use strict';
