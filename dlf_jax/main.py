@@ -57,7 +57,7 @@ _log = logging.getLogger('dlf_jax.main')
 
 # Timed, and traced, by `profile`.
 _PROFILE_STEPS = 20
-MODES = ('train', 'prepare', 'evaluate', 'predict', 'profile', 'compile', 'export')
+MODES = ('train', 'prepare', 'evaluate', 'predict', 'profile', 'compile', 'export', 'calibrate')
 
 _CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'Config file, FILE.py or FILE.py:MODEL; --config.KEY=VALUE sets a key.'
@@ -66,7 +66,9 @@ _MODE = flags.DEFINE_string('mode', 'train', f'One of {", ".join(MODES)}.')
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Folder of the run: checkpoints, metrics, result.')
 _DATASET = flags.DEFINE_string('dataset', '', 'Sets config.dataset.name.')
 _VARIANT = flags.DEFINE_string('variant', '', 'Sets config.variant, such as wo_gate.')
-_INPUT = flags.DEFINE_string('input', '', 'Files to evaluate or predict: path, glob, or by commas.')
+_INPUT = flags.DEFINE_string(
+    'input', '', 'Files to evaluate, predict or calibrate by: path, glob, or several.'
+)
 _OUTPUT = flags.DEFINE_string(
     'output',
     '',
@@ -159,6 +161,12 @@ def predict() -> dict[str, Any]:
     """Writes the probabilities of files of rows."""
     spec, output = _required(_INPUT), _required(_OUTPUT)
     return api.predict(_required(_WORKDIR), spec, output, _predict_options())
+
+
+def calibrate() -> dict[str, Any]:
+    """Fits a calibrator to a finished run's scores, or to those of labelled files."""
+    options = _trained_options('calibration.', 'predict.')
+    return api.calibrate(_required(_WORKDIR), _INPUT.value or None, options)
 
 
 def export() -> dict[str, Any]:
@@ -326,6 +334,7 @@ def main(argv: list[str]) -> int:
         'profile': profile,
         'compile': compile_programs,
         'export': export,
+        'calibrate': calibrate,
     }
     try:
         # Libraries print to standard output; that is for the result alone.
