@@ -48,7 +48,7 @@ from dlf_jax.config_files import find_config_file
 from dlf_jax.data import builders
 from dlf_jax.errors import UsageError, UserError, suggest
 from dlf_jax.file_writing import to_json
-from dlf_jax.training import multihost, runtime_errors
+from dlf_jax.training import metrics, multihost, runtime_errors
 from dlf_jax.training import profile as profiling
 from dlf_jax.training.preemption import EXIT_CODE, Preempted, Preemption
 from dlf_jax.workdir import Workdir
@@ -57,7 +57,7 @@ _log = logging.getLogger('dlf_jax.main')
 
 # Timed, and traced, by `profile`.
 _PROFILE_STEPS = 20
-MODES = ('train', 'prepare', 'evaluate', 'predict', 'profile', 'compile', 'export')
+MODES = ('train', 'prepare', 'evaluate', 'predict', 'profile', 'compile', 'export', 'calibrate')
 
 _CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'Config file, FILE.py or FILE.py:MODEL; --config.KEY=VALUE sets a key.'
@@ -66,7 +66,9 @@ _MODE = flags.DEFINE_string('mode', 'train', f'One of {", ".join(MODES)}.')
 _WORKDIR = flags.DEFINE_string('workdir', '', 'Folder of the run: checkpoints, metrics, result.')
 _DATASET = flags.DEFINE_string('dataset', '', 'Sets config.dataset.name.')
 _VARIANT = flags.DEFINE_string('variant', '', 'Sets config.variant, such as wo_gate.')
-_INPUT = flags.DEFINE_string('input', '', 'Files to evaluate or predict: path, glob, or by commas.')
+_INPUT = flags.DEFINE_string(
+    'input', '', 'Files to evaluate, predict or calibrate by: path, glob, or several.'
+)
 _OUTPUT = flags.DEFINE_string(
     'output',
     '',
@@ -81,7 +83,7 @@ def train() -> dict[str, Any]:
     _keep_compiled()
     multihost.start(config, exit_on_loss=True)
     result = api.train(config, workdir, _DATA_DIR.value, Preemption(listen=True))
-    _tell(result)
+    _tell(config, result)
     return result
 
 
@@ -91,9 +93,9 @@ def _keep_compiled() -> None:
     program_cache.keep_programs(Path(_DATA_DIR.value).expanduser() / 'compiled' / platform.node())
 
 
-def _tell(result: dict[str, Any]) -> None:
+def _tell(config: ConfigDict, result: dict[str, Any]) -> None:
     """Puts what is beside the result's numbers into words: the best possible, the spread, the baselines."""
-    runs = result.get('runs', [result])
+    runs, shown = result.get('runs', [result]), metrics.shown(config)
     for run in runs:
         for part in ('valid', 'test'):
             found, best = ((run[part] or {}).get(key) for key in ('auc', 'best_possible_auc'))
@@ -106,7 +108,7 @@ def _tell(result: dict[str, Any]) -> None:
     if len(runs) > 1:
         for part, mean in result['mean'].items():
             for name, value in (mean or {}).items():
-                if value is not None:
+                if value is not None and name in shown:
                     spread = result['std'][part][name]
                     _log.info('%d seeds: %s %s %.6f +- %.6f', len(runs), part, name, value, spread)
     for line in fitting.table(result) if 'baselines' in result else ():
@@ -159,6 +161,12 @@ def predict() -> dict[str, Any]:
     """Writes the probabilities of files of rows."""
     spec, output = _required(_INPUT), _required(_OUTPUT)
     return api.predict(_required(_WORKDIR), spec, output, _predict_options())
+
+
+def calibrate() -> dict[str, Any]:
+    """Fits a calibrator to a finished run's scores, or to those of labelled files."""
+    options = _trained_options('calibration.', 'predict.')
+    return api.calibrate(_required(_WORKDIR), _INPUT.value or None, options)
 
 
 def export() -> dict[str, Any]:
@@ -326,6 +334,7 @@ def main(argv: list[str]) -> int:
         'profile': profile,
         'compile': compile_programs,
         'export': export,
+        'calibrate': calibrate,
     }
     try:
         # Libraries print to standard output; that is for the result alone.

@@ -63,7 +63,7 @@ def export_model(predictor: Predictor, folder: Path, config: ConfigDict) -> dict
     FORMATS[kind].check_installed(kind)
     with folders.replacing(folder) as temporary:
         forward = Forward(build_model(predictor.config), predictor.encoder.schema)
-        program = programs.of_state(forward, predictor.state, config.model.name)
+        program = programs.of_state(forward, predictor.state, config.model.name, predictor.calibrator)
         facts = FORMATS[kind].write(temporary, program, predictor.encoder, raw)
         if not raw:
             # What makes the ids.
@@ -85,7 +85,7 @@ def export_model(predictor: Predictor, folder: Path, config: ConfigDict) -> dict
             'dataset': _dataset(config),
             'tensors': _tensors(predictor, wanted, raw),
             'schema': predictor.encoder.schema.identity(),
-            'calibration': None,
+            'calibration': predictor.calibrator and predictor.calibrator.to_json(),
             'verified': {
                 'rows': len(wanted.probability),
                 'largest_difference': difference,

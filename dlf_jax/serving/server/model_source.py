@@ -20,7 +20,10 @@ from dlf_jax.exporting import folder as exports
 from dlf_jax.exporting.export_model import ENCODER
 from dlf_jax.exporting.formats import FORMATS
 from dlf_jax.exporting.program import LOGIT
+from dlf_jax.file_writing import to_json
+from dlf_jax.serving import calibrator as calibrators
 from dlf_jax.serving import weights
+from dlf_jax.serving.calibrator import Calibrator
 from dlf_jax.training.model_setup import ModelSetup
 from dlf_jax.workdir import Workdir
 
@@ -36,12 +39,14 @@ class Source:
       encoder: of the training data.
       dataset: `config.dataset`, or what of it says how columns are made of others.
       version: name: the step of the weights, and a few digits that tell it from another of that step.
+      calibrator: makes the probabilities of the logits; None: the sigmoid does.
       compile: the program for batches of the form of one batch.
     """
 
     encoder: Encoder
     dataset: ConfigDict
     version: str
+    calibrator: Calibrator | None
     compile: Callable[[Rows], Program]
 
 
@@ -74,9 +79,12 @@ def _of_workdir(workdir: Workdir, config: ConfigDict, largest: int) -> Source:
     # One device: a batch of a request is too small to be shared.
     setup = ModelSetup(config, encoder.schema, largest, jax.local_devices()[:1])
     state = weights.restore(workdir, config, setup).weights()
+    calibrator = calibrators.load(workdir, state)
     digest = hashlib.sha256()
     for name in ('config.json', 'encoder/encoder.json', 'encoder/vocabulary.parquet'):
         digest.update((workdir.path / name).read_bytes())
+    if calibrator:
+        digest.update(to_json(calibrator.to_json()).encode())
     for leaf in jax.tree.leaves((state.params, state.batch_stats)):
         # A sum of gigabytes of tables takes a second, and a digest ten.
         digest.update(zlib.crc32(np.ascontiguousarray(leaf).data).to_bytes(4, 'big'))
@@ -85,7 +93,8 @@ def _of_workdir(workdir: Workdir, config: ConfigDict, largest: int) -> Source:
         program = setup.new_predict_step(1).compile(state, batch)
         return lambda batch: program(state, batch)
 
-    return Source(encoder, config.dataset, _version(int(jax.device_get(state.step)), digest), compile)
+    version = _version(int(jax.device_get(state.step)), digest)
+    return Source(encoder, config.dataset, version, calibrator, compile)
 
 
 def _of_export(folder: Path) -> Source:
@@ -104,10 +113,12 @@ def _of_export(folder: Path) -> Source:
     kind.check_installed(manifest['format'])
     run = kind.runtime(folder)
     digest = hashlib.sha256((folder / exports.MANIFEST).read_bytes())
+    calibration = manifest['calibration']
     return Source(
         Encoder.load(folder / ENCODER),
         ConfigDict(manifest['dataset']),
         _version(manifest['step'], digest),
+        Calibrator.from_json(calibration) if calibration else None,
         # Compiled, where that is needed, when a batch of the form is scored first.
         lambda batch: lambda batch: run(batch)[LOGIT],
     )

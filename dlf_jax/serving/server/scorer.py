@@ -18,7 +18,7 @@ from dlf_jax.serving.server import model_source
 from dlf_jax.serving.server.derived import DerivedColumns
 from dlf_jax.serving.server.model_source import Source
 from dlf_jax.serving.server.rows import BadRequest, RowReader
-from dlf_jax.training import metrics
+from dlf_jax.training import probability_metrics
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +62,7 @@ class Scorer:
         encoder = source.encoder
         self.schema: Schema = encoder.schema
         self.sizes = tuple(sizes)
+        self._calibrator = source.calibrator
         self._encoder = JoinedEncoder(encoder)
         # The joined dictionaries know the values by their keys; the texts would take more than those.
         encoder.vocabularies.clear()
@@ -103,7 +104,8 @@ class Scorer:
         if not finite.all():
             row = int(np.argmin(finite)) + 1
             raise BadRequest(f'row {row}: the model gives no finite score; look for extreme numbers', 422)
-        return Scores(metrics.sigmoid(logits).astype(np.float32), encoded.unknown, encoded.missing)
+        calibrated = self._calibrator.probabilities if self._calibrator else probability_metrics.sigmoid
+        return Scores(calibrated(logits).astype(np.float32), encoded.unknown, encoded.missing)
 
     def _seconds(self, size: int) -> float:
         """Seconds of a batch, the least of a few."""

@@ -120,7 +120,7 @@ class Watcher:
             if exports.is_export(self._folder):
                 return (signature(self._folder),)
             workdir = Workdir(self._folder)
-            small = signature(self._folder / 'config.json', self._folder / 'encoder')
+            small = signature(self._folder / 'config.json', self._folder / 'encoder', workdir.calibration)
             if workdir.weights.is_file():
                 return small, signature(workdir.weights)
             config = workdir.config()
