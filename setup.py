@@ -9,5 +9,8 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=['dlf_jax', 'dlf_jax.*']), 'dlf_jax.configs'],
     package_dir={'dlf_jax.configs': 'configs'},
-    package_data={'dlf_jax.configs': ['spaces/*.toml', 'spaces/*/*.toml']},
+    package_data={
+        'dlf_jax.analysis.report': ['assets/*'],
+        'dlf_jax.configs': ['spaces/*.toml', 'spaces/*/*.toml'],
+    },
 )

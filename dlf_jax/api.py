@@ -12,7 +12,7 @@ import logging
 import os
 import runpy
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -354,6 +354,33 @@ def export(
             raise UsageError(f'config.{key}: there is no such key{suggest(key, near)}')
         sections[section][name] = value
     return load(workdir, sections['predict']).export(output, **sections['export'])
+
+
+def report(
+    workdirs: Sequence[str | os.PathLike],
+    output: str | os.PathLike = '',
+    data_dir: str | os.PathLike = DATA_DIR,
+) -> dict[str, Any]:
+    """Writes one page of a run, or of several side by side: a single HTML file that opens from disk.
+
+    Args:
+      workdirs: folders of runs.
+      output: the file to write; '': `report.html` in the folder of the one run.
+      data_dir: folder of prepared data, in which the records of the runs are looked for; what needs them is
+        left out where they are not there.
+
+    Returns:
+      `output`, its `bytes`, the `seconds` that it took, `runs`, `sections` (those that show something) and
+      `left_out` (those that say what is missing and which command brings it).
+
+    Raises:
+      UserError: a folder holds no run, or the file cannot be written.
+      UsageError: no folder, the same one twice, or several without `output`.
+    """
+    # What it needs, scipy among it, would make every command start later.
+    from dlf_jax.analysis.report.write import write_report
+
+    return write_report(workdirs, output, data_dir)
 
 
 @contextlib.contextmanager

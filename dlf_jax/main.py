@@ -57,20 +57,23 @@ _log = logging.getLogger('dlf_jax.main')
 
 # Timed, and traced, by `profile`.
 _PROFILE_STEPS = 20
-MODES = ('train', 'prepare', 'evaluate', 'predict', 'profile', 'compile', 'export')
+MODES = ('train', 'prepare', 'evaluate', 'predict', 'profile', 'compile', 'export', 'report')
 
 _CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'Config file, FILE.py or FILE.py:MODEL; --config.KEY=VALUE sets a key.'
 )
 _MODE = flags.DEFINE_string('mode', 'train', f'One of {", ".join(MODES)}.')
-_WORKDIR = flags.DEFINE_string('workdir', '', 'Folder of the run: checkpoints, metrics, result.')
+_WORKDIR = flags.DEFINE_string(
+    'workdir', '', 'Folder of the run: checkpoints, metrics, result. For report also several by commas.'
+)
 _DATASET = flags.DEFINE_string('dataset', '', 'Sets config.dataset.name.')
 _VARIANT = flags.DEFINE_string('variant', '', 'Sets config.variant, such as wo_gate.')
 _INPUT = flags.DEFINE_string('input', '', 'Files to evaluate or predict: path, glob, or by commas.')
 _OUTPUT = flags.DEFINE_string(
     'output',
     '',
-    'Where predict writes (.csv or .parquet), export (a folder), or prepare a proposed schema (.toml).',
+    'Where predict writes (.csv or .parquet), export (a folder), report (.html; default: into the workdir), '
+    'or prepare a proposed schema (.toml).',
 )
 _DATA_DIR = flags.DEFINE_string('data_dir', '~/.cache/dlf_jax', 'Where prepared data is kept, for all runs.')
 
@@ -167,6 +170,15 @@ def export() -> dict[str, Any]:
     return api.export(workdir, output, _trained_options('export.', 'predict.'))
 
 
+def report() -> dict[str, Any]:
+    """Writes the page of a run, or of several side by side."""
+    named = _required(_WORKDIR)
+    _trained_options()
+    # A folder may have a comma in its name.
+    folders = [named] if Path(named).expanduser().is_dir() else [part for part in named.split(',') if part]
+    return api.report(folders, _OUTPUT.value, _DATA_DIR.value)
+
+
 def _required(flag: flags.FlagHolder) -> str:
     if not flag.value:
         raise UsageError(f'--mode={_MODE.value} needs --{flag.name}: {flag._flagvalues[flag.name].help}')
@@ -201,7 +213,7 @@ def _trained_options(*sections: str) -> dict[str, Any]:
             taken = ' and '.join(f'--config.{section}*' for section in sections)
             raise UsageError(
                 f'--config.{key}: the config of a trained model is in its workdir; '
-                f'--mode={_MODE.value} takes only {taken} keys'
+                f'--mode={_MODE.value} takes {f"only {taken}" if taken else "no such"} keys'
             )
     return options
 
@@ -326,6 +338,7 @@ def main(argv: list[str]) -> int:
         'profile': profile,
         'compile': compile_programs,
         'export': export,
+        'report': report,
     }
     try:
         # Libraries print to standard output; that is for the result alone.

@@ -18,7 +18,7 @@ FLOORS = (
     ('training',),
     ('baselines',),
     ('config_checks', 'serving'),
-    ('compiling', 'exporting'),
+    ('compiling', 'exporting', 'analysis'),
     ('trained_model',),
     ('api', 'comparison'),
     ('fit_frames',),
