@@ -13,6 +13,7 @@ import os
 import runpy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -280,13 +281,7 @@ def load(folder: str | os.PathLike, options: Mapping[str, Any] | None = None) ->
     """
     workdir = Workdir(folder)
     config = workdir.config()
-    for key, value in (options or {}).items():
-        if key not in config.predict:
-            raise UsageError(f'config.predict.{key}: there is no such key{suggest(key, config.predict)}')
-        try:
-            config.predict[key] = value
-        except TypeError as error:
-            raise UsageError(f'config.predict.{key}={value!r}: {error}') from error
+    configs.set_options(config, 'predict', options or {})
     config_checks.validate_prediction(config)
     return TrainedModel(workdir, config)
 
@@ -346,14 +341,54 @@ def export(
       UserError: there is no trained model, or it cannot be exported; says why.
       UsageError: there is no such option, or its value cannot be.
     """
-    sections: dict[str, dict[str, Any]] = {'export': {}, 'predict': {}}
+    sections = _by_section(workdir, options, 'export')
+    return load(workdir, sections['predict']).export(output, **sections['export'])
+
+
+def explain(
+    workdir: str | os.PathLike,
+    input: Any = None,
+    output: str | os.PathLike | None = None,
+    options: Mapping[str, Any] | None = None,
+    data_dir: str | os.PathLike = DATA_DIR,
+) -> dict[str, Any]:
+    """Writes what the best model of a run looks at: `load`, then `TrainedModel.explain`.
+
+    Args:
+      workdir: folder of the run.
+      input: labelled files: a path, several by commas, or a glob; or a frame. None: the validation part of
+        the run's prepared records.
+      output: folder to write; not there, or an earlier explanation, which is replaced. None: `explain` in
+        the workdir.
+      options: values of `config.explain` and `config.predict` keys, such as `{'explain.rows': 10_000}`.
+      data_dir: folder of prepared data.
+
+    Returns:
+      `explain.json`, see `analysis.explanation.explain`; and `output`, the folder.
+
+    Raises:
+      UserError: there is no trained model, or there are no rows to explain it on.
+      UsageError: there is no such option, or its value cannot be.
+    """
+    sections = _by_section(workdir, options, 'explain')
+    folder = Workdir(workdir).path / 'explain' if output is None else Path(output).expanduser()
+    model = load(workdir, sections['predict'])
+    explanation = model.explain(input, sections['explain'], data_dir)
+    return {'output': str(folder), **explanation.write(folder)}
+
+
+def _by_section(
+    workdir: str | os.PathLike, options: Mapping[str, Any] | None, section: str
+) -> dict[str, dict[str, Any]]:
+    """Values of dotted keys by section, `predict` and another one, without the section's name."""
+    sections: dict[str, dict[str, Any]] = {section: {}, 'predict': {}}
     near = [key for key, _ in configs.flatten(Workdir(workdir).config()) if key.partition('.')[0] in sections]
     for key, value in (options or {}).items():
-        section, _, name = key.partition('.')
+        of, _, name = key.partition('.')
         if key not in near:
             raise UsageError(f'config.{key}: there is no such key{suggest(key, near)}')
-        sections[section][name] = value
-    return load(workdir, sections['predict']).export(output, **sections['export'])
+        sections[of][name] = value
+    return sections
 
 
 def report(

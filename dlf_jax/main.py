@@ -57,7 +57,7 @@ _log = logging.getLogger('dlf_jax.main')
 
 # Timed, and traced, by `profile`.
 _PROFILE_STEPS = 20
-MODES = ('train', 'prepare', 'evaluate', 'predict', 'profile', 'compile', 'export', 'report')
+MODES = ('train', 'prepare', 'evaluate', 'predict', 'profile', 'compile', 'export', 'explain', 'report')
 
 _CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'Config file, FILE.py or FILE.py:MODEL; --config.KEY=VALUE sets a key.'
@@ -68,12 +68,12 @@ _WORKDIR = flags.DEFINE_string(
 )
 _DATASET = flags.DEFINE_string('dataset', '', 'Sets config.dataset.name.')
 _VARIANT = flags.DEFINE_string('variant', '', 'Sets config.variant, such as wo_gate.')
-_INPUT = flags.DEFINE_string('input', '', 'Files to evaluate or predict: path, glob, or by commas.')
+_INPUT = flags.DEFINE_string('input', '', 'Files to evaluate, predict or explain: path, glob, or by commas.')
 _OUTPUT = flags.DEFINE_string(
     'output',
     '',
-    'Where predict writes (.csv or .parquet), export (a folder), report (.html; default: into the workdir), '
-    'or prepare a proposed schema (.toml).',
+    'Where predict writes (.csv or .parquet), export and explain (a folder), report (.html; default: in the '
+    'workdir), or prepare a proposed schema (.toml).',
 )
 _DATA_DIR = flags.DEFINE_string('data_dir', '~/.cache/dlf_jax', 'Where prepared data is kept, for all runs.')
 
@@ -177,6 +177,25 @@ def report() -> dict[str, Any]:
     # A folder may have a comma in its name.
     folders = [named] if Path(named).expanduser().is_dir() else [part for part in named.split(',') if part]
     return api.report(folders, _OUTPUT.value, _DATA_DIR.value)
+
+
+def explain() -> dict[str, Any]:
+    """Writes what the model looks at, and tells the most important fields and pairs."""
+    workdir = _required(_WORKDIR)
+    _keep_compiled()
+    found = api.explain(
+        workdir,
+        _INPUT.value or None,
+        _OUTPUT.value or None,
+        _trained_options('explain.', 'predict.'),
+        _DATA_DIR.value,
+    )
+    told = ', '.join(entry['field'] for entry in found['fields'][:5])
+    _log.info('most important fields: %s; all of it is in %s', told, found['output'])
+    return {key: found[key] for key in ('output', 'model', 'variant', 'rows', 'seed', 'metrics')} | {
+        'fields': [{'field': f['field'], 'auc': f['auc'], 'logloss': f['logloss']} for f in found['fields']],
+        'pairs': [{'fields': p['fields'], 'interaction': p['interaction']} for p in found['pairs']],
+    }
 
 
 def _required(flag: flags.FlagHolder) -> str:
@@ -339,6 +358,7 @@ def main(argv: list[str]) -> int:
         'compile': compile_programs,
         'export': export,
         'report': report,
+        'explain': explain,
     }
     try:
         # Libraries print to standard output; that is for the result alone.

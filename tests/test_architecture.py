@@ -18,7 +18,7 @@ FLOORS = (
     ('training',),
     ('baselines',),
     ('config_checks', 'serving'),
-    ('compiling', 'exporting', 'analysis'),
+    ('analysis', 'compiling', 'exporting'),
     ('trained_model',),
     ('api', 'comparison'),
     ('fit_frames',),

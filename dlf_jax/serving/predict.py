@@ -41,6 +41,7 @@ class Predictor:
       config: the saved one, perhaps with other `predict` keys.
       encoder: of the training data.
       batch_size: number of rows that are scored together; fewer are filled up.
+      setup: the model on its devices.
       state: weights of one run, on the devices.
     """
 
@@ -52,7 +53,8 @@ class Predictor:
           config: the saved one, perhaps with other `predict` keys.
         """
         self.encoder = workdir.encoder()
-        self.state = weights.restore(workdir, config, self._set_up(config))
+        self._set_up(config)
+        self.state = weights.restore(workdir, config, self.setup)
 
     def with_config(self, config: ConfigDict) -> Predictor:
         """The same weights in another precision, or with other `predict` keys."""
@@ -60,15 +62,14 @@ class Predictor:
         other._set_up(config)
         return other
 
-    def _set_up(self, config: ConfigDict) -> ModelSetup:
+    def _set_up(self, config: ConfigDict) -> None:
         self.config = config
         devices = jax.devices()
         # A batch that the devices cannot share evenly is filled up with rows that do not count.
         self.batch_size = even_batch(config.predict.batch_size or config.training.batch_size, len(devices))
-        setup = ModelSetup(config, self.encoder.schema, self.batch_size, devices)
-        self._partitioner = setup.partitioner
-        self._predict = setup.predict_step(1)
-        return setup
+        self.setup = ModelSetup(config, self.encoder.schema, self.batch_size, devices)
+        self._partitioner = self.setup.partitioner
+        self._predict = self.setup.predict_step(1)
 
     def open(self, data: Any, labelled: bool) -> tables.Table:
         """Opens rows to score and checks their columns.
