@@ -48,7 +48,7 @@ from dlf_jax.config_files import find_config_file
 from dlf_jax.data import builders
 from dlf_jax.errors import UsageError, UserError, suggest
 from dlf_jax.file_writing import to_json
-from dlf_jax.training import multihost, runtime_errors
+from dlf_jax.training import metrics, multihost, runtime_errors
 from dlf_jax.training import profile as profiling
 from dlf_jax.training.preemption import EXIT_CODE, Preempted, Preemption
 from dlf_jax.workdir import Workdir
@@ -84,7 +84,7 @@ def train() -> dict[str, Any]:
     _keep_compiled()
     multihost.start(config, exit_on_loss=True)
     result = api.train(config, workdir, _DATA_DIR.value, Preemption(listen=True))
-    _tell(result)
+    _tell(config, result)
     return result
 
 
@@ -94,9 +94,9 @@ def _keep_compiled() -> None:
     program_cache.keep_programs(Path(_DATA_DIR.value).expanduser() / 'compiled' / platform.node())
 
 
-def _tell(result: dict[str, Any]) -> None:
+def _tell(config: ConfigDict, result: dict[str, Any]) -> None:
     """Puts what is beside the result's numbers into words: the best possible, the spread, the baselines."""
-    runs = result.get('runs', [result])
+    runs, shown = result.get('runs', [result]), metrics.shown(config)
     for run in runs:
         for part in ('valid', 'test'):
             found, best = ((run[part] or {}).get(key) for key in ('auc', 'best_possible_auc'))
@@ -109,7 +109,7 @@ def _tell(result: dict[str, Any]) -> None:
     if len(runs) > 1:
         for part, mean in result['mean'].items():
             for name, value in (mean or {}).items():
-                if value is not None:
+                if value is not None and name in shown:
                     spread = result['std'][part][name]
                     _log.info('%d seeds: %s %s %.6f +- %.6f', len(runs), part, name, value, spread)
     for line in fitting.table(result) if 'baselines' in result else ():

@@ -7,6 +7,8 @@ encoder/                     schema and vocabulary: all that prediction needs be
 checkpoints/                 latest and best
 weights.npz                  instead of checkpoints: the best weights of a model that was saved
 metrics.jsonl, tensorboard/  the course of training
+scores/                      logits, labels and weights of the validation and test rows, at the best step
+calibration.json             what turns logits into calibrated probabilities, where there is such
 baselines.json               results of the baselines, where the config asks for them
 result.json                  there when the run is finished
 """
@@ -37,7 +39,7 @@ FREE = (
     'dataset.valid', 'dataset.test', 'dataset.schema', 'dataset.verify', 'dataset.download',
     'dataset.allow_modified', 'dataset.beam_runner', 'dataset.beam_options', 'dataset.check_overlap',
     'distributed.', 'sharding.', 'compile.', 'export.', 'explain.', 'parallel', 'training.keep_best',
-    'training.metrics', 'baselines',
+    'training.metrics', 'baselines', 'evaluate.', 'calibration.',
 )  # fmt: skip
 # Keys that may differ, and make a finished run go on.
 LONGER = {'training.epochs', 'plateau.patience'}
@@ -86,6 +88,16 @@ class Workdir:
     def baselines(self) -> Path:
         """File of the baselines' results."""
         return self.path / 'baselines.json'
+
+    @property
+    def scores(self) -> Path:
+        """Folder of the stored scores, which `training.stored_scores` reads."""
+        return self.path / 'scores'
+
+    @property
+    def calibration(self) -> Path:
+        """File of the calibrator."""
+        return self.path / 'calibration.json'
 
     @property
     def tensorboard(self) -> Path:

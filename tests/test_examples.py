@@ -19,7 +19,7 @@ from dlf_jax.errors import UsageError
 from dlf_jax.models import Bag, Inputs
 from dlf_jax.testing import check_model
 from dlf_jax.testing.model_check import MASK, random_inputs
-from dlf_jax.training.metrics import auc
+from dlf_jax.training.ranking_metrics import auc
 from tests.conftest import ROOT
 from tests.docs.pages import snippets
 

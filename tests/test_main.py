@@ -27,7 +27,9 @@ def test_result_line_and_file(trained):
     assert result['steps'] == 2 * -(-1400 // 256)
     # 20 users, 10 ads and two reserved ids each, and one number; four wide.
     assert result['parameters']['table'] == (22 + 12 + 1) * 4
-    assert set(result['valid']) == set(result['test']) == {'auc', 'logloss', 'rows'}
+    assert set(result['valid']) == set(result['test']) == {
+        'auc', 'logloss', 'normalized_entropy', 'rig', 'calibration_ratio', 'ece', 'brier', 'pr_auc', 'rows',
+    }  # fmt: skip
     assert result['valid']['rows'] == 400
     assert result['test']['rows'] == 200
     # Of the training part's click rate, on the rows of the other parts.

@@ -7,7 +7,8 @@ import pytest
 from tests.conftest import ROOT, SMALL_FLAGS, fail, run, write_table
 
 METRIC = """
-from dlf_jax.training.metrics import Metric, logloss
+from dlf_jax.training.metrics import Metric
+from dlf_jax.training.probability_metrics import logloss
 
 mine = Metric(logloss, higher_is_better=False, title='Mine')
 """

@@ -40,7 +40,7 @@ def fit_missing(config: ConfigDict, builder: Builder, file: Path) -> Results:
     """
     found: Results = json.loads(file.read_text()) if file.exists() else {}
     groups = bool(builder.schema().group)
-    wanted = {key for key, metric in metrics.selected(config).items() if groups or not metric.grouped}
+    wanted = {key for key, metric in metrics.shown(config).items() if groups or not metric.grouped}
     # One that lacks a metric is of before the config named it.
     found = {name: result for name, result in found.items() if wanted <= result['valid'].keys()}
     for name in baselines.BASELINES:
@@ -72,13 +72,13 @@ def fit(name: str, config: ConfigDict, builder: Builder) -> dict[str, Any]:
     fitted = baselines.BASELINES[name](rows, held_out, schema, config.seed)
     count = len(rows['label'])
     del rows, held_out
-    wanted = metrics.selected(config)
+    wanted, shown = metrics.selected(config), metrics.shown(config)
     scores: dict[str, Any] = {
         part: summary(_score(fitted, builder.blocks(part), f'{name}: {part}'), wanted)
         for part in builder.parts()
         if part != 'train'
     }
-    told = '; '.join(f'{part} {metrics.describe(found)}' for part, found in scores.items())
+    told = '; '.join(f'{part} {metrics.describe(found, shown)}' for part, found in scores.items())
     seconds = time.monotonic() - start
     _log.info('%s: %s; %.1f s', name, told, seconds)
     return {

@@ -12,7 +12,7 @@ import numpy as np
 from dlf_jax.baselines.features import Ids, bags
 from dlf_jax.data.rows import Rows
 from dlf_jax.data.schema import PADDING, Schema
-from dlf_jax.training import metrics
+from dlf_jax.training import probability_metrics
 
 if TYPE_CHECKING:
     from scipy import sparse
@@ -181,7 +181,7 @@ def fit(train: Rows, valid: Rows, schema: Schema, seed: int) -> Logistic:
     clicks = float(np.average(train['label'], weights=train['weight']))
     if clicks in (0.0, 1.0):
         # Labels of one kind, on which the solver has nothing to do.
-        clicks = float(np.clip(clicks, metrics.CLIP, 1 - metrics.CLIP))
+        clicks = float(np.clip(clicks, probability_metrics.CLIP, 1 - probability_metrics.CLIP))
         return Logistic(design, np.zeros(design.columns), float(np.log(clicks / (1 - clicks))), 0)
     rows, labels, weights = _hard(design.matrix(train), train)
     best, least, steps = None, np.inf, 0
@@ -190,7 +190,7 @@ def fit(train: Rows, valid: Rows, schema: Schema, seed: int) -> Logistic:
         coefficients, intercept = found.coef_[0].astype(np.float64), float(found.intercept_[0])
         steps += int(found.n_iter_[0])
         fitted = Logistic(design, coefficients, intercept, steps)
-        loss = metrics.logloss(valid['label'], fitted.logits(valid), valid['weight'])
+        loss = probability_metrics.logloss(valid['label'], fitted.logits(valid), valid['weight'])
         _log.info('logistic: C=%g: valid logloss %.6f', strength, loss)
         if best is None or loss < least:
             best, least = fitted, loss

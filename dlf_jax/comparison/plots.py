@@ -160,7 +160,9 @@ def _curves(rows: Sequence[Row], outcome: Outcome, shown: Metrics) -> Any:
 
 
 def _limits(curves: Sequence[Sequence[float]], metric: Metric) -> tuple[float, float] | None:
-    """The range of the best values and as much again on the worse side: where models differ."""
+    """The range of the best values and as much again on the worse side: where models differ. None: all."""
+    if metric.higher_is_better is None:
+        return None
     known = [[value for value in curve if math.isfinite(value)] for curve in curves]
     best = [(max if metric.higher_is_better else min)(curve) for curve in known if curve]
     if not best:

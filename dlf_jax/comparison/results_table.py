@@ -36,10 +36,10 @@ Metrics = Mapping[str, Metric]
 
 
 def shown_metrics(run_list: RunList, outcome: Outcome) -> dict[str, Metric]:
-    """The metrics that any of the runs computes, by key; those of groups where a result has them."""
+    """The metrics that any of the runs shows, by key; those of groups where a result has them."""
     found: dict[str, Metric] = {}
     for run in run_list.runs:
-        found = {**found, **metrics.selected(run.config)}
+        found = {**found, **metrics.shown(run.config)}
     evaluations = [result.get(part) or {} for result in outcome.results.values() for part in PARTS]
     return {
         key: metric
@@ -228,7 +228,7 @@ def _dataset_table(lines: Sequence[Line], shown: Metrics) -> list[str]:
 def _best(lines: Sequence[Line], part: str, key: str, metric: Metric) -> float | None:
     """The best mean of a column; None where there is nothing to compare."""
     means = [mean for line in lines if (mean := line[f'{part}_{key}_mean']) is not None]
-    if len(means) < 2:
+    if len(means) < 2 or metric.higher_is_better is None:
         return None
     return max(means) if metric.higher_is_better else min(means)
 

@@ -184,8 +184,9 @@ def _settle(process: _Process, outcome: Outcome) -> str:
         outcome.errors[run] = _error(process)
         return f'failed: {outcome.errors[run]}'
     outcome.results[run] = result
+    shown = metrics.shown(run.config)
     parts = [part for part in ('valid', 'test') if result.get(part)]
-    return f'finished, {"; ".join(f"{part} {metrics.describe(result[part], 5)}" for part in parts)}'
+    return f'finished, {"; ".join(f"{part} {metrics.describe(result[part], shown, 5)}" for part in parts)}'
 
 
 def _error(process: _Process) -> str:

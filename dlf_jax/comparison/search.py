@@ -262,7 +262,7 @@ class _ActiveTrial:
         scores = tuple(map(self.search.score, evaluations))
         monitor = self.search.monitor
         best = result['valid'] if result else max(evaluations, key=lambda e: metrics.monitored(monitor, e))
-        found = {key: best[key] for key in metrics.selected(self.run.config) if key in best}
+        found = {key: best[key] for key in metrics.shown(self.run.config) if key in best}
         return dataclasses.replace(
             trial,
             state=COMPLETE if result else PRUNED,
@@ -337,14 +337,14 @@ def _describe(trial: Trial) -> str:
     if trial.state == FAILED:
         return f'failed: {trial.error}'
     ending = 'finished' if trial.state == COMPLETE else f'stopped after {len(trial.scores)} evaluations'
-    return f'{ending}, valid {metrics.describe(trial.metrics, 5)}'
+    return f'{ending}, valid {metrics.describe(trial.metrics, trial.metrics, 5)}'
 
 
 def _best(ended: list[Trial]) -> str:
     best = best_of(ended)
     if best is None:
         return 'none finished yet'
-    return f'best: trial {best.number}, {metrics.describe(best.metrics, 5)}'
+    return f'best: trial {best.number}, {metrics.describe(best.metrics, best.metrics, 5)}'
 
 
 def _sampler(seed: int, number: int) -> Any:

@@ -174,7 +174,7 @@ def _context(config: ConfigDict, found: space.Space) -> dict[str, Any]:
 def _shown_metrics(config: ConfigDict, trials: list[search.Trial]) -> dict[str, metrics.Metric]:
     """The metrics that any of the trials has, by key."""
     known = {key for trial in trials for key in trial.metrics}
-    return {key: metric for key, metric in metrics.selected(config).items() if key in known}
+    return {key: metric for key, metric in metrics.shown(config).items() if key in known}
 
 
 def _line(trial: search.Trial, found: space.Space, shown: Metrics) -> dict[str, Any]:
@@ -242,7 +242,7 @@ def _aim(config: ConfigDict, logloss_weight: float) -> str:
         text, higher_is_better = 'AUC - Logloss', True
     else:
         metric = selected[monitor.rpartition(':')[2]]
-        text, higher_is_better = metric.title, metric.higher_is_better
+        text, higher_is_better = metric.title, bool(metric.higher_is_better)
     if logloss_weight:
         text += f' {"-" if higher_is_better else "+"} {logloss_weight:g} * Logloss'
     return f'{text} {"↑" if higher_is_better else "↓"}'

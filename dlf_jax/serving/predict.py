@@ -22,7 +22,7 @@ from dlf_jax.errors import UsageError
 from dlf_jax.serving import weights
 from dlf_jax.serving.encoded_batches import ROW, EncodedBatches
 from dlf_jax.serving.score_file import ScoreFile
-from dlf_jax.training import evaluation, metrics
+from dlf_jax.training import evaluation, metrics, probability_metrics
 from dlf_jax.training.model_setup import ModelSetup
 from dlf_jax.workdir import Workdir
 
@@ -169,7 +169,7 @@ class Predictor:
             logits = np.asarray(output)[: kept.height]
             evaluation.check_finite(logits, self.state, done, of=name)
             done += kept.height
-            return metrics.sigmoid(logits), kept
+            return probability_metrics.sigmoid(logits), kept
 
         for batch, kept in batches:
             waiting.append((kept, self._predict(self.state, self._partitioner.put(batch))))

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from dlf_jax import config_by_size
 from dlf_jax.data.loading.label_counts import LabelCounts
-from dlf_jax.training import metrics
+from dlf_jax.training import metrics, probability_metrics
 from dlf_jax.training.run_progress import RunProgress
 from dlf_jax.training.step_plan import StepPlan
 
@@ -57,7 +57,7 @@ def base_rate_loglosses(labels: Mapping[str, LabelCounts]) -> dict[str, float]:
     """Logloss on each later part of predicting the training part's mean label for every row, by part."""
     rate = labels['train'].rate
     return {
-        part: metrics.constant_logloss(counts.rate, rate)
+        part: probability_metrics.constant_logloss(counts.rate, rate)
         for part, counts in labels.items()
         if part != 'train' and counts.rate is not None and rate is not None
     }

@@ -14,7 +14,7 @@ from dlf_jax.data.progress import Progress
 from dlf_jax.data.schema import NO_GROUP
 from dlf_jax.errors import UserError
 from dlf_jax.training import multihost
-from dlf_jax.training.metrics import Metric
+from dlf_jax.training.metrics import METRICS, Metric
 from dlf_jax.training.sharding import Partitioner
 from dlf_jax.training.train_state import TrainState
 
@@ -127,8 +127,14 @@ def summary(scores: Mapping[str, np.ndarray], metrics: Mapping[str, Metric]) -> 
       The metrics by key, None where undefined; `rows`, the number of rows; and, where there are such,
       `rows_without_group`, the number of rows that metrics of groups leave out.
     """
+    # Most of the package's metrics sort rows by their score: once here is enough for all of them.
+    order = np.argsort(scores['logit'], kind='stable')
+    by_score = {name: values[order] for name, values in scores.items()}
     found: dict[str, Any] = {
-        key: metric(scores) for key, metric in metrics.items() if 'group' in scores or not metric.grouped
+        # One's own metrics see the rows as they are in the file.
+        key: metric(by_score if METRICS.get(key) is metric else scores)
+        for key, metric in metrics.items()
+        if 'group' in scores or not metric.grouped
     }
     found['rows'] = len(scores['label'])
     without = np.count_nonzero(scores['group'] == NO_GROUP) if 'group' in scores else 0

@@ -27,9 +27,11 @@ from dlf_jax.training import (
     model_size,
     multihost,
     part_checks,
+    ranking_metrics,
     results,
     run_progress,
     runtime_errors,
+    stored_scores,
 )
 from dlf_jax.training.checkpoint import Checkpoints, Unreadable
 from dlf_jax.training.compilation import Compiled
@@ -315,7 +317,8 @@ class Trainer:
         """
         start, step, stack = time.monotonic(), self.step, run_progress.in_stack(self.runs)
         scores, told = self._score(self.state, len(stack), 'valid'), []
-        for (seed, run), found in zip(stack.items(), scores, strict=True):
+        summaries = self._summaries(scores, len(stack), 'valid')
+        for (seed, run), found in zip(stack.items(), summaries, strict=True):
             value = metrics.monitored(self.config.training.monitor, found)
             if math.isnan(value):
                 raise UserError(
@@ -328,7 +331,7 @@ class Trainer:
             which = f'seed {seed}, ' if len(self.batches) > 1 else ''
             end = '' if gained else f'; no gain, learning rate x {plateau.scale:g}'
             epoch = step / self.plan.per_epoch
-            text = metrics.describe(found, base_rate=self.base_rates.get('valid'))
+            text = metrics.describe(found, metrics.shown(self.config), base_rate=self.base_rates.get('valid'))
             told.append(f'{which}step {step}, epoch {epoch:.2f}: valid {text}{end}')
             self.runs[seed] = dataclasses.replace(
                 run,
@@ -345,17 +348,20 @@ class Trainer:
         self.checkpoints.note(self.runs)
         self._set_learning_rate_scale()
 
-    def _score(self, state: TrainState, count: int, part: str) -> list[dict[str, Any]]:
-        """Metrics of a part for each run of a stack of `count`."""
+    def _score(self, state: TrainState, count: int, part: str) -> dict[str, np.ndarray]:
+        """Scores of a part by a stack of `count` runs, as `evaluation.score` returns them."""
         source = self._evaluation_batches(part)
         predict = self.setup.predict_step(count)
         if predict.executable is None:
             with self._compiling(predict):
                 predict.compile(state.weights(), self.partitioner.put(source[0]))
         with iterate(source) as batches:
-            scores = score(
+            return score(
                 predict, self.partitioner, state, batches, source.rows, self._stop_if_due, f'the {part} part'
             )
+
+    def _summaries(self, scores: dict[str, np.ndarray], count: int, part: str) -> list[dict[str, Any]]:
+        """Metrics of the scores of a part for each run of a stack of `count`."""
         wanted = metrics.selected(self.config)
         found = [summary({**scores, 'logit': own}, wanted) for own in unstack_runs(scores['logit'], count)]
         if part not in self.told:
@@ -363,7 +369,7 @@ class Trainer:
             tell_rows_without_group(found[0], f'the {part} part')
         truth = self.builder.true_probabilities(part)
         if truth is not None:
-            best_possible = metrics.auc(scores['label'], truth)
+            best_possible = ranking_metrics.auc(scores['label'], truth)
             found = [{**one, 'best_possible_auc': best_possible} for one in found]
         return found
 
@@ -373,13 +379,26 @@ class Trainer:
         return EvaluationBatches(self.builder.blocks(part), size, jax.process_index(), jax.process_count())
 
     def _test(self) -> dict[int, dict[str, Any] | None]:
-        """Metrics of the test part at each run's best step; None where there is no such part."""
-        if 'test' not in self.builder.parts():
-            return dict.fromkeys(self.runs)
+        """Stores the scores of the validation and test part at each run's best step.
+
+        Returns:
+          Metrics of the test part by seed; None where there is no such part.
+        """
         best = list(self.checkpoints.best(self.runs).values())
-        state = self.setup.make(lambda *states: stack_runs(states), len(best), *best)
-        _log.info('scoring the test part')
-        return dict(zip(self.runs, self._score(state, len(best), 'test'), strict=True))
+        state, count = self.setup.make(lambda *states: stack_runs(states), len(best), *best), len(best)
+        found: dict[int, dict[str, Any] | None] = dict.fromkeys(self.runs)
+        seed = run_progress.best_seed(self.runs)
+        for part in ('valid', 'test'):
+            if part not in self.builder.parts():
+                continue
+            _log.info('scoring the %s part at the best step', part)
+            scores = self._score(state, count, part)
+            logits = dict(zip(self.runs, unstack_runs(scores['logit'], count), strict=True))
+            store = functools.partial(stored_scores.write, self.workdir, part, scores, logits, seed)
+            multihost.run_on_first(store)
+            if part == 'test':
+                found = dict(zip(self.runs, self._summaries(scores, count, part), strict=True))
+        return found
 
     def _diagnose(self) -> dict[int, Diagnosis]:
         """What the course of each run says about it; logs the warnings."""

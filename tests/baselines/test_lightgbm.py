@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 
 from dlf_jax.baselines import lightgbm
-from dlf_jax.training import metrics
+from dlf_jax.training import probability_metrics, ranking_metrics
 from tests.baselines.tables import SCHEMA, rows
 
 
 def scores(fitted, valid):
-    return metrics.auc(valid['label'], fitted.logits(valid), valid['weight'])
+    return ranking_metrics.auc(valid['label'], fitted.logits(valid), valid['weight'])
 
 
 def test_columns():
@@ -51,7 +51,7 @@ def test_a_missing_number_is_a_value():
 def test_soft_labels_are_probabilities():
     schema = dataclasses.replace(SCHEMA, soft_labels=True)
     train, valid = rows(1500, soft=True), rows(500, seed=1, soft=True)
-    found = metrics.sigmoid(lightgbm.fit(train, valid, schema, seed=0).logits(valid))
+    found = probability_metrics.sigmoid(lightgbm.fit(train, valid, schema, seed=0).logits(valid))
     assert np.corrcoef(found, valid['label'])[0, 1] > 0.9
 
 

@@ -5,12 +5,12 @@ import pytest
 
 from dlf_jax.baselines import logistic
 from dlf_jax.data.schema import PADDING, Schema
-from dlf_jax.training import metrics
+from dlf_jax.training import probability_metrics, ranking_metrics
 from tests.baselines.tables import SCHEMA, rows, take
 
 
 def scores(fitted, valid):
-    return metrics.auc(valid['label'], fitted.logits(valid), valid['weight'])
+    return ranking_metrics.auc(valid['label'], fitted.logits(valid), valid['weight'])
 
 
 def test_columns():
@@ -46,7 +46,7 @@ def test_it_learns_and_a_weight_is_so_many_rows():
 
 def test_soft_labels_are_probabilities():
     train, valid = rows(1500, soft=True), rows(500, seed=1, soft=True)
-    found = metrics.sigmoid(logistic.fit(train, valid, SCHEMA, seed=0).logits(valid))
+    found = probability_metrics.sigmoid(logistic.fit(train, valid, SCHEMA, seed=0).logits(valid))
     assert np.corrcoef(found, valid['label'])[0, 1] > 0.95
 
 

@@ -7,7 +7,7 @@ import pytest
 
 import dlf_jax
 from dlf_jax.data.loading.label_counts import LabelCounts
-from dlf_jax.training import diagnosis, metrics
+from dlf_jax.training import diagnosis, probability_metrics, ranking_metrics
 from dlf_jax.training.run_progress import RunProgress
 from dlf_jax.training.schedules import Plateau
 from dlf_jax.training.step_plan import StepPlan
@@ -106,7 +106,7 @@ def test_flags_that_are_told_are_taken():
 def test_errors_of_auc_are_those_of_random_scores():
     draw = np.random.default_rng(0)
     labels = np.arange(400) < 100
-    found = [metrics.auc(labels, draw.normal(size=400)) for _ in range(2000)]
+    found = [ranking_metrics.auc(labels, draw.normal(size=400)) for _ in range(2000)]
     assert np.std(found) == pytest.approx(diagnosis.auc_error(100, 300), rel=0.05)
 
 
@@ -116,7 +116,7 @@ def test_base_rates_are_the_loglosses_of_the_mean_label():
     rate = float(np.average(labels, weights=weights))
     valid = dataclasses.replace(LABELS['valid'], rate=rate)
     logits = np.full(50, np.log(0.3 / 0.7))
-    expected = metrics.logloss(labels, logits, weights)
+    expected = probability_metrics.logloss(labels, logits, weights)
     assert diagnosis.base_rate_loglosses({**LABELS, 'valid': valid})['valid'] == pytest.approx(expected)
     # All training labels are alike: as finite as any logloss.
     constant = {**LABELS, 'train': LabelCounts(10, 0, 0.0)}

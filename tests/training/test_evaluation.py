@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from dlf_jax.data.loading.batches import EvaluationBatches
+from dlf_jax.data.schema import NO_GROUP
 from dlf_jax.errors import UserError
 from dlf_jax.training import evaluation
-from dlf_jax.training.metrics import NO_GROUP
 
 STATE = types.SimpleNamespace(step=np.int32(40), weights=lambda: None)
 # Hands arrays on as they are.

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
 from dlf_jax import config as configs
 from dlf_jax import config_checks
+from dlf_jax.data.schema import NO_GROUP
 from dlf_jax.errors import UsageError
-from dlf_jax.training import metrics
+from dlf_jax.training import metrics, probability_metrics, ranking_metrics
 from dlf_jax.training.evaluation import summary, tell_rows_without_group
 from tests.conftest import run, table_flags, write_table
 
@@ -22,7 +24,7 @@ def test_auc_equals_scikit_learn_ties_and_all(levels, seed):
     draw = np.random.default_rng(seed)
     labels = (draw.random(5000) < 0.3).astype(np.float32)
     scores = (draw.integers(0, levels, 5000) + labels * levels * 0.1).astype(np.float32)
-    assert metrics.auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-9)
+    assert ranking_metrics.auc(labels, scores) == pytest.approx(roc_auc_score(labels, scores), abs=1e-9)
 
 
 def test_weighted_auc_equals_scikit_learn_and_weight_0_does_not_count():
@@ -30,16 +32,16 @@ def test_weighted_auc_equals_scikit_learn_and_weight_0_does_not_count():
     labels, scores = draw.integers(0, 2, 999), draw.integers(0, 30, 999)
     weights = draw.integers(0, 3, 999)
     expected = roc_auc_score(labels, scores, sample_weight=weights)
-    assert metrics.auc(labels, scores, weights) == pytest.approx(expected, abs=1e-9)
+    assert ranking_metrics.auc(labels, scores, weights) == pytest.approx(expected, abs=1e-9)
     kept = weights > 0
-    assert metrics.auc(labels, scores, kept) == metrics.auc(labels[kept], scores[kept])
+    assert ranking_metrics.auc(labels, scores, kept) == ranking_metrics.auc(labels[kept], scores[kept])
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(-3, 3)), min_size=2, max_size=40))
 def test_auc_is_the_share_of_pairs_in_order(rows):
     positive = [s for label, s in rows if label]
     negative = [s for label, s in rows if not label]
-    found = metrics.auc(np.array([r[0] for r in rows]), np.array([r[1] for r in rows]))
+    found = ranking_metrics.auc(np.array([r[0] for r in rows]), np.array([r[1] for r in rows]))
     if not positive or not negative:
         assert np.isnan(found)
         return
@@ -48,19 +50,19 @@ def test_auc_is_the_share_of_pairs_in_order(rows):
 
 
 def test_auc_of_nothing_is_nan():
-    assert np.isnan(metrics.auc(np.array([]), np.array([])))
+    assert np.isnan(ranking_metrics.auc(np.array([]), np.array([])))
 
 
 def test_logloss_equals_scikit_learn():
     draw = np.random.default_rng(1)
     labels, logits = draw.integers(0, 2, 2000), draw.normal(size=2000) * 3
-    expected = log_loss(labels, metrics.sigmoid(logits))
-    assert metrics.logloss(labels, logits) == pytest.approx(expected, abs=1e-9)
+    expected = log_loss(labels, probability_metrics.sigmoid(logits))
+    assert probability_metrics.logloss(labels, logits) == pytest.approx(expected, abs=1e-9)
 
 
 def test_logloss_is_clipped_at_1e_7():
-    assert metrics.logloss(np.array([1.0]), np.array([-1000.0])) == pytest.approx(-np.log(1e-7))
-    assert metrics.logloss(np.array([0.0]), np.array([1000.0])) == pytest.approx(-np.log(1e-7))
+    assert probability_metrics.logloss(np.array([1.0]), np.array([-1000.0])) == pytest.approx(-np.log(1e-7))
+    assert probability_metrics.logloss(np.array([0.0]), np.array([1000.0])) == pytest.approx(-np.log(1e-7))
 
 
 def test_soft_labels_are_rows_of_both_kinds_with_their_shares():
@@ -69,58 +71,141 @@ def test_soft_labels_are_rows_of_both_kinds_with_their_shares():
     labels, logits, weights = draw.random(300), draw.normal(size=300) * 3, draw.random(300)
     both = np.r_[np.ones(300), np.zeros(300)]
     shares = np.r_[weights * labels, weights * (1 - labels)]
-    expected = log_loss(both, np.tile(metrics.sigmoid(logits), 2), sample_weight=shares)
-    assert metrics.logloss(labels, logits, weights) == pytest.approx(expected, abs=1e-9)
+    expected = log_loss(both, np.tile(probability_metrics.sigmoid(logits), 2), sample_weight=shares)
+    assert probability_metrics.logloss(labels, logits, weights) == pytest.approx(expected, abs=1e-9)
     mean = np.average(labels, weights=weights)
     entropy = -(mean * np.log(mean) + (1 - mean) * np.log(1 - mean))
-    found = metrics.normalized_entropy(labels, logits, weights)
+    found = probability_metrics.normalized_entropy(labels, logits, weights)
     assert found == pytest.approx(expected / entropy, abs=1e-9)
 
 
 def test_soft_labels_in_the_other_metrics():
     labels, scores = np.array([0.2, 0.9, 0.5, 0.6]), np.array([0.0, 2.0, 1.0, -1.0])
     hard = np.array([0, 1, 0, 1])
-    assert metrics.auc(labels, scores) == roc_auc_score(hard, scores)
+    assert ranking_metrics.auc(labels, scores) == roc_auc_score(hard, scores)
     groups = np.array([1, 1, 2, 2])
-    assert metrics.grouped_auc(labels, scores, groups=groups) == 0.5
+    assert ranking_metrics.grouped_auc(labels, scores, groups=groups) == 0.5
     squares = [(0.5 - 0.2) ** 2, (1 / (1 + np.exp(-2.0)) - 0.9) ** 2]
-    assert metrics.brier(labels[:2], scores[:2]) == pytest.approx(np.mean(squares), abs=1e-12)
+    assert probability_metrics.brier(labels[:2], scores[:2]) == pytest.approx(np.mean(squares), abs=1e-12)
 
 
 def test_rows_without_weight_or_without_group_are_not_counted():
     labels, logits = np.array([0.0, 1.0]), np.array([-1.0, 1.0])
     with np.errstate(all='raise'):
-        for function in (metrics.auc, metrics.logloss, metrics.normalized_entropy, metrics.brier):
+        for metric in metrics.METRICS.values():
+            if metric.grouped:
+                continue
+            function = metric.function
             assert np.isnan(function(labels, logits, np.zeros(2)))
             assert np.isnan(function(np.array([]), np.array([])))
-        assert np.isnan(metrics.grouped_auc(labels, logits, np.zeros(2), groups=np.ones(2)))
-    groups = np.array([7, 7, 8, 8, metrics.NO_GROUP, metrics.NO_GROUP])
+        assert np.isnan(ranking_metrics.grouped_auc(labels, logits, np.zeros(2), groups=np.ones(2)))
+    groups = np.array([7, 7, 8, 8, NO_GROUP, NO_GROUP])
     labels, scores = np.array([0, 1, 1, 0, 1, 0]), np.array([0.0, 1.0, 2.0, 3.0, 0.0, 1.0])
-    assert metrics.grouped_auc(labels, scores, groups=groups) == 0.5
-    assert np.isnan(metrics.grouped_auc(labels[4:], scores[4:], groups=groups[4:]))
+    assert ranking_metrics.grouped_auc(labels, scores, groups=groups) == 0.5
+    assert np.isnan(ranking_metrics.grouped_auc(labels[4:], scores[4:], groups=groups[4:]))
 
 
 def test_sigmoid_does_not_overflow():
     with np.errstate(all='raise', under='ignore'):
-        assert metrics.sigmoid(np.array([-1e4, 0.0, 1e4])).tolist() == [0.0, 0.5, 1.0]
+        assert probability_metrics.sigmoid(np.array([-1e4, 0.0, 1e4])).tolist() == [0.0, 0.5, 1.0]
 
 
 def test_brier_equals_scikit_learn():
     draw = np.random.default_rng(2)
     labels, logits, weights = draw.integers(0, 2, 500), draw.normal(size=500) * 3, draw.random(500)
-    expected = brier_score_loss(labels, metrics.sigmoid(logits), sample_weight=weights)
-    assert metrics.brier(labels, logits, weights) == pytest.approx(expected, abs=1e-12)
+    expected = brier_score_loss(labels, probability_metrics.sigmoid(logits), sample_weight=weights)
+    assert probability_metrics.brier(labels, logits, weights) == pytest.approx(expected, abs=1e-12)
 
 
 def test_normalized_entropy_is_relative_to_the_constant_prediction():
     labels, weights = np.array([0.0, 0.0, 1.0, 1.0]), np.array([1.0, 2.0, 1.0, 1.0])
     constant = np.full(4, np.log(0.4 / 0.6))
-    assert metrics.normalized_entropy(labels, constant, weights) == pytest.approx(1.0, abs=1e-12)
+    assert probability_metrics.normalized_entropy(labels, constant, weights) == pytest.approx(1.0, abs=1e-12)
     logits = np.array([-3.0, 0.5, 2.0, 0.1])
     entropy = log_loss(labels, np.full(4, 0.4), sample_weight=weights)
-    expected = log_loss(labels, metrics.sigmoid(logits), sample_weight=weights) / entropy
-    assert metrics.normalized_entropy(labels, logits, weights) == pytest.approx(expected, abs=1e-9)
-    assert np.isnan(metrics.normalized_entropy(np.ones(3), np.zeros(3)))
+    expected = log_loss(labels, probability_metrics.sigmoid(logits), sample_weight=weights) / entropy
+    assert probability_metrics.normalized_entropy(labels, logits, weights) == pytest.approx(
+        expected, abs=1e-9
+    )
+    assert np.isnan(probability_metrics.normalized_entropy(np.ones(3), np.zeros(3)))
+
+
+def tied(seed, rows=3000, levels=40):
+    """Labels, logits with ties, and weights of which some are 0."""
+    draw = np.random.default_rng(seed)
+    logits = (draw.integers(0, levels, rows) / levels * 6 - 4).astype(np.float32)
+    labels = (draw.random(rows) < probability_metrics.sigmoid(logits)).astype(np.float32)
+    return labels, logits, draw.integers(0, 4, rows).astype(np.float64)
+
+
+@pytest.mark.parametrize(('seed', 'levels'), [(0, 2), (1, 40), (2, 10**7)])
+def test_average_precision_equals_scikit_learn(seed, levels):
+    labels, logits, weights = tied(seed, levels=levels)
+    found = ranking_metrics.average_precision(labels, logits, weights)
+    assert found == pytest.approx(average_precision_score(labels, logits, sample_weight=weights), abs=1e-12)
+    found = ranking_metrics.average_precision(labels, logits)
+    assert found == pytest.approx(average_precision_score(labels, logits), abs=1e-12)
+    one = ranking_metrics.average_precision(np.ones(3), np.arange(3))
+    assert (one, ranking_metrics.average_precision(np.ones(1), np.zeros(1))) == (1.0, 1.0)
+    assert np.isnan(ranking_metrics.average_precision(np.zeros(3), np.arange(3)))
+
+
+def test_relative_gain_and_calibration_ratio_in_closed_form():
+    labels, logits, weights = tied(3)
+    gain = probability_metrics.relative_information_gain(labels, logits, weights)
+    assert gain == 1 - probability_metrics.normalized_entropy(labels, logits, weights)
+    expected = (weights * probability_metrics.sigmoid(logits)).sum() / (weights * labels).sum()
+    found = probability_metrics.calibration_ratio(labels, logits, weights)
+    assert found == pytest.approx(expected, abs=1e-12)
+    shifted = probability_metrics.calibration_ratio(np.array([1.0, 0.0]), np.zeros(2))
+    assert shifted == pytest.approx(1.0, abs=1e-15)
+    assert np.isnan(probability_metrics.calibration_ratio(np.zeros(3), np.zeros(3)))
+
+
+def by_hand(labels, logits, weights, bins):
+    """ECE as it is written down: a loop over the rows of each score, in rising order."""
+    gaps, total, below = np.zeros(bins), weights.sum(), 0.0
+    for score in np.unique(logits):
+        rows = logits == score
+        own = weights[rows].sum()
+        if own == 0:
+            continue
+        place = min(int(bins * (below + own / 2) / total), bins - 1)
+        gaps[place] += (weights[rows] * (1 / (1 + np.exp(-float(score))) - labels[rows])).sum()
+        below += own
+    return np.abs(gaps).sum() / total
+
+
+@pytest.mark.parametrize('levels', [3, 40, 10**7])
+@pytest.mark.parametrize('bins', [1, 15])
+def test_calibration_error_is_that_of_bins_of_equal_mass(levels, bins):
+    labels, logits, weights = tied(4, 600, levels)
+    found = probability_metrics.expected_calibration_error(labels, logits, weights, bins)
+    assert found == pytest.approx(by_hand(labels, logits, weights, bins), abs=1e-12)
+    found = probability_metrics.expected_calibration_error(labels, logits, bins=bins)
+    assert found == pytest.approx(by_hand(labels, logits, np.ones(600), bins), abs=1e-12)
+
+
+def test_calibration_error_of_equal_bins_is_that_of_quantiles_in_scikit_learn():
+    """Without ties or weights the bins are those of `calibration_curve(strategy='quantile')`."""
+    draw = np.random.default_rng(6)
+    logits = draw.normal(-1, 1.5, 1500)
+    labels = draw.integers(0, 2, 1500)
+    observed, expected = calibration_curve(
+        labels, probability_metrics.sigmoid(logits), n_bins=15, strategy='quantile'
+    )
+    found = probability_metrics.expected_calibration_error(labels, logits)
+    assert found == pytest.approx(np.abs(observed - expected).mean(), abs=1e-12)
+
+
+def test_calibration_error_of_few_rows_and_of_one_class():
+    error = probability_metrics.expected_calibration_error
+    assert error(np.array([1.0]), np.array([0.0])) == 0.5
+    assert error(np.zeros(4), np.full(4, -50.0)) == pytest.approx(0.0, abs=1e-12)
+    assert error(np.ones(2), np.array([0.0, -1000.0])) == pytest.approx(0.75)
+    # Soft labels that are the probabilities themselves.
+    logits = np.linspace(-3, 3, 100)
+    assert error(probability_metrics.sigmoid(logits), logits) == pytest.approx(0.0, abs=1e-15)
 
 
 def test_monitored_values_are_better_the_higher():
@@ -148,12 +233,14 @@ def test_grouped_auc_is_the_weighted_mean_of_the_groups(weighted):
             found.append(roc_auc_score(labels[rows], scores[rows], sample_weight=own))
             sizes.append(own.sum())
     expected = np.average(found, weights=sizes)
-    assert metrics.grouped_auc(labels, scores, weights, groups=groups) == pytest.approx(expected, abs=1e-9)
-    assert metrics.grouped_auc(labels, scores, weights, groups=np.zeros(600)) == pytest.approx(
-        metrics.auc(labels, scores, weights), abs=1e-12
+    assert ranking_metrics.grouped_auc(labels, scores, weights, groups=groups) == pytest.approx(
+        expected, abs=1e-9
     )
-    assert np.isnan(metrics.grouped_auc(np.array([0, 1, 1]), np.zeros(3), groups=np.arange(3)))
-    assert np.isnan(metrics.grouped_auc(np.array([]), np.array([]), groups=np.array([])))
+    assert ranking_metrics.grouped_auc(labels, scores, weights, groups=np.zeros(600)) == pytest.approx(
+        ranking_metrics.auc(labels, scores, weights), abs=1e-12
+    )
+    assert np.isnan(ranking_metrics.grouped_auc(np.array([0, 1, 1]), np.zeros(3), groups=np.arange(3)))
+    assert np.isnan(ranking_metrics.grouped_auc(np.array([]), np.array([]), groups=np.array([])))
 
 
 # A metric as someone outside of the package writes it: higher is better, and undefined without rows.
@@ -171,6 +258,7 @@ accuracy = Metric(_accuracy, higher_is_better=True, title='Accuracy')
 rows = Metric(_accuracy, higher_is_better=True, title='A name that results have')
 function = _accuracy
 """
+STANDARD = [name for name, metric in metrics.METRICS.items() if metric.standard and not metric.grouped]
 SCORES = {
     'label': np.array([0.0, 1.0, 1.0, 0.0]),
     'logit': np.array([-1.0, 2.0, -0.5, 0.5]),
@@ -194,13 +282,19 @@ def test_summary_has_the_standard_metrics_in_order():
     found = summary(SCORES, metrics.selected(config_of()))
     labels, logits, weights = SCORES['label'], SCORES['logit'], SCORES['weight']
     assert found == {
-        'auc': metrics.auc(labels, logits, weights),
-        'logloss': metrics.logloss(labels, logits, weights),
+        'auc': ranking_metrics.auc(labels, logits, weights),
+        'logloss': pytest.approx(probability_metrics.logloss(labels, logits, weights), abs=1e-15),
+        'normalized_entropy': pytest.approx(probability_metrics.normalized_entropy(labels, logits, weights)),
+        'rig': pytest.approx(1 - probability_metrics.normalized_entropy(labels, logits, weights)),
+        'calibration_ratio': pytest.approx(probability_metrics.calibration_ratio(labels, logits, weights)),
+        'ece': pytest.approx(probability_metrics.expected_calibration_error(labels, logits, weights)),
+        'brier': pytest.approx(probability_metrics.brier(labels, logits, weights)),
+        'pr_auc': ranking_metrics.average_precision(labels, logits, weights),
         'rows': 4,
     }
-    assert list(found) == ['auc', 'logloss', 'rows']
+    assert list(found) == [*STANDARD, 'rows']
     grouped = summary({**SCORES, 'group': np.array([1, 1, 2, 2])}, metrics.selected(config_of()))
-    assert list(grouped) == ['auc', 'gauc', 'logloss', 'rows']
+    assert list(grouped) == ['auc', 'gauc', *STANDARD[1:], 'rows']
     # One group of both kinds in order, one in the wrong order, of twice the weight.
     assert grouped['gauc'] == pytest.approx(1 / 3)
 
@@ -210,14 +304,19 @@ def test_undefined_metrics_are_none():
     found = summary(scores, metrics.selected(config_of(names=('normalized_entropy',))))
     assert (found['auc'], found['gauc'], found['normalized_entropy']) == (None, None, None)
     assert found['logloss'] > 0
-    assert metrics.describe(found, 2).startswith('auc undefined, gauc undefined, logloss ')
+    shown = metrics.shown(config_of(names=('normalized_entropy',)))
+    told = metrics.describe(found, shown, 2)
+    assert told.startswith('auc undefined, gauc undefined, logloss ')
+    assert told.endswith(', normalized_entropy undefined')
 
 
 def test_summary_counts_rows_without_a_group(caplog):
-    groups = np.array([1, 1, metrics.NO_GROUP, metrics.NO_GROUP])
+    groups = np.array([1, 1, NO_GROUP, NO_GROUP])
     found = summary({**SCORES, 'group': groups}, metrics.selected(config_of()))
     assert (found['gauc'], found['rows'], found['rows_without_group']) == (1.0, 4, 2)
-    assert 'rows' not in metrics.describe(found)
+    shown = metrics.shown(config_of())
+    assert list(shown) == ['auc', 'gauc', 'logloss']
+    assert metrics.describe(found, shown, 1, 0.5).endswith('(base rate 0.5)')
     tell_rows_without_group(found, 'the valid part')
     tell_rows_without_group({'rows': 4}, 'the test part')
     assert [record.getMessage() for record in caplog.records] == [
@@ -254,7 +353,8 @@ def test_a_metric_of_one_s_own(own, monkeypatch):
     assert config.training.monitor == f'{own}:accuracy'
     monkeypatch.chdir('/')
     found = summary(SCORES, metrics.selected(config))
-    assert list(found) == ['auc', 'logloss', 'brier', 'accuracy', 'rows']
+    assert list(found) == [*STANDARD, 'accuracy', 'rows']
+    assert list(metrics.shown(config)) == ['auc', 'gauc', 'logloss', 'brier', 'accuracy']
     assert found['accuracy'] == pytest.approx(1 / 3)
     assert metrics.monitored(config.training.monitor, found) == found['accuracy']
     assert metrics.selected(config)['accuracy'].label == 'Accuracy ↑'
@@ -265,6 +365,7 @@ def test_a_metric_of_one_s_own(own, monkeypatch):
     ('changes', 'message'),
     [
         ({'monitor': 'aucc'}, r"config.training.monitor='aucc'.*did you mean 'auc'"),
+        ({'monitor': 'calibration_ratio'}, 'neither more nor less of it is better'),
         ({'monitor': 'auc-loglos'}, r"did you mean 'auc-logloss'"),
         ({'names': ('auc-logloss',)}, r"config.training.metrics='auc-logloss'.*no such entry"),
         ({'names': ('{own}:function',)}, r'expected a dlf_jax.training.metrics.Metric, found function'),

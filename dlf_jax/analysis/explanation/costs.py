@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dlf_jax.training import metrics
+from dlf_jax.training import probability_metrics
 
 # Of a normal distribution: 95 % lie within so many standard deviations.
 _TWO_SIDED = 1.959964
@@ -58,7 +58,9 @@ class Scored:
           logits: float32 [n].
           weights: above 0, [n].
         """
-        probability = np.clip(metrics.sigmoid(logits), metrics.CLIP, 1 - metrics.CLIP)
+        probability = np.clip(
+            probability_metrics.sigmoid(logits), probability_metrics.CLIP, 1 - probability_metrics.CLIP
+        )
         self.losses = -(labels * np.log(probability) + (1 - labels) * np.log1p(-probability))
         self.placements = _placements(labels > 0.5, logits, weights)
 

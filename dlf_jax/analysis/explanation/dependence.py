@@ -15,7 +15,7 @@ from dlf_jax.analysis.explanation.field_values import FieldValues
 from dlf_jax.analysis.explanation.replacing import Replacing
 from dlf_jax.analysis.explanation.sample import Sample
 from dlf_jax.data.schema import PADDING, Field
-from dlf_jax.training import metrics
+from dlf_jax.training import probability_metrics
 
 
 def partial_dependence(
@@ -47,7 +47,7 @@ def partial_dependence(
         chosen, rows = _of_number(column, points) if number else _of_category(column, points)
         settings = [(field.name, values.row_with(field, value)) for value in chosen]
         logits = replacing.set_to(detail.rows, settings)
-        probability = np.average(metrics.sigmoid(logits), axis=1, weights=weights)
+        probability = np.average(probability_metrics.sigmoid(logits), axis=1, weights=weights)
         found.append(
             {
                 'field': field.name,

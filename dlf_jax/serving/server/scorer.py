@@ -21,7 +21,7 @@ from dlf_jax.errors import UserError
 from dlf_jax.serving import weights
 from dlf_jax.serving.server.derived import DerivedColumns
 from dlf_jax.serving.server.rows import BadRequest, RowReader
-from dlf_jax.training import metrics
+from dlf_jax.training import probability_metrics
 from dlf_jax.training.model_setup import ModelSetup
 from dlf_jax.workdir import Workdir
 
@@ -127,7 +127,9 @@ class Scorer:
         if not finite.all():
             row = int(np.argmin(finite)) + 1
             raise BadRequest(f'row {row}: the model gives no finite score; look for extreme numbers', 422)
-        return Scores(metrics.sigmoid(logits).astype(np.float32), encoded.unknown, encoded.missing)
+        return Scores(
+            probability_metrics.sigmoid(logits).astype(np.float32), encoded.unknown, encoded.missing
+        )
 
     def _seconds(self, size: int) -> float:
         """Seconds of a batch, the least of a few."""
