@@ -20,7 +20,7 @@ from dlf_jax.analysis.report.scales import Axis
 COLOURS = 6
 # Units of the drawing, which are pixels where there is room.
 _WIDTH, _HEIGHT = 440.0, 270.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 14.0, 10.0, 40.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 14.0, 26.0, 40.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,10 +129,8 @@ def _frame(x: Axis, y: Axis) -> list[Element]:
     found.append(element('line', x1=_LEFT, x2=_WIDTH - _RIGHT, y1=bottom, y2=bottom, class_='axis'))
     centre = (_LEFT + _WIDTH - _RIGHT) / 2
     found.append(element('text', x.label, x=centre, y=_HEIGHT - 5, class_='label middle'))
-    if not y.label:
-        return found
-    turned = f'translate(12 {_TOP + _inner() / 2:.0f}) rotate(-90)'
-    found.append(element('text', y.label, transform=turned, class_='label middle'))
+    if y.label:
+        found.append(element('text', y.label, x=2, y=12, class_='label'))
     return found
 
 

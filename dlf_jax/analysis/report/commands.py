@@ -21,9 +21,9 @@ def mode(run: Run, name: str, *more: str) -> str:
     return line(f'--mode={name}', f'--workdir={run.path}', *more)
 
 
-def again(run: Run) -> str:
+def again(run: Run, *more: str) -> str:
     """The command that goes on with the run in its folder."""
-    return line(*_config_flags(run), f'--workdir={run.path}')
+    return line(*_config_flags(run), *more, f'--workdir={run.path}')
 
 
 def line(*arguments: str) -> str:

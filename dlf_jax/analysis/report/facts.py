@@ -18,6 +18,8 @@ from dlf_jax.analysis import prepared
 from dlf_jax.data.preprocess.encoder import Encoder
 from dlf_jax.data.schema import Schema
 from dlf_jax.errors import UserError
+from dlf_jax.training import stored_scores
+from dlf_jax.training.stored_scores import Scores
 from dlf_jax.workdir import Workdir
 
 # Parts with scores, the one that the page leads with first.
@@ -93,6 +95,12 @@ class Run:
             if result['seed'] == (self.result or {}).get('best_seed', result['seed']):
                 return result
         return None
+
+    @functools.cached_property
+    def scores(self) -> dict[str, Scores]:
+        """Stored scores by part, those of the part that the page leads with first; none of an older run."""
+        stored = stored_scores.parts(self.workdir)
+        return {part: stored_scores.read(self.workdir, part) for part in PARTS if part in stored}
 
     @property
     def parts(self) -> list[str]:

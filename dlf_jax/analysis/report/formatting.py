@@ -66,6 +66,11 @@ def percent(share: float | None) -> str:
     return f'{text} %'.replace('-', _MINUS)
 
 
+def round_percent(share: float) -> str:
+    """A round share for the mark of an axis: 25 %, 0.1 %."""
+    return percent(share).replace('.0 %', ' %')
+
+
 def interval(bounds: Sequence[float] | None, digits: int = 4) -> str:
     """The ends of an interval: 0.9871 to 0.9893."""
     if bounds is None or not all(map(_defined, bounds)):

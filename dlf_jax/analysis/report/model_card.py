@@ -10,7 +10,7 @@ from typing import Any
 from dlf_jax.analysis.report import formatting
 from dlf_jax.analysis.report.elements import Content, Element, definitions, element, paragraph
 from dlf_jax.analysis.report.facts import Run
-from dlf_jax.analysis.report.section import Section, section
+from dlf_jax.analysis.report.section import Section, section, with_flags
 
 KEY, TITLE = 'card', 'Model card'
 
@@ -98,7 +98,7 @@ def _limits(run: Run) -> Element:
         known.append('The run learnt nothing that holds on the valid part.')
     known += list((run.best or {}).get('warnings', []))
     return (
-        element('ul', [element('li', text) for text in known])
+        element('ul', [element('li', with_flags(text)) for text in known])
         if known
         else paragraph('None is known to the run.')
     )

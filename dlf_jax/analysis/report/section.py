@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
-from dlf_jax.analysis.report.elements import Content, Element, element, paragraph
+from dlf_jax.analysis.report.elements import Content, Element, details, element, paragraph
+
+# Lines of a command that is not folded in.
+_SHORT = 4
+_FLAG = re.compile(r'(--[\w.]+(?:=[^\s;,)]+)?)')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +41,18 @@ def missing(key: str, title: str, sentence: str, command: str = '') -> Section:
 
 def note(sentence: str, command: str = '') -> Element:
     """What is missing, and which command brings it."""
-    code = element('pre', element('code', command)) if command else None
-    return element('div', paragraph(sentence), code, class_='note')
+    code: Element | None = None
+    if command:
+        code = element('pre', element('code', command))
+        if command.count('\n') > _SHORT:
+            code = details('The command', code)
+    return element('div', paragraph(with_flags(sentence)), code, class_='note')
+
+
+def with_flags(text: str) -> list[Content]:
+    """The text with its flags as code, which no line breaks apart."""
+    parts = _FLAG.split(text)
+    return [element('code', part) if i % 2 else part for i, part in enumerate(parts)]
 
 
 def draw(one: Section, level: int = 2, prefix: str = '') -> Element:

@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from dlf_jax.analysis.report import (
+    calibration_section,
     configuration,
     data_section,
+    explanation_section,
     facts,
     formatting,
     model_card,
+    scores_section,
+    segments_section,
+    side_by_side,
     training_course,
 )
 from dlf_jax.analysis.report import section as sections
@@ -27,6 +32,10 @@ from dlf_jax.file_writing import write_atomically
 # Name of the page in the folder of a run.
 NAME = 'report.html'
 _SECTIONS: tuple[Callable[[Run], Section], ...] = (
+    scores_section.draw,
+    calibration_section.draw,
+    segments_section.draw,
+    explanation_section.draw,
     training_course.draw,
     data_section.draw,
     configuration.draw,
@@ -58,7 +67,7 @@ def write_report(
     target = _target(workdirs, output)
     runs = facts.read(workdirs, data_dir)
     drawn = [[draw(run) for draw in _SECTIONS] for run in runs]
-    shared: list[Section] = []
+    shared = [] if len(runs) == 1 else side_by_side.draw(runs)
     text = _single(runs[0], drawn[0]) if len(runs) == 1 else _several(runs, shared, drawn)
     write_atomically(target, text)
     found = [*shared, *(one for those in drawn for one in those)]
