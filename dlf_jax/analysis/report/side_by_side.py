@@ -75,9 +75,7 @@ def _differences(runs: Sequence[Run], found: Mapping[str, Mapping[str, Any]], pa
     head = ['run', *map(scores_section.title_of, _COMPARED)]
     note = None
     if not same_rows(runs, part):
-        note = paragraph(
-            'The runs were not scored on the same rows, so a difference may be that of the rows.'
-        )
+        note = paragraph('The runs were scored on different rows, so a difference may be that of the rows.')
     return [
         table(f'Differences from {first.name}', head, rows, sortable=True, numeric=range(1, len(head))),
         note,

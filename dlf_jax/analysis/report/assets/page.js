@@ -95,8 +95,12 @@ for (const [number, group] of document.querySelectorAll('.choose').entries()) {
     select.add(new Option(part.querySelector('summary').textContent, String(place)));
   }
   const label = document.createElement('label');
-  label.append(group.dataset.label, select);
-  group.prepend(label);
+  label.htmlFor = select.id;
+  label.append(group.dataset.label);
+  const choice = document.createElement('p');
+  choice.className = 'choice';
+  choice.append(label, select);
+  group.prepend(choice);
   group.classList.add('chosen');
   const choose = () => {
     for (const [place, part] of parts.entries()) part.hidden = place !== Number(select.value);
