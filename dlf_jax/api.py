@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 
 from dlf_jax import config as configs
 from dlf_jax import config_by_size, config_checks
+from dlf_jax.analysis import calibration
 from dlf_jax.baselines import fitting
 from dlf_jax.compiling.compile_run import compile_run
 from dlf_jax.config_files import find_config_file
@@ -29,8 +30,9 @@ from dlf_jax.data.loading import unknown_values
 from dlf_jax.data.readers.tables import expand
 from dlf_jax.errors import UsageError, suggest
 from dlf_jax.lock import locked
+from dlf_jax.serving.predict import Predictor
 from dlf_jax.trained_model import TrainedModel
-from dlf_jax.training import multihost, runtime_errors, trainer
+from dlf_jax.training import multihost, runtime_errors, stored_scores, trainer
 from dlf_jax.training.preemption import Preemption
 from dlf_jax.workdir import Workdir
 
@@ -193,6 +195,7 @@ def train(
             _log.info('%s is finished; this is its result', folder.path)
             if config.baselines:
                 builder.prepare()
+            finished = _with_calibration(config, folder, finished, preemption)
             return _with_baselines(config, builder, folder, finished, preemption)
         _tell_differences(config)
         # The first process prepares what is missing, the others wait for its lock.
@@ -205,6 +208,7 @@ def train(
         else:
             result = trainer.train(config, builder, folder, preemption)
         multihost.run_on_first(lambda: folder.finish(result))
+        result = _with_calibration(config, folder, result, preemption)
         return _with_baselines(config, builder, folder, result, preemption)
 
 
@@ -248,6 +252,25 @@ def _with_baselines(
     return _on_first(add, preemption)
 
 
+def _with_calibration(
+    config: ConfigDict, folder: Workdir, result: dict[str, Any], preemption: Preemption | None
+) -> dict[str, Any]:
+    """The result of a finished run with its calibrator, which is fitted where the config asks for one."""
+    if config.model.name in configs.BASELINES:
+        return result
+
+    def add() -> dict[str, Any]:
+        found = calibration.of_run(folder, config, result)
+        if found is None:
+            return result
+        whole = {**result, 'calibration': found}
+        if whole != result:
+            folder.finish(whole)
+        return whole
+
+    return _on_first(add, preemption)
+
+
 def _fit_baseline(
     config: ConfigDict, builder: Builder, folder: Workdir, preemption: Preemption | None
 ) -> dict[str, Any]:
@@ -284,6 +307,53 @@ def load(folder: str | os.PathLike, options: Mapping[str, Any] | None = None) ->
     configs.set_options(config, 'predict', options or {})
     config_checks.validate_prediction(config)
     return TrainedModel(workdir, config)
+
+
+def calibrate(
+    workdir: str | os.PathLike, input: Any = None, options: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Fits a calibrator to the scores of a finished run, and keeps it in the workdir for all that scores.
+
+    Args:
+      workdir: folder of a finished run; or of a saved model, which has no scores and needs `input`.
+      input: labelled rows to fit it to: files (a path, several by commas, or a glob), or a frame; None: the
+        validation part, whose scores the run has kept.
+      options: values of `config.calibration` and `config.predict` keys, such as
+        `{'calibration.method': 'temperature'}`; others are as the run was trained with. Where none is asked
+        for, `method` none and `negatives_kept` 1, the one that is there is removed.
+
+    Returns:
+      `method`, `negatives_kept`, `slope` and `intercept` or the number of `knots`, `fitted_to`, `rows`, and
+      the metrics of these rows `before` and `after`.
+
+    Raises:
+      UserError: there are no scores, or they do not determine a calibrator; what was there before stays.
+      UsageError: there is no such option, or its value cannot be.
+    """
+    folder = Workdir(workdir)
+    config = folder.config()
+    for key in options or {}:
+        if key.partition('.')[0] not in ('calibration', 'predict'):
+            raise UsageError(f'config.{key}: calibrating takes keys of config.calibration and config.predict')
+    for key, value in (options or {}).items():
+        section, _, name = key.partition('.')
+        configs.set_options(config, section, {name: value})
+    config_checks.validate_prediction(config)
+    config_checks.validate_calibration(config)
+    if not calibration.asked(config.calibration):
+        folder.calibration.unlink(missing_ok=True)
+        return {'method': 'none', 'negatives_kept': 1.0}
+    if input is None:
+        result = folder.result()
+        seed = None if config.predict.seed == -1 else config.predict.seed
+        scores, source = stored_scores.read(folder, 'valid', seed), calibration.VALID
+        seed, step = calibration.weights_of(result or {}, seed)
+    else:
+        predictor = Predictor(folder, config, calibrated=False)
+        table = predictor.open(input, labelled=True)
+        scores, _ = predictor.scored(table)
+        source, seed, step = table.name, int(predictor.state.seed), int(predictor.state.step)
+    return calibration.calibrate(folder, config, scores, source, seed, step)[1]
 
 
 def evaluate(

@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 RENAMED = {'optimizer.tables': 'optimizer.embedding_rows'}
 # Baselines, which take the place of a model where `config.model.name` names one; see `dlf_jax.baselines`.
 BASELINES = ('logistic', 'lightgbm')
+# What a calibrator may be; see `dlf_jax.serving.calibrator`.
+CALIBRATION_METHODS = ('none', 'temperature', 'platt', 'isotonic')
 # Models in a size that trains on a laptop, from which the config files start.
 SMALL = {
     'dlf': {
@@ -244,8 +246,9 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.training.epochs = 100
     # Steps between evaluations; 0: one an epoch.
     config.training.evaluate_every = 0
-    # Metrics of every evaluation beside the standard ones: names in `dlf_jax.training.metrics.METRICS`, or
-    # your own, as `module:Name` or `file.py:Name`.
+    # Metrics that log lines and tables show beside AUC, GAUC and Logloss: names in
+    # `dlf_jax.training.metrics.METRICS`, which every evaluation computes, or your own, as `module:Name` or
+    # `file.py:Name`.
     config.training.metrics = ()
     # Metric of the validation part that decides which step is the best and when to stop: a name as above, or
     # auc-logloss, the difference of the two.
@@ -264,6 +267,27 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.predict.batch_size = 0
     # Seed of the run to use, where several were trained together; -1: the best by `training.monitor`.
     config.predict.seed = -1
+
+    config.evaluate = ConfigDict()
+    # For `--mode=evaluate`: columns of the evaluated files, features or not, whose values get metrics of
+    # their own, the worst first: ('hour','device').
+    config.evaluate.by = ()
+    # Number of values of such a column, those with the most rows, that are told apart; the rest is one.
+    config.evaluate.top = 20
+    # Number of bootstrap samples for confidence intervals of metrics, 1000 for instance; 0: no intervals.
+    config.evaluate.intervals = 0
+
+    config.calibration = ConfigDict()
+    # What turns logits into probabilities that are right on average: none, temperature, platt (a line of the
+    # logit), or isotonic (a curve that never falls; needs scikit-learn). Fitted to the validation part when
+    # training ends, or by `--mode=calibrate`; prediction, export and the server apply it.
+    config.calibration.method = 'none'
+    # Share of the rows without a click that the training files have kept, where the others were left out at
+    # random: probabilities are put right for all rows. 1: all.
+    config.calibration.negatives_kept = 1.0
+    # Whether rows were left out in the same way of those that the calibrator is fitted to; the ones that are
+    # there then weigh as all of them.
+    config.calibration.downsampled = False
 
     config.export = ConfigDict()
     # Format that `--mode=export` writes: onnx (ONNX Runtime), or stablehlo (JAX, without this package).

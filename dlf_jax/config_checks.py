@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import math
 from collections.abc import Callable, Iterable
@@ -104,6 +105,48 @@ def validate_prediction(config: ConfigDict) -> None:
     if options.seed < -1:
         raise UsageError(
             f'config.predict.seed={options.seed}: expected a seed of the workdir, or -1 for the best'
+        )
+
+
+def validate_evaluation(config: ConfigDict) -> None:
+    """Checks `config.evaluate.*`.
+
+    Raises:
+      UsageError: names the first key whose value cannot be.
+    """
+    options = config.evaluate
+    if isinstance(options.by, str) or not all(isinstance(name, str) and name for name in options.by):
+        raise UsageError(
+            f"config.evaluate.by={options.by!r}: expected names of columns, such as ('hour','device')"
+        )
+    for key, least in (('top', 1), ('intervals', 0)):
+        if options[key] < least:
+            raise UsageError(f'config.evaluate.{key}={options[key]}: expected {least} or more')
+
+
+def validate_calibration(config: ConfigDict) -> None:
+    """Checks `config.calibration.*`.
+
+    Raises:
+      UsageError: names the first key whose value cannot be.
+    """
+    options, methods = config.calibration, configs.CALIBRATION_METHODS
+    if options.method not in methods:
+        raise UsageError(
+            f'config.calibration.method={options.method!r}: no such choice{suggest(options.method, methods)}'
+        )
+    if not 0 < options.negatives_kept <= 1:
+        raise UsageError(
+            f'config.calibration.negatives_kept={options.negatives_kept!r}: expected more than 0, at most 1'
+        )
+    if options.downsampled and options.negatives_kept == 1:
+        raise UsageError(
+            'config.calibration.downsampled=True: expected config.calibration.negatives_kept beside it, less '
+            'than 1'
+        )
+    if options.method == 'isotonic' and importlib.util.find_spec('sklearn') is None:
+        raise UsageError(
+            "config.calibration.method='isotonic' needs scikit-learn: pip install 'dlf_jax[sklearn]'"
         )
 
 
@@ -257,6 +300,8 @@ def _validate_runs(config: ConfigDict, check: _Check) -> None:
     validate_prediction(config)
     validate_export(config)
     validate_explanation(config)
+    validate_evaluation(config)
+    validate_calibration(config)
     for key in ('processes', 'process'):
         default = {'processes': 0, 'process': -1}[key]
         given = config.distributed[key] != default
@@ -272,6 +317,13 @@ def _validate_baseline(config: ConfigDict, check: _Check) -> None:
     baselines.check_installed(f'config.model.name={name!r}', (name,))
     check('seeds', config.seeds == 1, f'1 with the baseline {name!r}')
     check('baselines', not config.baselines, f'False with config.model.name={name!r}, which is one')
+    for key in ('method', 'negatives_kept'):
+        default = defaults_of(config)[f'calibration.{key}']
+        check(
+            f'calibration.{key}',
+            config.calibration[key] == default,
+            f'{default!r} with the baseline {name!r}, of which a run keeps no model',
+        )
 
 
 def _rename(config: ConfigDict) -> None:

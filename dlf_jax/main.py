@@ -57,7 +57,10 @@ _log = logging.getLogger('dlf_jax.main')
 
 # Timed, and traced, by `profile`.
 _PROFILE_STEPS = 20
-MODES = ('train', 'prepare', 'evaluate', 'predict', 'profile', 'compile', 'export', 'explain', 'report')
+MODES = (
+    'train', 'prepare', 'evaluate', 'predict', 'profile', 'compile', 'export', 'calibrate', 'explain',
+    'report',
+)  # fmt: skip
 
 _CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'Config file, FILE.py or FILE.py:MODEL; --config.KEY=VALUE sets a key.'
@@ -68,7 +71,9 @@ _WORKDIR = flags.DEFINE_string(
 )
 _DATASET = flags.DEFINE_string('dataset', '', 'Sets config.dataset.name.')
 _VARIANT = flags.DEFINE_string('variant', '', 'Sets config.variant, such as wo_gate.')
-_INPUT = flags.DEFINE_string('input', '', 'Files to evaluate, predict or explain: path, glob, or by commas.')
+_INPUT = flags.DEFINE_string(
+    'input', '', 'Files to evaluate, predict, explain or calibrate by: path, glob, or several.'
+)
 _OUTPUT = flags.DEFINE_string(
     'output',
     '',
@@ -162,6 +167,12 @@ def predict() -> dict[str, Any]:
     """Writes the probabilities of files of rows."""
     spec, output = _required(_INPUT), _required(_OUTPUT)
     return api.predict(_required(_WORKDIR), spec, output, _predict_options())
+
+
+def calibrate() -> dict[str, Any]:
+    """Fits a calibrator to a finished run's scores, or to those of labelled files."""
+    options = _trained_options('calibration.', 'predict.')
+    return api.calibrate(_required(_WORKDIR), _INPUT.value or None, options)
 
 
 def export() -> dict[str, Any]:
@@ -359,6 +370,7 @@ def main(argv: list[str]) -> int:
         'export': export,
         'report': report,
         'explain': explain,
+        'calibrate': calibrate,
     }
     try:
         # Libraries print to standard output; that is for the result alone.

@@ -49,6 +49,9 @@ class TrainedModel:
         """
         self._predictor = Predictor(workdir, config)
         self._files = workdir.description()
+        if self._predictor.calibrator is None:
+            # Of other weights, if it is there.
+            self._files.pop(workdir.calibration.name, None)
 
     @property
     def config(self) -> ConfigDict:

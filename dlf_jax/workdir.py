@@ -52,7 +52,8 @@ _PACKAGES = (
 
 # What a saved model takes from its run as it is.
 _DESCRIPTION = (
-    'config.json', 'versions.json', 'data.json', 'metrics.jsonl', 'result.json', 'baselines.json'
+    'config.json', 'versions.json', 'data.json', 'metrics.jsonl', 'result.json', 'baselines.json',
+    'calibration.json',
 )  # fmt: skip
 # All that is in the folder of a saved model.
 SAVED = frozenset((*_DESCRIPTION, 'encoder', 'own_code', 'weights.npz'))

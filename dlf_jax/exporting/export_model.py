@@ -63,7 +63,7 @@ def export_model(predictor: Predictor, folder: Path, config: ConfigDict) -> dict
     _check_installed(kind)
     with folders.replacing(folder) as temporary:
         forward = Forward(build_model(predictor.config), predictor.encoder.schema)
-        program = programs.of_state(forward, predictor.state, config.model.name)
+        program = programs.of_state(forward, predictor.state, config.model.name, predictor.calibrator)
         run, facts = (_onnx if kind == 'onnx' else _stablehlo)(temporary, program, predictor, raw)
         wanted = verification.expected(predictor, raw)
         difference, limit = verification.largest_difference(
@@ -80,7 +80,7 @@ def export_model(predictor: Predictor, folder: Path, config: ConfigDict) -> dict
             'variant': config.variant,
             'tensors': _tensors(predictor, wanted, raw),
             'schema': predictor.encoder.schema.identity(),
-            'calibration': None,
+            'calibration': predictor.calibrator and predictor.calibrator.to_json(),
             'verified': {
                 'rows': len(wanted.probability),
                 'largest_difference': difference,

@@ -13,6 +13,7 @@ from jax import export
 from jax.extend import core
 
 from dlf_jax.data.schema import Schema
+from dlf_jax.serving.calibrator import Calibrator
 from dlf_jax.training.train_state import TrainState
 from dlf_jax.training.train_step import Forward, make_predict_step
 
@@ -53,14 +54,18 @@ class Program:
         return jax.make_jaxpr(self.function)(*self.symbolic())
 
 
-def of_state(forward: Forward, state: TrainState, model: str) -> Program:
+def of_state(
+    forward: Forward, state: TrainState, model: str, calibrator: Calibrator | None = None
+) -> Program:
     """The program of a trained state.
 
     Args:
       forward: of the model, in float32.
       state: of one run; only what inference reads is taken.
       model: name of the model, for errors.
+      calibrator: makes the probabilities of the logits, which stay the model's own; None: the sigmoid does.
     """
+    calibrated = jax.nn.sigmoid if calibrator is None else calibrator.traced
     kept = {'params': state.params, 'batch_stats': state.batch_stats}
     leaves, structure = jax.tree.flatten_with_path(kept)
     paths = [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in leaves]
@@ -79,7 +84,7 @@ def of_state(forward: Forward, state: TrainState, model: str) -> Program:
         # The batch of a step has labels, which inference does not read.
         batch = {**inputs, 'label': jnp.zeros(rows), 'weight': jnp.ones(rows)}
         logits = step(empty.replace(**tree), batch)
-        return {LOGIT: logits, PROBABILITY: jax.nn.sigmoid(logits)}
+        return {LOGIT: logits, PROBABILITY: calibrated(logits)}
 
     return Program(model, forward.schema, weights, outputs)
 

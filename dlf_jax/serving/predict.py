@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -14,11 +14,13 @@ from ml_collections import ConfigDict
 
 from dlf_jax.data import builders
 from dlf_jax.data.builders.base import Builder
+from dlf_jax.data.loading import batches as batching
 from dlf_jax.data.loading.order import even_batch
 from dlf_jax.data.progress import Progress
 from dlf_jax.data.readers import tables
 from dlf_jax.data.readers.frames import FrameTable, is_frame, names_of_files
 from dlf_jax.errors import UsageError
+from dlf_jax.serving import calibrator as calibrators
 from dlf_jax.serving import weights
 from dlf_jax.serving.encoded_batches import ROW, EncodedBatches
 from dlf_jax.serving.score_file import ScoreFile
@@ -43,18 +45,21 @@ class Predictor:
       batch_size: number of rows that are scored together; fewer are filled up.
       setup: the model on its devices.
       state: weights of one run, on the devices.
+      calibrator: of these weights, which is applied to their logits; None: there is none.
     """
 
-    def __init__(self, workdir: Workdir, config: ConfigDict):
+    def __init__(self, workdir: Workdir, config: ConfigDict, calibrated: bool = True):
         """Restores the weights of the best state.
 
         Args:
           workdir: of a run with at least one evaluation, or of a saved model.
           config: the saved one, perhaps with other `predict` keys.
+          calibrated: whether a calibrator is looked for.
         """
         self.encoder = workdir.encoder()
         self._set_up(config)
         self.state = weights.restore(workdir, config, self.setup)
+        self.calibrator = calibrators.load(workdir, self.state) if calibrated else None
 
     def with_config(self, config: ConfigDict) -> Predictor:
         """The same weights in another precision, or with other `predict` keys."""
@@ -101,14 +106,40 @@ class Predictor:
         """Scores a labelled table.
 
         Returns:
-          Metrics, `rows`, and `out_of_vocabulary`: by field, the share of values that the training part did
-          not have.
+          Metrics; those `before_calibration`, where there is a calibrator; `rows`; and `out_of_vocabulary`:
+          by field, the share of values that the training part did not have.
+        """
+        scores, unknown = self.scored(table)
+        return {**self.metrics(scores), 'out_of_vocabulary': unknown}
+
+    def scored(
+        self,
+        table: tables.Table,
+        keep: tuple[str, ...] = (),
+        take: Callable[[pl.DataFrame, batching.Batch], None] | None = None,
+    ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        """Scores a labelled table, without the calibrator.
+
+        Args:
+          table: opened with its label.
+          keep: columns that `take` gets as they are in the file.
+          take: called with the kept columns of each batch of rows, and the batch itself, which is filled up
+            with rows of weight 0.
+
+        Returns:
+          The scores, see `training.evaluation.score`; and, by field, the share of values that the training
+          part did not have.
         """
         metrics.tell_soft_labels(self.encoder.schema)
-        batches = EncodedBatches(table, self.encoder, self.batch_size, labelled=True)
-        scores = evaluation.score(
-            self._predict, self._partitioner, self.state, (batch for batch, _ in batches), of=table.name
-        )
+        batches = EncodedBatches(table, self.encoder, self.batch_size, labelled=True, keep=keep)
+
+        def features() -> Iterator[batching.Batch]:
+            for batch, kept in batches:
+                if take is not None:
+                    take(kept, batch)
+                yield batch
+
+        scores = evaluation.score(self._predict, self._partitioner, self.state, features(), of=table.name)
         positive = self.encoder.schema.positive
         if positive and not scores['label'].any():
             _log.warning(
@@ -116,8 +147,22 @@ class Predictor:
                 table.name,
                 positive,
             )
+        return scores, batches.out_of_vocabulary()
+
+    def calibrated(self, scores: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Scores with the logits of their calibrated probabilities, where there is a calibrator."""
+        if self.calibrator is None:
+            return dict(scores)
+        return {**scores, 'logit': self.calibrator.logits(scores['logit'])}
+
+    def metrics(self, scores: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """Metrics of scores of `scored`, calibrated and, where that makes a difference, before."""
         wanted = metrics.selected(self.config)
-        return {**evaluation.summary(scores, wanted), 'out_of_vocabulary': batches.out_of_vocabulary()}
+        found = evaluation.summary(self.calibrated(scores), wanted)
+        if self.calibrator is None:
+            return found
+        before = evaluation.summary(scores, wanted)
+        return {**found, 'before_calibration': {name: before[name] for name in wanted if name in before}}
 
     def probabilities(self, table: tables.Table, tell_unknown: bool = True) -> np.ndarray:
         """Probability of every row, float32 [rows], in their order.
@@ -169,7 +214,9 @@ class Predictor:
             logits = np.asarray(output)[: kept.height]
             evaluation.check_finite(logits, self.state, done, of=name)
             done += kept.height
-            return probability_metrics.sigmoid(logits), kept
+            if self.calibrator is None:
+                return probability_metrics.sigmoid(logits), kept
+            return self.calibrator.probabilities(logits), kept
 
         for batch, kept in batches:
             waiting.append((kept, self._predict(self.state, self._partitioner.put(batch))))

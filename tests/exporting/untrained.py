@@ -1,6 +1,7 @@
 """Predictors that nobody trained: weights large enough that every part of a model matters."""
 
 import types
+from pathlib import Path
 from unittest import mock
 
 import jax
@@ -57,4 +58,7 @@ def config(model, variant='full', **keys):
 def predictor(encoder, model, variant='full', **keys):
     """A predictor of a small model with drawn weights."""
     kind = type('Scaled', (Untrained,), {'spread': SPREADS.get(model, Untrained.spread)})
-    return kind(types.SimpleNamespace(encoder=lambda: encoder), config(model, variant, **keys))
+    return kind(
+        types.SimpleNamespace(encoder=lambda: encoder, calibration=Path('nowhere')),
+        config(model, variant, **keys),
+    )

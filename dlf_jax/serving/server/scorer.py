@@ -18,6 +18,8 @@ from dlf_jax.data.preprocess.joined_encoder import JoinedEncoder, TypedRows
 from dlf_jax.data.rows import Rows
 from dlf_jax.data.schema import Schema
 from dlf_jax.errors import UserError
+from dlf_jax.file_writing import to_json
+from dlf_jax.serving import calibrator as calibrators
 from dlf_jax.serving import weights
 from dlf_jax.serving.server.derived import DerivedColumns
 from dlf_jax.serving.server.rows import BadRequest, RowReader
@@ -74,6 +76,7 @@ class Scorer:
         # One device: a batch of a request is too small to be shared.
         setup = ModelSetup(config, self.schema, self.sizes[-1], jax.local_devices()[:1])
         self._state = weights.restore(workdir, config, setup).weights()
+        self._calibrator = calibrators.load(workdir, self._state)
         self._encoder = JoinedEncoder(encoder)
         # The joined dictionaries know the values by their keys; the texts would take more than those.
         encoder.vocabularies.clear()
@@ -94,6 +97,8 @@ class Scorer:
         digest = hashlib.sha256()
         for name in ('config.json', 'encoder/encoder.json', 'encoder/vocabulary.parquet'):
             digest.update((workdir.path / name).read_bytes())
+        if self._calibrator:
+            digest.update(to_json(self._calibrator.to_json()).encode())
         for leaf in jax.tree.leaves((self._state.params, self._state.batch_stats)):
             # A sum of gigabytes of tables takes a second, and a digest ten.
             digest.update(zlib.crc32(np.ascontiguousarray(leaf).data).to_bytes(4, 'big'))
@@ -127,9 +132,8 @@ class Scorer:
         if not finite.all():
             row = int(np.argmin(finite)) + 1
             raise BadRequest(f'row {row}: the model gives no finite score; look for extreme numbers', 422)
-        return Scores(
-            probability_metrics.sigmoid(logits).astype(np.float32), encoded.unknown, encoded.missing
-        )
+        calibrated = self._calibrator.probabilities if self._calibrator else probability_metrics.sigmoid
+        return Scores(calibrated(logits).astype(np.float32), encoded.unknown, encoded.missing)
 
     def _seconds(self, size: int) -> float:
         """Seconds of a batch, the least of a few."""

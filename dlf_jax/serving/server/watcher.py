@@ -117,7 +117,7 @@ class Watcher:
         """What the folder holds; None where that cannot be said now."""
         try:
             workdir = Workdir(self._folder)
-            small = signature(self._folder / 'config.json', self._folder / 'encoder')
+            small = signature(self._folder / 'config.json', self._folder / 'encoder', workdir.calibration)
             if workdir.weights.is_file():
                 return small, signature(workdir.weights)
             config = workdir.config()
