@@ -61,11 +61,6 @@ def partial_dependence(
     return found
 
 
-def scorings(fields: Sequence[Field], points: int) -> int:
-    """Largest number of times that the detailed rows are scored."""
-    return len(fields) * points
-
-
 def _told(values: FieldValues, field: Field, value: float | int) -> str | float | None:
     if field.kind != 'numeric':
         return values.text(field, int(value))

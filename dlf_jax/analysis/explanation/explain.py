@@ -9,21 +9,26 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 from ml_collections import ConfigDict
 
 from dlf_jax.analysis.explanation import dependence, drawing, importance, interactions
+from dlf_jax.analysis.explanation.attributions import Attributions
+from dlf_jax.analysis.explanation.dlf import Inside
+from dlf_jax.analysis.explanation.embedding_health import embedding_health
 from dlf_jax.analysis.explanation.field_values import FieldValues
 from dlf_jax.analysis.explanation.importance import Baseline
 from dlf_jax.analysis.explanation.pictures import Picture, pictures
 from dlf_jax.analysis.explanation.replacing import Replacing
-from dlf_jax.analysis.explanation.sample import draw
+from dlf_jax.analysis.explanation.sample import Sample, draw
 from dlf_jax.analysis.explanation.tables import tables
 from dlf_jax.data.progress import Progress
 from dlf_jax.data.rows import Rows
 from dlf_jax.data.schema import Schema
 from dlf_jax.errors import UsageError, UserError, suggest
 from dlf_jax.file_writing import replacing_folder, to_json, writing
+from dlf_jax.models.dlf import DLF
 from dlf_jax.serving.predict import Predictor
 from dlf_jax.training import evaluation, metrics
 
@@ -106,13 +111,17 @@ def explain(predictor: Predictor, stream: Iterable[Rows], of: str, config: Confi
     options, schema = config.explain, predictor.encoder.schema
     fields = _named(options.fields, schema, 'fields') or [field.name for field in schema.fields]
     groups = _groups(options.groups, schema)
-    sample = draw(stream, options.rows, options.seed, of)
+    shown = tuple(options.attributed_rows)
+    sample = draw(stream, options.rows, options.seed, of, shown)
     _log.info('explaining %s of %s rows of %s', f'{len(sample):,}', f'{sample.total:,}', of)
-    detail = sample.first(options.detail_rows, options.seed)
+    detail = sample.fewer(options.detail_rows, options.seed)
     paired, curved = min(options.pairs, len(fields)), min(options.dependence, len(fields))
-    total = len(sample) * (1 + options.repeats * (len(fields) + len(groups)) + interactions.scorings(paired))
     by_name = {field.name: field for field in schema.fields}
-    total += len(detail) * dependence.scorings([by_name[n] for n in fields[:curved]], options.points)
+    total = len(sample) * (1 + options.repeats * (len(fields) + len(groups)) + interactions.scorings(paired))
+    total += len(detail) * curved * options.points
+    model = predictor.setup.forward.model
+    total += len(detail) * Inside.scorings(model) if isinstance(model, DLF) else 0
+    values = FieldValues(predictor.encoder)
     with Progress('explaining', 'rows', total) as progress:
         replacing = Replacing(predictor, len(sample), progress.advance)
         baseline = Baseline.of(replacing, sample)
@@ -123,7 +132,6 @@ def explain(predictor: Predictor, stream: Iterable[Rows], of: str, config: Confi
         by_field = importance.most_important_first(by_field)
         ranked = [entry['field'] for entry in by_field]
         pairs = interactions.interactions(replacing, baseline, ranked[:paired], options.seed)
-        values = FieldValues(predictor.encoder)
         curves = dependence.partial_dependence(
             Replacing(predictor, len(detail), progress.advance),
             detail,
@@ -132,6 +140,17 @@ def explain(predictor: Predictor, stream: Iterable[Rows], of: str, config: Confi
             [by_name[name] for name in ranked[:curved]],
             options.points,
         )
+        attributions = Attributions(predictor)
+        chosen = sample.at(_attributed(sample, baseline.logits, shown, options.attributed))
+        compared = attributions.baseline(options.baseline, detail)
+        rows = attributions.of_rows(chosen, compared, values) if len(chosen) else []
+        dlf: dict[str, Any] | None = None
+        attention: list[dict[str, Any]] = []
+        if isinstance(model, DLF):
+            # Of the rows that are attributed, the last: the one of the highest score.
+            row = (chosen if len(chosen) else sample).at(np.array([-1]))
+            dlf, attention = Inside(predictor, detail, progress.advance).summary(row)
+            dlf['row'] = int(row.numbers[0])
     scores = {'label': baseline.labels, 'logit': baseline.logits, 'weight': baseline.weights}
     found = {
         'model': config.model.name,
@@ -144,11 +163,35 @@ def explain(predictor: Predictor, stream: Iterable[Rows], of: str, config: Confi
         'groups': importance.most_important_first(by_group),
         'pairs': pairs,
         'partial_dependence': curves,
-        'embeddings': [],
-        'attributions': [],
-        'dlf': None,
+        'embeddings': embedding_health(predictor.setup, predictor.state),
+        'attributions': rows,
+        'dlf': dlf,
     }
-    return Explanation(found, tables(found))
+    return Explanation(found, tables(found, attention))
+
+
+def _attributed(sample: Sample, logits: np.ndarray, numbers: Sequence[int], count: int) -> np.ndarray:
+    """Places in the sample of the rows that are attributed, int64 [n].
+
+    Args:
+      sample: the rows.
+      logits: of the rows.
+      numbers: numbers of the rows that are asked for; () for some from the lowest score to the highest.
+      count: how many those are.
+
+    Raises:
+      UsageError: there is no row of such a number, or its weight is 0.
+    """
+    for number in numbers:
+        if number not in sample.numbers:
+            raise UsageError(
+                f'config.explain.attributed_rows: no row {number} among the {sample.total:,} rows of '
+                f'{sample.of}, counted from 0, or its weight is 0'
+            )
+    if numbers:
+        return np.searchsorted(sample.numbers, sorted(set(numbers)))
+    ranks = np.unique(np.linspace(0, len(sample) - 1, min(count, len(sample))).astype(np.int64))
+    return np.argsort(logits, kind='stable')[ranks]
 
 
 def _named(names: Sequence[str], schema: Schema, key: str) -> list[str]:

@@ -14,8 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dlf_jax.data.loading import batches as batching
-from dlf_jax.data.loading.order import even_batch
+from dlf_jax.analysis.explanation.device_batches import batch_size_for, batches_on_devices, everywhere
 from dlf_jax.data.rows import Rows
 from dlf_jax.data.schema import Schema
 from dlf_jax.models import embedding
@@ -96,7 +95,7 @@ class Replacing:
         self._setup, self._state = predictor.setup, predictor.state
         self.columns, self._advance = FieldColumns(self._setup.schema), advance
         partitioner = self._setup.partitioner
-        self.batch_size = even_batch(min(rows, predictor.batch_size), len(partitioner.devices))
+        self.batch_size = batch_size_for(rows, predictor.batch_size, self._setup)
         options = common_options(partitioner.platform)
         sharding, forward = partitioner.table_sharding(training=False), self._setup.forward
         schema = self._setup.schema
@@ -138,10 +137,11 @@ class Replacing:
         """
         other = {name: values[order] for name, values in rows.items()}
         pieces = []
-        choices = [self._everywhere(self.columns.chosen(names)) for names in fields]
-        for batch, count, start in self._batches(rows):
+        choices = [everywhere(self.columns.chosen(names), self._setup) for names in fields]
+        for batch, count, start in batches_on_devices(rows, self.batch_size, self._setup):
             looked = self._look_up(self._state, batch)
-            ((donors, _, _),) = self._batches({n: v[start : start + count] for n, v in other.items()})
+            piece = {name: values[start : start + count] for name, values in other.items()}
+            ((donors, _, _),) = batches_on_devices(piece, self.batch_size, self._setup)
             donor_rows = self._look_up(self._state, donors)
             calls = (self._score(self._state, looked, batch, donor_rows, donors, c) for c in choices)
             pieces.append(np.stack(list(self._fetched(calls, count, start))))
@@ -160,25 +160,14 @@ class Replacing:
         pieces = []
         prepared = []
         for name, value in settings:
-            one = self._everywhere(value)
+            one = everywhere(value, self._setup)
             looked = self._look_up_one(self._state, one)
-            prepared.append((looked, one, self._everywhere(self.columns.chosen([name]))))
-        for batch, count, start in self._batches(rows):
+            prepared.append((looked, one, everywhere(self.columns.chosen([name]), self._setup)))
+        for batch, count, start in batches_on_devices(rows, self.batch_size, self._setup):
             looked = self._look_up(self._state, batch)
             calls = (self._score(self._state, looked, batch, *values) for values in prepared)
             pieces.append(np.stack(list(self._fetched(calls, count, start))))
         return np.concatenate(pieces, 1)
-
-    def _batches(self, rows: Rows) -> Iterator[tuple[Batch, int, int]]:
-        """Yields padded batches on the devices, with their number of rows and the first one's place."""
-        total = len(rows['label'])
-        for start in range(0, total, self.batch_size):
-            piece = {name: values[start : start + self.batch_size] for name, values in rows.items()}
-            batch = batching.pad(piece, self.batch_size)
-            yield self._setup.partitioner.put(batch), min(self.batch_size, total - start), start
-
-    def _everywhere(self, arrays: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-        return {name: self._setup.partitioner.put_everywhere(values) for name, values in arrays.items()}
 
     def _fetched(self, calls: Iterable[jax.Array], count: int, start: int) -> Iterator[np.ndarray]:
         """Yields the scores of calls, float32 [count]; some are computed while others are handed on."""

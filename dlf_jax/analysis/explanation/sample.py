@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -36,15 +36,19 @@ class Sample:
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def first(self, count: int, seed: int) -> Sample:
+    def at(self, places: np.ndarray) -> Sample:
+        """The rows at some places of the sample, int64 [n]."""
+        rows = {name: values[places] for name, values in self.rows.items()}
+        return Sample(rows, self.numbers[places], self.of, self.total)
+
+    def fewer(self, count: int, seed: int) -> Sample:
         """At most so many of the rows, at random, in the order of the input."""
         if count >= len(self):
             return self
-        kept = np.sort(np.random.default_rng([seed, 1]).choice(len(self), count, replace=False))
-        return Sample({n: v[kept] for n, v in self.rows.items()}, self.numbers[kept], self.of, self.total)
+        return self.at(np.sort(np.random.default_rng([seed, 1]).choice(len(self), count, replace=False)))
 
 
-def draw(stream: Iterable[Rows], count: int, seed: int, of: str) -> Sample:
+def draw(stream: Iterable[Rows], count: int, seed: int, of: str, always: Sequence[int] = ()) -> Sample:
     """Draws rows of a stream, each with the same chance; memory is a few times the sample's.
 
     Every row gets a random number, and the rows of the lowest are kept. Rows of weight 0 are left out.
@@ -54,6 +58,7 @@ def draw(stream: Iterable[Rows], count: int, seed: int, of: str) -> Sample:
       count: number of rows; all, where there are not so many.
       seed: seed of the random numbers.
       of: what the rows belong to, for errors.
+      always: numbers of rows that are drawn in any case, where their weight is above 0.
 
     Raises:
       UserError: there are no rows, or none has a weight.
@@ -66,6 +71,8 @@ def draw(stream: Iterable[Rows], count: int, seed: int, of: str) -> Sample:
         numbers = np.arange(total, total + len(rows['label']))
         total += len(numbers)
         keys = random.random(len(numbers))
+        if always:
+            keys[np.isin(numbers, always)] = -1.0
         taken = np.flatnonzero((keys < bound) & (rows['weight'] > 0))
         if not len(taken):
             continue
