@@ -28,7 +28,7 @@ from dlf_jax.data.rows import Rows
 from dlf_jax.models import embedding
 from dlf_jax.models.inputs import Bag, Inputs
 from dlf_jax.serving.predict import Predictor
-from dlf_jax.training import metrics
+from dlf_jax.training import probability_metrics
 from dlf_jax.training.train_state import TrainState
 from dlf_jax.training.train_step import Batch
 
@@ -159,8 +159,8 @@ class Attributions:
                 {
                     'row': int(rows.numbers[i]),
                     'label': float(rows.rows['label'][i]),
-                    'probability': float(metrics.sigmoid(logit)),
-                    'baseline_probability': float(metrics.sigmoid(base_logit)),
+                    'probability': float(probability_metrics.sigmoid(logit)),
+                    'baseline_probability': float(probability_metrics.sigmoid(base_logit)),
                     'gap': difference - float(parts.sum()),
                     'steps': steps,
                     'fields': sorted(fields, key=lambda entry: -abs(entry['attribution'])),

@@ -7,14 +7,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from dlf_jax.analysis import calibration
 from dlf_jax.analysis.reliability import Bin, reliability
-from dlf_jax.analysis.report import charts, commands, formatting, scales
+from dlf_jax.analysis.report import charts, commands, formatting, scales, scores_section
 from dlf_jax.analysis.report.charts import Series
-from dlf_jax.analysis.report.elements import Content, Element, details, element, paragraph, table
+from dlf_jax.analysis.report.elements import Cell, Content, Element, details, element, paragraph, table
 from dlf_jax.analysis.report.facts import Run
 from dlf_jax.analysis.report.scales import Axis
-from dlf_jax.analysis.report.section import Section, missing, section
+from dlf_jax.analysis.report.section import Section, missing, note, section
+from dlf_jax.serving.calibrator import Calibrator
+from dlf_jax.training import metrics
 from dlf_jax.training.probability_metrics import sigmoid
+from dlf_jax.training.stored_scores import Scores
 
 KEY, TITLE = 'calibration', 'Is the probability right?'
 # Probabilities that an axis of logits is marked with.
@@ -22,6 +26,8 @@ _MARKS = (1e-6, 1e-4, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999, 1 - 1e-6)
 _HISTOGRAM_BINS = 40
 # Probabilities that differ by more than this factor are shown on log axes.
 _WIDE = 30.0
+# What calibration is to mend, and AUC, which it is to leave.
+_CHANGED = ('logloss', 'normalized_entropy', 'calibration_ratio', 'ece', 'brier', 'auc')
 
 
 def draw(run: Run) -> Section:
@@ -34,29 +40,70 @@ def draw(run: Run) -> Section:
             'when it ends:',
             commands.again(run),
         )
-    part, scores = next(iter(run.scores.items()))
-    bins = reliability(scores)
+    part = next(iter(run.scores))
+    moments = before_and_after(run, part)
+    binned = {name: reliability(scores) for name, scores in moments.items()}
+    last = next(reversed(binned))
+    named = binned if len(binned) > 1 else {run.model: binned[last]}
+    drawn = [
+        diagram(named, f'Promised and observed click rate, {part} part'),
+        histogram(moments[last], f'Scores of clicks and of the rest, {part} part'),
+    ]
     return section(
         KEY,
         TITLE,
-        paragraph(_told(part, bins), class_='about'),
-        element(
-            'div',
-            [
-                diagram({run.model: bins}, f'Promised and observed click rate, {part} part'),
-                histogram(scores, part),
-            ],
-            class_='charts',
-        ),
-        _values(bins, part),
+        paragraph(_told(part, binned[last], calibrated=len(binned) > 1), class_='about'),
+        element('div', drawn, class_='charts'),
+        _values(binned[last], part),
+        _compared(run) if run.calibration else _no_calibrator(run),
     )
 
 
-def _told(part: str, bins: Sequence[Bin]) -> str:
+def before_and_after(run: Run, part: str) -> dict[str, Scores]:
+    """Scores of a part `before calibration`, and, where the folder has a calibrator, `after calibration`."""
+    scores, found = run.scores[part], run.calibration
+    if not found:
+        return {'before calibration': scores}
+    if found['fitted'].get('downsampled'):
+        # Its rows are a share of the negatives, as training had them; they weigh as all of them did.
+        scores = calibration.restored(scores, found['negatives_kept'])
+    after = {**scores, 'logit': Calibrator.from_json(found).logits(scores['logit'])}
+    return {'before calibration': scores, 'after calibration': after}
+
+
+def _compared(run: Run) -> Content:
+    found = run.calibration or {}
+    wanted = metrics.selected(run.config)
+    moments = {part: before_and_after(run, part) for part in run.scores}
+    rows: list[list[Cell | Content]] = []
+    for key in (key for key in _CHANGED if key in wanted):
+        values = [wanted[key](scores) for of in moments.values() for scores in of.values()]
+        cells = [Cell(formatting.fixed(value, 5), value) for value in values]
+        rows.append([scores_section.title_of(key), *cells])
+    head = ['metric', *(f'{part}, {moment}' for part in moments for moment in ('before', 'after'))]
+    how = f'{found["method"]}, fitted to {found["fitted"].get("fitted_to", "labelled rows")}'
+    return [
+        element('h3', 'Before and after calibration'),
+        paragraph(
+            f'By {how}, on which it looks a little better than it is. Prediction, the server and exports '
+            'apply it.',
+            class_='about',
+        ),
+        table('Before and after', head, rows, numeric=range(1, len(head)), hidden_caption=True),
+    ]
+
+
+def _no_calibrator(run: Run) -> Content:
+    command = commands.mode(run, 'calibrate', '--config.calibration.method=temperature')
+    return note('The folder has no calibrator; this fits one to the validation part:', command)
+
+
+def _told(part: str, bins: Sequence[Bin], calibrated: bool) -> str:
     inside = sum(b.low <= b.probability <= b.high for b in bins)
+    when = 'After calibration it' if calibrated else 'It'
     return (
         f'Rows of the {part} part in {len(bins)} bins of about equal weight, from the lowest score to the '
-        f'highest. On the diagonal the probability is right; it lies inside of the interval of 95 % in '
+        f'highest. On the diagonal the probability is right. {when} lies inside of the interval of 95 % in '
         f'{inside} of the {len(bins)} bins.'
     )
 
@@ -96,12 +143,12 @@ def diagram(named: Mapping[str, Sequence[Bin]], title: str) -> Element:
     return charts.chart(title, f'{told}.', series, x, y, diagonal=True)
 
 
-def histogram(scores: Mapping[str, np.ndarray], part: str) -> Element:
+def histogram(scores: Mapping[str, np.ndarray], title: str) -> Element:
     """Histograms of the scores of rows with and without a click, each as shares of its own rows.
 
     Args:
       scores: `logit`, `label`, `weight`, [rows].
-      part: its name.
+      title: of the chart.
     """
     logits, weights = (np.asarray(scores[name], np.float64) for name in ('logit', 'weight'))
     clicks = np.asarray(scores['label']) > 0.5
@@ -128,7 +175,7 @@ def histogram(scores: Mapping[str, np.ndarray], part: str) -> Element:
     middles = '; '.join(
         f'half of the rows {name} have at most {formatting.percent(middle)}' for name, middle in half.items()
     )
-    return charts.chart(f'Scores of clicks and of the rest, {part} part', f'{middles}.', series, x, y)
+    return charts.chart(title, f'{middles}.', series, x, y)
 
 
 def _apart(marks: Sequence[tuple[float, str]], edges: np.ndarray) -> list[tuple[float, str]]:

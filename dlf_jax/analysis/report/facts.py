@@ -18,6 +18,7 @@ from dlf_jax.analysis import prepared
 from dlf_jax.data.preprocess.encoder import Encoder
 from dlf_jax.data.schema import Schema
 from dlf_jax.errors import UserError
+from dlf_jax.serving import calibrator as calibrators
 from dlf_jax.training import stored_scores
 from dlf_jax.training.stored_scores import Scores
 from dlf_jax.workdir import Workdir
@@ -101,6 +102,14 @@ class Run:
         """Stored scores by part, those of the part that the page leads with first; none of an older run."""
         stored = stored_scores.parts(self.workdir)
         return {part: stored_scores.read(self.workdir, part) for part in PARTS if part in stored}
+
+    @functools.cached_property
+    def calibration(self) -> dict[str, Any] | None:
+        """Content of `calibration.json`; None where there is no calibrator of the weights that are scored."""
+        found = calibrators.read(self.workdir)
+        best = self.best
+        fits = found and best and (found['seed'], found['step']) == (best['seed'], best.get('best_step'))
+        return found if fits else None
 
     @property
     def parts(self) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from dlf_jax.analysis import field_segments
 from dlf_jax.analysis.report import charts, commands, formatting
+from dlf_jax.analysis.report.calibration_section import before_and_after
 from dlf_jax.analysis.report.elements import Cell, Content, Element, details, element, paragraph, table
 from dlf_jax.analysis.report.facts import Run
 from dlf_jax.analysis.report.section import Section, missing, section
@@ -39,7 +40,9 @@ def draw(run: Run) -> Section:
         )
     fields = len(run.schema.fields)
     most = min(MOST_ROWS, MOST_CELLS // max(fields, 1))
-    found = field_segments.aligned(run.records.blocks[part], run.schema, run.scores[part], most)
+    moments = before_and_after(run, part)
+    moment, final = list(moments.items())[-1]
+    found = field_segments.aligned(run.records.blocks[part], run.schema, final, most)
     if found is None:
         return missing(
             KEY, TITLE, 'The stored scores are of other rows than the prepared records; train again.'
@@ -48,11 +51,12 @@ def draw(run: Run) -> Section:
     by_field = [(f.name, s) for f, s in field_segments.by_field(run.encoder, rows, scores, TOP)]
     number, of = len(scores['label']), run.records.blocks[part].rows
     sampled = f'{formatting.count(number)} of {formatting.count(of)} rows' if number < of else 'all rows'
+    when = f', {moment}' if len(moments) > 1 else ''
     return section(
         KEY,
         TITLE,
         paragraph(
-            f'Of the {part} part, {sampled}. NE is normalized entropy, Logloss over that of the segment’s '
+            f'Of the {part} part, {sampled}{when}. NE is normalized entropy, Logloss over that of the segment’s '
             'own click rate: 1 is no better than that rate. The calibration ratio is predicted over observed '
             'clicks: above 1 the model promises too much.',
             class_='about',
