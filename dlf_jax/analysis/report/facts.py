@@ -162,7 +162,7 @@ def read(folders: Sequence[str | os.PathLike], data_dir: str | os.PathLike | Non
 
 def _read(workdir: Workdir, data_dir: str | os.PathLike | None) -> Run:
     config = workdir.config()
-    run = Run(workdir, '', config, workdir.result(), _history(workdir.metrics), {}, {}, None)
+    run = Run(workdir, '', config, workdir.result(), training_history(workdir.metrics), {}, {}, None)
     made_of = run.read_json('data.json') or {}
     return dataclasses.replace(
         run,
@@ -172,7 +172,8 @@ def _read(workdir: Workdir, data_dir: str | os.PathLike | None) -> Run:
     )
 
 
-def _history(path: Path) -> list[dict[str, Any]]:
+def training_history(path: Path) -> list[dict[str, Any]]:
+    """The lines of a `metrics.jsonl`, as far as they are whole."""
     found = []
     for line in path.read_text('utf-8', 'replace').splitlines() if path.is_file() else []:
         try:

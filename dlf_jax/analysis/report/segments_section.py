@@ -56,9 +56,9 @@ def draw(run: Run) -> Section:
         KEY,
         TITLE,
         paragraph(
-            f'Of the {part} part, {sampled}{when}. NE is normalized entropy, Logloss over that of the segment’s '
-            'own click rate: 1 is no better than that rate. The calibration ratio is predicted over observed '
-            'clicks: above 1 the model promises too much.',
+            f'Of the {part} part, {sampled}{when}. NE is normalized entropy, Logloss over that of the '
+            'segment’s own click rate: 1 is no better than that rate. The calibration ratio is predicted '
+            'over observed clicks: above 1 the model promises too much.',
             class_='about',
         ),
         _worst(by_field, number),
