@@ -10,6 +10,7 @@ setup(
     packages=[*find_packages(include=['dlf_jax', 'dlf_jax.*']), 'dlf_jax.configs'],
     package_dir={'dlf_jax.configs': 'configs'},
     package_data={
+        'dlf_jax.analysis.report': ['assets/*'],
         'dlf_jax.configs': ['spaces/*.toml', 'spaces/*/*.toml'],
         'dlf_jax.serving.server': ['assets/*'],
     },

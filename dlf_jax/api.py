@@ -12,7 +12,8 @@ import logging
 import os
 import runpy
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -303,21 +304,9 @@ def load(folder: str | os.PathLike, options: Mapping[str, Any] | None = None) ->
     """
     workdir = Workdir(folder)
     config = workdir.config()
-    _set(config, {f'predict.{key}': value for key, value in (options or {}).items()})
+    configs.set_options(config, 'predict', options or {})
     config_checks.validate_prediction(config)
     return TrainedModel(workdir, config)
-
-
-def _set(config: ConfigDict, options: Mapping[str, Any]) -> None:
-    """Sets keys of the config of a trained model. Raises UsageError where there is no such key."""
-    for dotted, value in options.items():
-        section, _, key = dotted.partition('.')
-        if key not in config[section]:
-            raise UsageError(f'config.{dotted}: there is no such key{suggest(key, config[section])}')
-        try:
-            config[section][key] = value
-        except TypeError as error:
-            raise UsageError(f'config.{dotted}={value!r}: {error}') from error
 
 
 def calibrate(
@@ -346,7 +335,9 @@ def calibrate(
     for key in options or {}:
         if key.partition('.')[0] not in ('calibration', 'predict'):
             raise UsageError(f'config.{key}: calibrating takes keys of config.calibration and config.predict')
-    _set(config, options or {})
+    for key, value in (options or {}).items():
+        section, _, name = key.partition('.')
+        configs.set_options(config, section, {name: value})
     config_checks.validate_prediction(config)
     config_checks.validate_calibration(config)
     if not calibration.asked(config.calibration):
@@ -420,14 +411,81 @@ def export(
       UserError: there is no trained model, or it cannot be exported; says why.
       UsageError: there is no such option, or its value cannot be.
     """
-    sections: dict[str, dict[str, Any]] = {'export': {}, 'predict': {}}
+    sections = _by_section(workdir, options, 'export')
+    return load(workdir, sections['predict']).export(output, **sections['export'])
+
+
+def explain(
+    workdir: str | os.PathLike,
+    input: Any = None,
+    output: str | os.PathLike | None = None,
+    options: Mapping[str, Any] | None = None,
+    data_dir: str | os.PathLike = DATA_DIR,
+) -> dict[str, Any]:
+    """Writes what the best model of a run looks at: `load`, then `TrainedModel.explain`.
+
+    Args:
+      workdir: folder of the run.
+      input: labelled files: a path, several by commas, or a glob; or a frame. None: the validation part of
+        the run's prepared records.
+      output: folder to write; not there, or an earlier explanation, which is replaced. None: `explain` in
+        the workdir.
+      options: values of `config.explain` and `config.predict` keys, such as `{'explain.rows': 10_000}`.
+      data_dir: folder of prepared data.
+
+    Returns:
+      `explain.json`, see `analysis.explanation.explain`; and `output`, the folder.
+
+    Raises:
+      UserError: there is no trained model, or there are no rows to explain it on.
+      UsageError: there is no such option, or its value cannot be.
+    """
+    sections = _by_section(workdir, options, 'explain')
+    folder = Workdir(workdir).path / 'explain' if output is None else Path(output).expanduser()
+    model = load(workdir, sections['predict'])
+    explanation = model.explain(input, sections['explain'], data_dir)
+    return {'output': str(folder), **explanation.write(folder)}
+
+
+def _by_section(
+    workdir: str | os.PathLike, options: Mapping[str, Any] | None, section: str
+) -> dict[str, dict[str, Any]]:
+    """Values of dotted keys by section, `predict` and another one, without the section's name."""
+    sections: dict[str, dict[str, Any]] = {section: {}, 'predict': {}}
     near = [key for key, _ in configs.flatten(Workdir(workdir).config()) if key.partition('.')[0] in sections]
     for key, value in (options or {}).items():
-        section, _, name = key.partition('.')
+        of, _, name = key.partition('.')
         if key not in near:
             raise UsageError(f'config.{key}: there is no such key{suggest(key, near)}')
-        sections[section][name] = value
-    return load(workdir, sections['predict']).export(output, **sections['export'])
+        sections[of][name] = value
+    return sections
+
+
+def report(
+    workdirs: Sequence[str | os.PathLike],
+    output: str | os.PathLike = '',
+    data_dir: str | os.PathLike = DATA_DIR,
+) -> dict[str, Any]:
+    """Writes one page of a run, or of several side by side: a single HTML file that opens from disk.
+
+    Args:
+      workdirs: folders of runs.
+      output: the file to write; '': `report.html` in the folder of the one run.
+      data_dir: folder of prepared data, in which the records of the runs are looked for; what needs them is
+        left out where they are not there.
+
+    Returns:
+      `output`, its `bytes`, the `seconds` that it took, `runs`, `sections` (those that show something) and
+      `left_out` (those that say what is missing and which command brings it).
+
+    Raises:
+      UserError: a folder holds no run, or the file cannot be written.
+      UsageError: no folder, the same one twice, or several without `output`.
+    """
+    # What it needs, scipy among it, would make every command start later.
+    from dlf_jax.analysis.report.write import write_report
+
+    return write_report(workdirs, output, data_dir)
 
 
 @contextlib.contextmanager

@@ -297,6 +297,32 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     # (the encoder's arrays), or auto: raw for onnx, ids for the others.
     config.export.inputs = 'auto'
 
+    config.explain = ConfigDict()
+    # Number of rows of the sample that `--mode=explain` works on.
+    config.explain.rows = 100_000
+    # Seed of the sample and of the permutations.
+    config.explain.seed = 0
+    # Number of permutations of each field.
+    config.explain.repeats = 3
+    # Fields whose importance is told; (): all.
+    config.explain.fields = ()
+    # Groups of fields that are permuted together: ('user=user_id+age','ad=ad_id+brand').
+    config.explain.groups = ()
+    # Number of the most important fields whose pairs are told; 0: none.
+    config.explain.pairs = 10
+    # Number of the most important fields whose partial dependence is told; 0: none.
+    config.explain.dependence = 20
+    # Maximum number of values of a field's partial dependence.
+    config.explain.points = 15
+    # Number of the sampled rows that partial dependence and DLF's tensors are averaged over.
+    config.explain.detail_rows = 5_000
+    # Number of rows whose logits are divided among their fields, spread over the predicted probabilities.
+    config.explain.attributed = 8
+    # Or numbers of these rows, counted from 0 in the input: (3,17).
+    config.explain.attributed_rows = ()
+    # What a row is compared with for that: mean (the fields' mean embeddings) or zeros.
+    config.explain.baseline = 'mean'
+
     config.compile = ConfigDict()
     # Devices that `--mode=compile` compiles for, which need not be there: a TPU and its topology (v5e:4x4,
     # v5p:2x2x2, v6e:2x4), or a GPU and how many (a100, l4, h100:8, h200, b200); '': the devices here.
@@ -346,6 +372,26 @@ def build_model(config: ConfigDict) -> models.CTRModel:
         return models.build(fields.pop('name'), **fields)
     except ValueError as error:
         raise UsageError(f'config.{error}') from error
+
+
+def set_options(config: ConfigDict, section: str, options: Mapping[str, Any]) -> None:
+    """Sets keys of one section, such as those that a trained model takes.
+
+    Args:
+      config: changed in place.
+      section: such as 'predict'.
+      options: values by key, without the section.
+
+    Raises:
+      UsageError: there is no such key, or its value is of another type.
+    """
+    for key, value in options.items():
+        if key not in config[section]:
+            raise UsageError(f'config.{section}.{key}: there is no such key{suggest(key, config[section])}')
+        try:
+            config[section][key] = value
+        except TypeError as error:
+            raise UsageError(f'config.{section}.{key}={value!r}: {error}') from error
 
 
 def apply_choices(config: ConfigDict, overridden: Collection[str]) -> None:

@@ -27,6 +27,7 @@ TABLE_SHARDINGS = ('auto', 'replicated', 'rows')
 MATMUL_PRECISIONS = ('default', 'high', 'highest')
 EXPORT_FORMATS = ('onnx', 'stablehlo', 'saved_model')
 EXPORT_INPUTS = ('auto', 'raw', 'ids')
+BASELINES_OF_ROWS = ('mean', 'zeros')
 # Keys that name an entry of an open list, beside those of models and metrics.
 _ENTRIES = (('dataset', 'name'), ('optimizer', 'name'), ('optimizer', 'embedding_rows'))
 # Key of `config.dataset` that only permits something, and so does no harm where nobody asks.
@@ -168,6 +169,40 @@ def validate_export(config: ConfigDict) -> None:
         )
 
 
+def validate_explanation(config: ConfigDict) -> None:
+    """Checks `config.explain.*`, but for the names of fields, which the data decides.
+
+    Raises:
+      UsageError: names the first key whose value cannot be.
+    """
+    options = config.explain
+    for key, least in _LEAST_OF_EXPLANATION.items():
+        if options[key] < least:
+            raise UsageError(f'config.explain.{key}={options[key]}: expected {least} or more')
+    if options.baseline not in BASELINES_OF_ROWS:
+        raise UsageError(
+            f'config.explain.baseline={options.baseline!r}: no such choice'
+            f'{suggest(options.baseline, BASELINES_OF_ROWS)}'
+        )
+    for key, kind, example in (
+        ('fields', str, "('user','ad')"),
+        ('groups', str, "('user=user_id+age','ad=ad_id+brand')"),
+        ('attributed_rows', int, '(3,17)'),
+    ):
+        value = options[key]
+        if isinstance(value, str) or not all(isinstance(v, kind) and v != '' for v in value):
+            raise UsageError(f'config.explain.{key}={value!r}: expected several by commas, such as {example}')
+    for text in options.groups:
+        name, equals, members = text.partition('=')
+        if not (name and equals and all(members.split('+'))):
+            raise UsageError(f'config.explain.groups: {text!r}: expected NAME=FIELD+FIELD')
+
+
+_LEAST_OF_EXPLANATION = {
+    'rows': 1, 'seed': 0, 'repeats': 1, 'pairs': 0, 'dependence': 0, 'points': 2, 'detail_rows': 1,
+    'attributed': 0,
+}  # fmt: skip
+
 # Accepts a key, whether its value is good, and what is expected of it.
 _Check = Callable[[str, bool, str], None]
 _CHOICES = {
@@ -264,6 +299,7 @@ def _validate_runs(config: ConfigDict, check: _Check) -> None:
     check('seeds', config.seed + config.seeds <= 2**31, 'seeds less than 2^31, counted up from config.seed')
     validate_prediction(config)
     validate_export(config)
+    validate_explanation(config)
     validate_evaluation(config)
     validate_calibration(config)
     for key in ('processes', 'process'):

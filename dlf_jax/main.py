@@ -57,22 +57,28 @@ _log = logging.getLogger('dlf_jax.main')
 
 # Timed, and traced, by `profile`.
 _PROFILE_STEPS = 20
-MODES = ('train', 'prepare', 'evaluate', 'predict', 'profile', 'compile', 'export', 'calibrate')
+MODES = (
+    'train', 'prepare', 'evaluate', 'predict', 'profile', 'compile', 'export', 'calibrate', 'explain',
+    'report',
+)  # fmt: skip
 
 _CONFIG = config_flags.DEFINE_config_file(
     'config', None, 'Config file, FILE.py or FILE.py:MODEL; --config.KEY=VALUE sets a key.'
 )
 _MODE = flags.DEFINE_string('mode', 'train', f'One of {", ".join(MODES)}.')
-_WORKDIR = flags.DEFINE_string('workdir', '', 'Folder of the run: checkpoints, metrics, result.')
+_WORKDIR = flags.DEFINE_string(
+    'workdir', '', 'Folder of the run: checkpoints, metrics, result. For report also several by commas.'
+)
 _DATASET = flags.DEFINE_string('dataset', '', 'Sets config.dataset.name.')
 _VARIANT = flags.DEFINE_string('variant', '', 'Sets config.variant, such as wo_gate.')
 _INPUT = flags.DEFINE_string(
-    'input', '', 'Files to evaluate, predict or calibrate by: path, glob, or several.'
+    'input', '', 'Files to evaluate, predict, explain or calibrate by: path, glob, or several.'
 )
 _OUTPUT = flags.DEFINE_string(
     'output',
     '',
-    'Where predict writes (.csv or .parquet), export (a folder), or prepare a proposed schema (.toml).',
+    'Where predict writes (.csv or .parquet), export and explain (a folder), report (.html; default: in the '
+    'workdir), or prepare a proposed schema (.toml).',
 )
 _DATA_DIR = flags.DEFINE_string('data_dir', '~/.cache/dlf_jax', 'Where prepared data is kept, for all runs.')
 
@@ -175,6 +181,34 @@ def export() -> dict[str, Any]:
     return api.export(workdir, output, _trained_options('export.', 'predict.'))
 
 
+def report() -> dict[str, Any]:
+    """Writes the page of a run, or of several side by side."""
+    named = _required(_WORKDIR)
+    _trained_options()
+    # A folder may have a comma in its name.
+    folders = [named] if Path(named).expanduser().is_dir() else [part for part in named.split(',') if part]
+    return api.report(folders, _OUTPUT.value, _DATA_DIR.value)
+
+
+def explain() -> dict[str, Any]:
+    """Writes what the model looks at, and tells the most important fields and pairs."""
+    workdir = _required(_WORKDIR)
+    _keep_compiled()
+    found = api.explain(
+        workdir,
+        _INPUT.value or None,
+        _OUTPUT.value or None,
+        _trained_options('explain.', 'predict.'),
+        _DATA_DIR.value,
+    )
+    told = ', '.join(entry['field'] for entry in found['fields'][:5])
+    _log.info('most important fields: %s; all of it is in %s', told, found['output'])
+    return {key: found[key] for key in ('output', 'model', 'variant', 'rows', 'seed', 'metrics')} | {
+        'fields': [{'field': f['field'], 'auc': f['auc'], 'logloss': f['logloss']} for f in found['fields']],
+        'pairs': [{'fields': p['fields'], 'interaction': p['interaction']} for p in found['pairs']],
+    }
+
+
 def _required(flag: flags.FlagHolder) -> str:
     if not flag.value:
         raise UsageError(f'--mode={_MODE.value} needs --{flag.name}: {flag._flagvalues[flag.name].help}')
@@ -209,7 +243,7 @@ def _trained_options(*sections: str) -> dict[str, Any]:
             taken = ' and '.join(f'--config.{section}*' for section in sections)
             raise UsageError(
                 f'--config.{key}: the config of a trained model is in its workdir; '
-                f'--mode={_MODE.value} takes only {taken} keys'
+                f'--mode={_MODE.value} takes {f"only {taken}" if taken else "no such"} keys'
             )
     return options
 
@@ -334,6 +368,8 @@ def main(argv: list[str]) -> int:
         'profile': profile,
         'compile': compile_programs,
         'export': export,
+        'report': report,
+        'explain': explain,
         'calibrate': calibrate,
     }
     try:

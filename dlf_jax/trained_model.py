@@ -7,18 +7,24 @@ import json
 import os
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from dlf_jax import config as configs
 from dlf_jax import config_checks
+from dlf_jax.analysis import prepared
+from dlf_jax.analysis.explanation import sample
+from dlf_jax.analysis.explanation.explain import Explanation, explain
 from dlf_jax.data.preprocess.encoder import Encoder
 from dlf_jax.data.schema import Schema
 from dlf_jax.errors import UserError
 from dlf_jax.exporting import export_model
 from dlf_jax.file_writing import replacing_folder, to_json, writing
+from dlf_jax.serving.encoded_batches import EncodedBatches
 from dlf_jax.serving.predict import Predictor
 from dlf_jax.training import evaluation, weights_file
 from dlf_jax.workdir import SAVED, Workdir
@@ -141,6 +147,46 @@ class TrainedModel:
         config = export_model.exact(config)
         predictor = self._predictor.with_config(config)
         return export_model.export_model(predictor, Path(folder).expanduser(), config)
+
+    def explain(
+        self,
+        data: Any = None,
+        options: Mapping[str, Any] | None = None,
+        data_dir: str | os.PathLike = '',
+    ) -> Explanation:
+        """Tells what the model looks at: importance of fields and pairs, rows' attributions, and more.
+
+        Args:
+          data: as for `predict`, with the label. None: the validation part of the run's prepared records.
+          options: values of `config.explain` keys, such as `{'rows': 10_000}`.
+          data_dir: folder of prepared data, where `data` is None.
+
+        Returns:
+          The numbers, as `found` and as `tables`; `write` puts them and their pictures into a folder.
+
+        Raises:
+          UserError: as `evaluate`; or there are no prepared records.
+          UsageError: there is no such option, or its value cannot be.
+        """
+        config = self.config
+        configs.set_options(config, 'explain', options or {})
+        config_checks.validate_explanation(config)
+        if data is not None:
+            table = self._predictor.open(data, labelled=True)
+            batches = EncodedBatches(
+                table, self._predictor.encoder, self._predictor.batch_size, labelled=True
+            )
+            return explain(self._predictor, sample.of_table(batches), table.name, config)
+        made_of = json.loads(self._files.get('data.json', '{}'))
+        records = prepared.find(made_of.get('fingerprint', ''), data_dir) if data_dir else None
+        if records is None:
+            raise UserError(
+                f'{data_dir or "no folder of prepared data"}: the records that this model was trained on are '
+                'not there; give labelled rows (--input), or the folder of prepared data (--data_dir)'
+            )
+        return explain(
+            self._predictor, sample.of_blocks(records.blocks['valid']), 'the validation part', config
+        )
 
     def save(self, folder: str | os.PathLike) -> None:
         """Writes the model into a folder that `load` reads, and that `--workdir` of the command takes.

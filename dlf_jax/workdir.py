@@ -38,8 +38,8 @@ FREE = (
     'predict.', 'training.checkpoint_every', 'training.log_every', 'dataset.train',
     'dataset.valid', 'dataset.test', 'dataset.schema', 'dataset.verify', 'dataset.download',
     'dataset.allow_modified', 'dataset.beam_runner', 'dataset.beam_options', 'dataset.check_overlap',
-    'distributed.', 'sharding.', 'compile.', 'export.', 'parallel', 'training.keep_best', 'training.metrics',
-    'baselines', 'evaluate.', 'calibration.',
+    'distributed.', 'sharding.', 'compile.', 'export.', 'explain.', 'parallel', 'training.keep_best',
+    'training.metrics', 'baselines', 'evaluate.', 'calibration.',
 )  # fmt: skip
 # Keys that may differ, and make a finished run go on.
 LONGER = {'training.epochs', 'plateau.patience'}

@@ -1,1 +1,2 @@
-"""What is asked of a trained model's scores: is the probability right, for whom, and how sure is that?"""
+"""What is known of a trained model beside its scores: whether its probabilities are right, what it looks at,
+and one page that says so."""

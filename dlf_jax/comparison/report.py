@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from dlf_jax.comparison import command, devices, plots, results_table, run_list, runner, settings
+from dlf_jax.comparison import command, devices, page, plots, results_table, run_list, runner, settings
 from dlf_jax.comparison.resolve import parse_overrides
 from dlf_jax.errors import UsageError
 
@@ -90,7 +90,7 @@ def listing(options: Options) -> dict[str, Any]:
 
 
 def compare(options: Options) -> dict[str, Any]:
-    """Trains the runs that are not finished, and writes the table and the plots.
+    """Trains the runs that are not finished, and writes the table, the plots and the page.
 
     Returns:
       The rows of the table and the files written. Errors of single runs are under `failed`.
@@ -110,12 +110,14 @@ def compare(options: Options) -> dict[str, Any]:
         runner.carry_out(found.runs, outcome, slots, write)
         lines = write()
         images = _plots(folder, found, outcome, lines)
+        written = page.write(folder, options.title, found, outcome, lines)
     for run, error in outcome.errors.items():
         _log.info('failed: %s: %s', run.name, error)
     return {
         'name': options.title,
         'table': str(folder / 'table.md'),
         'csv': str(folder / 'table.csv'),
+        'report': str(written),
         'plots': [str(path) for path in images],
         'runs': len(found.runs),
         'finished': len(outcome.results),

@@ -18,12 +18,12 @@ from dlf_jax.training import metrics
 from dlf_jax.training.metrics import Metric
 
 PARTS = ('valid', 'test')
-_SOURCES = (('paper', PAPER), ('leaderboard', LEADERBOARD))
+SOURCES = {'paper': PAPER, 'leaderboard': LEADERBOARD}
 _ABOUT = {
     'paper': 'Paper: DLF (SIGIR 2025), Tables 2 and 3: the mean of five runs on the test part.',
     'leaderboard': 'Leaderboard: the public ones of the same splits: the best single run on the test part.',
 }
-_LEGEND = (
+LEGEND = (
     'Mean ± sample standard deviation over seeds; arrows point to better values, bold is the best mean of a '
     f'column. p: two-sided paired t-test against {REFERENCE} over the seeds that both have (at least '
     f'{LEAST_PAIRS}), not corrected for the number of comparisons. Parameters: in tables + dense.'
@@ -95,7 +95,7 @@ def summarise(run_list: RunList, outcome: Outcome) -> list[Line]:
             known = [result[key] for result in finished if result[key] is not None]
             mean, _ = mean_and_deviation(known)
             line[key] = mean if mean is None else round(mean, digits)
-        for source, scores in _SOURCES:
+        for source, scores in SOURCES.items():
             published = scores.get(row.dataset, {}).get(setting.name, (None, None))
             line.update({f'{source}_{m}': v for m, v in zip(PUBLISHED_METRICS, published, strict=True)})
         lines.append(line)
@@ -192,19 +192,24 @@ def markdown(title: str, lines: Sequence[Line], shown: Metrics, remarks: Sequenc
     for dataset in dict.fromkeys(line['dataset'] for line in lines):
         own = [line for line in lines if line['dataset'] == dataset]
         text += [f'## {dataset}', '', *_dataset_table(own, shown), '']
-    text += [_LEGEND, '']
-    text += [f'- {_ABOUT[s]}' for s, _ in _SOURCES if any(line[f'{s}_auc'] is not None for line in lines)]
+    text += [LEGEND, '']
+    text += [f'- {sentence}' for sentence in about(lines)]
     text += [f'- {remark}' for remark in remarks]
     return '\n'.join(text).rstrip() + '\n'
+
+
+def about(lines: Sequence[Line]) -> list[str]:
+    """A sentence for each source of published scores that a table shows."""
+    return [_ABOUT[s] for s in SOURCES if any(line[f'{s}_auc'] is not None for line in lines)]
 
 
 def _dataset_table(lines: Sequence[Line], shown: Metrics) -> list[str]:
     parts = [part for part in PARTS if any(line[f'{part}_auc_mean'] is not None for line in lines)]
     # Models are compared on the test part, where there is one.
     tested = parts[-1] if parts else 'valid'
-    sources = [s for s, _ in _SOURCES if any(line[f'{s}_auc'] is not None for line in lines)]
+    sources = [s for s in SOURCES if any(line[f'{s}_auc'] is not None for line in lines)]
     scores = [(part, key) for part in parts for key in shown]
-    best = {(part, key): _best(lines, part, key, shown[key]) for part, key in scores}
+    best = {(part, key): best_mean(lines, part, key, shown[key]) for part, key in scores}
     head = ['model', 'seeds', *(f'{part} {shown[key].label}' for part, key in scores)]
     head += [f'p {tested} {metric.title}' for metric in shown.values()]
     head += ['parameters', 'samples/s', 'seconds', *(f'{s} AUC / Logloss' for s in sources)]
@@ -225,7 +230,7 @@ def _dataset_table(lines: Sequence[Line], shown: Metrics) -> list[str]:
     return found
 
 
-def _best(lines: Sequence[Line], part: str, key: str, metric: Metric) -> float | None:
+def best_mean(lines: Sequence[Line], part: str, key: str, metric: Metric) -> float | None:
     """The best mean of a column; None where there is nothing to compare."""
     means = [mean for line in lines if (mean := line[f'{part}_{key}_mean']) is not None]
     if len(means) < 2 or metric.higher_is_better is None:

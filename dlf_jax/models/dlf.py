@@ -202,6 +202,8 @@ class DLF(CTRModel):
         ends = list(states.values())
         # After a fusion all blocks share one state.
         final = jnp.concatenate(ends, axis=1) if self.fusion == 'none' else ends[0]
+        # What is sown is read by explanations alone: elsewhere it is no part of the program.
+        self.sow('intermediates', 'final', final)
         head = MLP(self.head, 1, self.batch_norm, self._rate(self.head_dropout), name='head')
         return head(final.reshape(final.shape[0], -1), mode)[:, 0]
 
@@ -217,6 +219,11 @@ class DLF(CTRModel):
             'relu': self.block_relu,
             'block_dropout': self.block_dropout,
         }
+
+    @nn.nowrap
+    def block_names(self, layer: int) -> tuple[str, ...]:
+        """Names of a layer's blocks in the order of their tokens; layers count from 0."""
+        return tuple(self._blocks(layer))
 
     def _blocks(self, layer: int) -> dict[str, Callable[..., nn.Module]]:
         """Constructors of a layer's blocks by name, in the order of their tokens; layers count from 0."""
@@ -274,6 +281,7 @@ class _Layer(nn.Module):
     @nn.compact
     def __call__(self, first: jax.Array, states: dict[str, jax.Array], mode: Mode) -> dict[str, jax.Array]:
         outputs = {name: block(name=name)(first, states[name], mode) for name, block in self.blocks.items()}
+        self.sow('intermediates', 'outputs', outputs)
         if self.fusion is None:
             return {
                 name: self.residual(name=f'{name}_residual')(output, states[name], mode)
@@ -281,4 +289,5 @@ class _Layer(nn.Module):
             }
         (state, *_) = states.values()
         fused = self.fusion(name='fusion')(list(outputs.values()), state, mode)
+        self.sow('intermediates', 'fused', fused)
         return dict.fromkeys(outputs, self.residual(name='residual')(fused, state, mode))

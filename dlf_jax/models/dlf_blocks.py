@@ -172,7 +172,8 @@ class Residual(nn.Module):
     `M` tokens by a learned matrix. The norm is an addition as well; a deep stack needs it.
 
     Parameters: `gate_kernel: [d, d]`; `token_kernel: [N, M]` if the counts differ; `norm: [d]`, or
-    `[M d]` with BatchNorm (unless `norm` is 'none').
+    `[M d]` with BatchNorm (unless `norm` is 'none'). For explanations it sows its `state`, the `gate` and
+    what is `carried`, the second term.
 
     Attributes:
       gate: whether the connection is gated.
@@ -190,8 +191,12 @@ class Residual(nn.Module):
         if self.gate:
             width = state.shape[-1]
             kernel = self.param('gate_kernel', kernel_init, (width, width))
-            kept = jnp.maximum(self.epsilon, state @ kernel) * state
+            gate = jnp.maximum(self.epsilon, state @ kernel)
+            self.sow('intermediates', 'gate', gate)
+            kept = gate * state
         if kept.shape[1] != fused.shape[1]:
             shape = (kept.shape[1], fused.shape[1])
             kept = map_tokens(kept, self.param('token_kernel', kernel_init, shape))
+        self.sow('intermediates', 'state', state)
+        self.sow('intermediates', 'carried', kept)
         return normalise(fused + kept, self.norm, mode)

@@ -19,7 +19,9 @@ from dlf_jax.models.layers import MLP, Dense, LayerNorm, softmax, stacked_kernel
 from dlf_jax.models.mode import Collectives, Mode
 
 
-def attend(query: jax.Array, key: jax.Array, value: jax.Array, heads: int) -> jax.Array:
+def attend(
+    query: jax.Array, key: jax.Array, value: jax.Array, heads: int, weights: list[jax.Array] | None = None
+) -> jax.Array:
     """Multi-head attention `softmax(Q K^T / sqrt(d / H)) V`, with concatenated heads.
 
     Differs from the paper: scaled by the width of a head instead of `d`; the same with one head.
@@ -37,7 +39,10 @@ def attend(query: jax.Array, key: jax.Array, value: jax.Array, heads: int) -> ja
     # Head by head, because slices need no transposition, which a head axis would.
     for q, k, v in zip(*(jnp.split(x, heads, axis=-1) for x in (query, key, value)), strict=True):
         scores = (q * q.shape[-1] ** -0.5) @ jnp.swapaxes(k, 1, 2)
-        outputs.append(softmax(scores) @ v)
+        found = softmax(scores)
+        if weights is not None:
+            weights.append(found)
+        outputs.append(found @ v)
     return jnp.concatenate(outputs, axis=-1)
 
 
@@ -50,7 +55,8 @@ class AttentionLayer(nn.Module):
     - the output is their sum. With two blocks there is one other block, and `W^C_M: d -> d`.
 
     Parameters: `qkv_kernel: [S, d, 3 d]`, `qkv_bias: [S, 3 d]`, `cross_kernel: [S, (S - 1) d, d]`,
-    `cross_bias: [S, d]`.
+    `cross_bias: [S, d]`. For explanations it sows `weights_{X}`, the softmax of each head over the tokens of
+    block X, [B, q n, n], with the queries of the `q` blocks that attend to it, in order.
 
     Attributes:
       heads: `H`, number of attention heads; divides `d`.
@@ -90,7 +96,10 @@ class AttentionLayer(nn.Module):
         for x, (_, key, value) in enumerate(qkv):
             attending = [m for m in range(count) if m != x or self.self_attention]
             queries = jnp.concatenate([qkv[m][0] for m in attending], axis=1)
-            found = jnp.split(attend(queries, key, value, self.heads), len(attending), axis=1)
+            softmaxes: list[jax.Array] = []
+            outcome = attend(queries, key, value, self.heads, softmaxes)
+            self.sow('intermediates', f'weights_{x}', softmaxes)
+            found = jnp.split(outcome, len(attending), axis=1)
             for m, output in zip(attending, found, strict=True):
                 attended[m][x] = output
 

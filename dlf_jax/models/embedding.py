@@ -42,6 +42,11 @@ def _part(kind: str, embedding_size: int) -> str:
     return f'{kind}_{embedding_size}' if embedding_size else kind
 
 
+def part_of(field: Field) -> str:
+    """Part of `tables` that has the rows of a field that owns ids."""
+    return _part(ROWS, field.embedding_size)
+
+
 def init(
     key: jax.Array, widths: Mapping[str, int], schema: Schema, std: float, multiple: int = 1
 ) -> tuple[Tables, Tables]:

@@ -43,6 +43,7 @@ class Predictor:
       config: the saved one, perhaps with other `predict` keys.
       encoder: of the training data.
       batch_size: number of rows that are scored together; fewer are filled up.
+      setup: the model on its devices.
       state: weights of one run, on the devices.
       calibrator: of these weights, which is applied to their logits; None: there is none.
     """
@@ -56,7 +57,8 @@ class Predictor:
           calibrated: whether a calibrator is looked for.
         """
         self.encoder = workdir.encoder()
-        self.state = weights.restore(workdir, config, self._set_up(config))
+        self._set_up(config)
+        self.state = weights.restore(workdir, config, self.setup)
         self.calibrator = calibrators.load(workdir, self.state) if calibrated else None
 
     def with_config(self, config: ConfigDict) -> Predictor:
@@ -65,15 +67,14 @@ class Predictor:
         other._set_up(config)
         return other
 
-    def _set_up(self, config: ConfigDict) -> ModelSetup:
+    def _set_up(self, config: ConfigDict) -> None:
         self.config = config
         devices = jax.devices()
         # A batch that the devices cannot share evenly is filled up with rows that do not count.
         self.batch_size = even_batch(config.predict.batch_size or config.training.batch_size, len(devices))
-        setup = ModelSetup(config, self.encoder.schema, self.batch_size, devices)
-        self._partitioner = setup.partitioner
-        self._predict = setup.predict_step(1)
-        return setup
+        self.setup = ModelSetup(config, self.encoder.schema, self.batch_size, devices)
+        self._partitioner = self.setup.partitioner
+        self._predict = self.setup.predict_step(1)
 
     def open(self, data: Any, labelled: bool) -> tables.Table:
         """Opens rows to score and checks their columns.

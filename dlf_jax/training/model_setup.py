@@ -140,10 +140,10 @@ class ModelSetup:
         step = make_predict_step(self.forward, self.partitioner.table_sharding(training=False))
         shapes = self.abstract_state(count).weights()
         shardings = jax.tree.map(lambda x: x.sharding, shapes)
-        step = vmap_runs(self._with_precision(step), count, (0, None))
+        step = vmap_runs(self.with_precision(step), count, (0, None))
         return self.partitioner.predict(step, shardings, count > 1)
 
-    def _with_precision(self, step: Callable) -> Callable:
+    def with_precision(self, step: Callable) -> Callable:
         """The step with `config.matmul_precision` for its products; 'default' leaves it to JAX."""
         if self.config.matmul_precision == 'default':
             return step
@@ -251,7 +251,7 @@ class TrainingSetup(ModelSetup):
             self.forward, self._optimizer, partitioner.collectives, partitioner.table_sharding(),
             self.config.training.accumulate,
         )  # fmt: skip
-        return self._with_precision(step)
+        return self.with_precision(step)
 
     def _train_step(self, count: int) -> Callable:
         """Compiles `(state, batch) -> (state, metrics)` for a stack of so many runs."""

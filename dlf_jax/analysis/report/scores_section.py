@@ -1,0 +1,177 @@
+"""The section on the scores: metrics of each part beside the base rate and the baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dlf_jax.analysis.report import commands, formatting
+from dlf_jax.analysis.report.elements import Cell, Content, Element, definitions, element, paragraph, table
+from dlf_jax.analysis.report.facts import Run
+from dlf_jax.analysis.report.section import Section, missing, note, section, with_flags
+from dlf_jax.analysis.report.training_course import name_of
+from dlf_jax.training import metrics
+
+KEY, TITLE = 'scores', 'Scores'
+# Metrics in the order of the table; others that a config names come after.
+ORDER = (
+    'auc', 'gauc', 'pr_auc', 'logloss', 'normalized_entropy', 'rig', 'brier', 'calibration_ratio', 'ece',
+)  # fmt: skip
+_FIGURES = ('auc', 'logloss', 'normalized_entropy', 'calibration_ratio', 'ece')
+_MEANING = {
+    'auc': 'how often a click scores above a row without one',
+    'gauc': 'AUC within groups, averaged',
+    'pr_auc': 'area under precision and recall',
+    'logloss': 'mean cross-entropy',
+    'normalized_entropy': 'Logloss over that of the part’s own click rate',
+    'rig': 'relative information gain, 1 − NE',
+    'brier': 'mean squared error of the probability',
+    'calibration_ratio': 'predicted over observed clicks; 1 is right',
+    'ece': 'mean distance of promised and observed click rate',
+}
+_SHORT = {'normalized_entropy': 'Normalized entropy', 'rig': 'RIG', 'ece': 'ECE'}
+
+
+def draw(run: Run) -> Section:
+    """The section of a run."""
+    found = evaluations(run)
+    if not found:
+        return missing(
+            KEY, TITLE, 'There is no result yet: training has not come to its end. It goes on with:',
+            commands.again(run),
+        )  # fmt: skip
+    return section(
+        KEY,
+        TITLE,
+        _figures(run, found),
+        _warnings(run),
+        _by_part(run, found),
+        None if run.scores else _no_scores(run),
+        _seeds(run),
+        _baselines(run, found),
+    )
+
+
+def evaluations(run: Run) -> dict[str, dict[str, Any]]:
+    """Metrics by part, of the seed that prediction uses: from the stored scores, else from the result."""
+    best = run.best or {}
+    found = {}
+    for part in run.parts:
+        known = {key: value for key, value in best[part].items() if key in metrics.selected(run.config)}
+        if part in run.scores:
+            scores = run.scores[part]
+            computed = {
+                k: m(scores) for k, m in metrics.selected(run.config).items() if not _lacks(m, scores)
+            }
+            # What the result has is what was reported when training ended.
+            known = {**computed, **known}
+        order = [*(key for key in ORDER if key in known), *(key for key in known if key not in ORDER)]
+        found[part] = {key: known[key] for key in order}
+    return found
+
+
+def _lacks(metric: metrics.Metric, scores: Mapping[str, Any]) -> bool:
+    return metric.grouped and 'group' not in scores
+
+
+def title_of(key: str) -> str:
+    """Short title of a metric."""
+    return _SHORT.get(key) or name_of(key)
+
+
+def _figures(run: Run, found: Mapping[str, Mapping[str, Any]]) -> Element:
+    part, values = next(iter(found.items()))
+    pairs: list[tuple[str, Content]] = []
+    for key in _FIGURES:
+        if values.get(key) is None:
+            continue
+        below = _beside(run, part, key)
+        pairs.append((f'{title_of(key)}, {part}', [formatting.fixed(values[key]), element('small', below)]))
+    return definitions(pairs, class_='figures')
+
+
+def _beside(run: Run, part: str, key: str) -> str:
+    base = ((run.best or {}).get('base_rate_logloss') or {}).get(part)
+    if key == 'logloss' and base is not None:
+        return f'base rate alone: {formatting.fixed(base)}'
+    return _MEANING.get(key, '')
+
+
+def _warnings(run: Run) -> Content:
+    return [
+        element('div', paragraph(with_flags(text)), class_='note warning')
+        for text in (run.best or {}).get('warnings', [])
+    ]
+
+
+def _by_part(run: Run, found: Mapping[str, Mapping[str, Any]]) -> Element:
+    keys = list(dict.fromkeys(key for values in found.values() for key in values))
+    rows: list[list[Cell | Content]] = []
+    for key in keys:
+        cells: list[Cell | Content] = [
+            [title_of(key), element('small', f' {_MEANING[key]}')] if key in _MEANING else title_of(key)
+        ]
+        cells += [Cell(formatting.fixed(values.get(key), 5), values.get(key)) for values in found.values()]
+        rows.append(cells)
+    base = (run.best or {}).get('base_rate_logloss') or {}
+    if base:
+        told: Content = [
+            'Logloss of the base rate',
+            element('small', ' the training part’s for all rows'),
+        ]
+        rows.append([told, *(formatting.fixed(base.get(part), 5) for part in found)])
+    seed = f', seed {run.best["seed"]}' if run.best and len(run.results) > 1 else ''
+    return table(f'Metrics by part{seed}', ['metric', *found], rows, numeric=range(1, len(found) + 1))
+
+
+def _no_scores(run: Run) -> Element:
+    return note(
+        'The reliability diagram, intervals, histograms and segments need the scores of the rows, which '
+        'an earlier version did not store. Without its result.json, this scores the best step again and '
+        'trains no more:',
+        f'rm {run.path / "result.json"}\n{commands.again(run)}',
+    )
+
+
+def _seeds(run: Run) -> Content:
+    if len(run.results) < 2 or not run.result:
+        return None
+    parts = run.parts
+    keys = [(part, key) for part in parts for key in ('auc', 'logloss')]
+    rows = [
+        [f'seed {result["seed"]}', *(formatting.fixed(result[part].get(key), 5) for part, key in keys)]
+        for result in run.results
+    ]
+    for name, told in (('mean', 'mean'), ('std', 'standard deviation')):
+        rows.append([told, *(formatting.fixed((run.result[name][p] or {}).get(k), 5) for p, k in keys)])
+    head = ['run', *(f'{part} {title_of(key)}' for part, key in keys)]
+    return [
+        element('h3', 'Seeds'),
+        table('The runs of all seeds', head, rows, numeric=range(1, len(head)), hidden_caption=True),
+    ]
+
+
+def _baselines(run: Run, found: Mapping[str, Mapping[str, Any]]) -> Content:
+    baselines = (run.result or {}).get('baselines')
+    heading = element('h3', 'Beside the baselines')
+    if not baselines:
+        return [
+            heading,
+            note(
+                'Logistic regression and LightGBM on the same rows were not fitted; this adds them to the '
+                "finished run (pip install 'dlf_jax[baselines]'):",
+                commands.again(run, '--config.baselines=True'),
+            ),
+        ]
+    keys = [(part, key) for part in found for key in ('auc', 'logloss')]
+    own = [Cell(formatting.fixed(found[part].get(key), 5), found[part].get(key)) for part, key in keys]
+    rows: list[list[Cell | Content]] = [[run.model, *own]]
+    for name, result in baselines.items():
+        values = [(result.get(part) or {}).get(key) for part, key in keys]
+        rows.append([name, *(Cell(formatting.fixed(value, 5), value) for value in values)])
+    head = ['model', *(f'{part} {title_of(key)}' for part, key in keys)]
+    caption = 'The run beside baselines on the same rows'
+    return [
+        heading,
+        table(caption, head, rows, sortable=True, numeric=range(1, len(head)), hidden_caption=True),
+    ]

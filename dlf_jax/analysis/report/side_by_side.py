@@ -1,0 +1,129 @@
+"""The sections on several runs together: a table of metrics with differences, curves over each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from dlf_jax.analysis.reliability import reliability
+from dlf_jax.analysis.report import calibration_section, charts, formatting, scores_section, training_course
+from dlf_jax.analysis.report.elements import Cell, Content, Element, element, paragraph, table
+from dlf_jax.analysis.report.facts import Run
+from dlf_jax.analysis.report.section import Section, missing, section
+from dlf_jax.training import metrics
+
+# Metrics of the table, each with its difference from the first run.
+_COMPARED = ('auc', 'logloss', 'normalized_entropy')
+_BESIDE = ('calibration_ratio', 'ece')
+
+
+def draw(runs: Sequence[Run]) -> list[Section]:
+    """The sections of several runs."""
+    return [_metrics(runs), _curves(runs), _calibration(runs)]
+
+
+def common_part(runs: Sequence[Run]) -> str:
+    """The part whose metrics are compared: the test part where all have one; '' where they share none."""
+    shared = [part for part in ('test', 'valid') if all(part in run.parts for run in runs)]
+    return shared[0] if shared else ''
+
+
+def same_rows(runs: Sequence[Run], part: str) -> bool:
+    """Whether all runs have stored scores of the same rows of a part."""
+    if len({run.fingerprint for run in runs}) > 1 or not all(part in run.scores for run in runs):
+        return False
+    labels = [run.scores[part]['label'] for run in runs]
+    return all(np.array_equal(own, labels[0]) for own in labels)
+
+
+def _metrics(runs: Sequence[Run]) -> Section:
+    key, title, part = 'side-by-side', 'Side by side', common_part(runs)
+    if not part:
+        return missing(key, title, 'The runs have no part in common that all of them were scored on.')
+    found = {run.name: scores_section.evaluations(run)[part] for run in runs}
+    best = {key: _best([values.get(key) for values in found.values()], key) for key in _COMPARED}
+    rows: list[list[Cell | Content]] = []
+    for i, run in enumerate(runs, 1):
+        own = found[run.name]
+        cells: list[Cell | Content] = [element('a', run.name, href=f'#r{i}')]
+        for name in (*_COMPARED, *_BESIDE):
+            value = own.get(name)
+            best_of = value is not None and value == best.get(name)
+            cells.append(Cell(formatting.fixed(value, 5), value, 'best' if best_of else None))
+        rows.append([*cells, _parameters(run), _seconds(run)])
+    head = ['run', *map(scores_section.title_of, (*_COMPARED, *_BESIDE)), 'parameters', 'time']
+    return section(
+        key,
+        title,
+        table(f'Metrics of the {part} part', head, rows, sortable=True, numeric=range(1, len(head))),
+        _differences(runs, found, part),
+    )
+
+
+def _differences(runs: Sequence[Run], found: Mapping[str, Mapping[str, Any]], part: str) -> list[Content]:
+    first = runs[0]
+    rows: list[list[Cell | Content]] = []
+    for run in runs[1:]:
+        cells: list[Cell | Content] = [run.name]
+        for name in _COMPARED:
+            value, base = found[run.name].get(name), found[first.name].get(name)
+            difference = None if value is None or base is None else value - base
+            cells.append(Cell(formatting.signed(difference, 5), difference))
+        rows.append(cells)
+    head = ['run', *map(scores_section.title_of, _COMPARED)]
+    note = None
+    if not same_rows(runs, part):
+        note = paragraph('The runs were scored on different rows, so a difference may be that of the rows.')
+    return [
+        table(f'Differences from {first.name}', head, rows, sortable=True, numeric=range(1, len(head))),
+        note,
+    ]
+
+
+def _best(values: Sequence[float | None], key: str) -> float | None:
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    return max(known) if metrics.METRICS[key].higher_is_better else min(known)
+
+
+def _parameters(run: Run) -> Cell:
+    parameters = (run.result or {}).get('parameters')
+    count = sum(parameters.values()) if parameters else None
+    return Cell(formatting.short(count), count)
+
+
+def _seconds(run: Run) -> Cell:
+    seconds = (run.result or {}).get('seconds')
+    return Cell(formatting.duration(seconds), seconds)
+
+
+def _curves(runs: Sequence[Run]) -> Section:
+    key, title = 'curves', 'Training, over each other'
+    named = {run.name: [line for line in run.history if line['kind'] == 'valid'] for run in runs}
+    colours = {name: i for i, name in enumerate(named)}
+    drawn = [training_course.curves(named, metric, colours) for metric in ('auc', 'logloss')]
+    shown: list[Element] = [one for one in drawn if one is not None]
+    if not shown:
+        return missing(key, title, 'None of the runs has been evaluated yet.')
+    return section(key, title, element('div', shown, class_='charts'))
+
+
+def _calibration(runs: Sequence[Run]) -> Section:
+    key, title, part = 'calibrations', 'Calibration, over each other', common_part(runs)
+    scored = [run for run in runs if part in run.scores]
+    if not scored:
+        return missing(
+            key, title, 'None of the runs has stored scores; their own sections below say how to get them.'
+        )
+    bins = {run.name: reliability(run.scores[part]) for run in scored}
+    drawn = calibration_section.diagram(bins, f'Promised and observed click rate, {part} part')
+    ratios = {run.name: scores_section.evaluations(run)[part].get('calibration_ratio') for run in scored}
+    bars = [charts.Bar(name, ratio - 1) for name, ratio in ratios.items() if ratio is not None]
+    told = ', '.join(f'{bar.name} {formatting.signed(bar.value, 3)}' for bar in bars)
+    off = charts.bars(
+        'Clicks promised beyond those observed', f'{told}.', bars, 'share of the observed clicks'
+    )
+    return section(key, title, element('div', [drawn, off], class_='charts natural'))
