@@ -1,4 +1,4 @@
-"""Headless Chromium for tests of pages; a `conftest.py` imports the fixtures that its folder uses."""
+"""Headless Chromium for tests of pages: a plugin of pytest, which `conftest.py` names."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def browser():
 
 
 @contextlib.contextmanager
-def open_page(browser, path, width=1280, scheme='light', script=True):
-    """Opens a page from disk; what it logs and asks for is in `page.noted` and `page.asked`."""
+def open_page(browser, place, width=1280, scheme='light', script=True):
+    """Opens a page, from disk or by its address; `page.noted` has its log, `page.asked` its requests."""
     with contextlib.closing(
         browser.new_context(
             viewport={'width': width, 'height': 900}, color_scheme=scheme, java_script_enabled=script
@@ -45,7 +45,7 @@ def open_page(browser, path, width=1280, scheme='light', script=True):
         page.on('console', lambda message: page.noted.append(message.text))
         page.on('pageerror', lambda error: page.noted.append(str(error)))
         page.on('request', lambda request: page.asked.append(request.url))
-        page.goto(path.as_uri())
+        page.goto(place if isinstance(place, str) else place.as_uri())
         yield page
 
 

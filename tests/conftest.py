@@ -23,6 +23,8 @@ import dlf_jax
 from dlf_jax import config as configs
 from tests.wheel import Installed
 
+pytest_plugins = ['tests.browser']
+
 ROOT = Path(__file__).parents[1]
 # Real rows, for development and CI only; licences forbid putting them into the project.
 SHARED = ROOT.parent / 'shared' / 'data'

@@ -4,10 +4,7 @@ import pytest
 
 from dlf_jax.comparison import run_list, settings
 from dlf_jax.comparison.runner import Outcome
-from tests.browser import browser, opened
 from tests.conftest import ROOT
-
-__all__ = ['browser', 'opened']
 
 
 def make(tmp_path, models, sweeps=(), datasets=('synthetic',), seeds='3', folder=None, **options):

@@ -6,10 +6,8 @@ import pytest
 
 import dlf_jax
 from dlf_jax import api
-from tests.browser import browser, open_page, opened
+from tests.browser import open_page
 from tests.conftest import SMALL_RUN
-
-__all__ = ['browser', 'opened']
 
 USER, AD, PRICE = '<script>alert(1)</script>', 'ad "&\' name', 'price'
 VALUE = '</table><img src=x onerror=alert(1)>'

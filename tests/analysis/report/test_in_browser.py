@@ -8,7 +8,7 @@ import pytest
 from tests.analysis.report.conftest import VALUE
 
 # Texts whose contrast is too low.
-CONTRAST = (Path(__file__).parent / 'contrast.js').read_text()
+CONTRAST = (Path(__file__).parents[2] / 'contrast.js').read_text()
 
 
 def texts(page, selector):

@@ -1,24 +1,13 @@
-"""The page's script, run by Node on a stand-in for a page: no browser is needed, and none is tried."""
+"""The page in headless Chromium: a row is scored, what is wrong is said, and it fits a phone."""
 
-import json
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.serving.server.conftest import serving
 
-NODE = shutil.which('node')
-pytestmark = pytest.mark.skipif(NODE is None, reason='needs Node')
-
-
-def page(address, row, token=''):
-    """What the page shows after a row was filled in and submitted."""
-    line = [NODE, str(Path(__file__).with_name('page_in_node.js')), address, json.dumps(row), token]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+# Texts whose contrast is too low.
+CONTRAST = (Path(__file__).parents[2] / 'contrast.js').read_text()
 
 
 @pytest.fixture(scope='module')
@@ -28,11 +17,21 @@ def row(frame):
     return {**{name: str(value) for name, value in found.items()}, 'tags': 't1, t2', 'history': 'i1|i2'}
 
 
-def test_a_row_is_scored(server, model, frame, row):
-    shown = page(server[0], {**row, 'user': 'nobody', 'item': ''})
-    assert shown['fields'] == frame.columns[1:]
-    assert shown['model'] == f'model, version {server[1].scorer.version}'
-    assert shown['wrong'] == ''
+def submit(page, row):
+    """Fills the form in and submits it; returns what the page then says."""
+    page.locator('#fields input').first.wait_for()
+    for name, value in row.items():
+        page.get_by_label(name, exact=True).fill(value)
+    with page.expect_response('**/v1/score'):
+        page.get_by_role('button', name='Score').click()
+    page.locator('#answer:not(:empty)').wait_for()
+    return page.locator('#answer').inner_text()
+
+
+def test_a_row_is_scored(server, frame, row, opened):
+    page = opened(server[0])
+    answer = submit(page, {**row, 'user': 'nobody', 'item': ''})
+    scorer = server[1].scorer
     read = {
         **row,
         'user': 'nobody',
@@ -41,25 +40,41 @@ def test_a_row_is_scored(server, model, frame, row):
         'history': ['i1', 'i2'],
         'links': None,
     }
-    expected = server[1].scorer.score(server[1].scorer.reader.rows([read])).probabilities[0]
-    assert shown['answer'].startswith('Probability of a click: 0.')
-    assert float(shown['answer'].split(': ')[1]) == pytest.approx(expected, rel=1e-3)
-    assert 'user: a value that training did not have' in shown['notes']
-    assert {'item: missing', 'links: missing'} <= set(shown['notes'])
-    assert shown['marked'] == ['user']
+    expected = scorer.score(scorer.reader.rows([read])).probabilities[0]
+    assert answer.startswith('Probability of a click: 0.')
+    assert float(answer.split(': ')[1]) == pytest.approx(expected, rel=1e-3)
+    assert page.locator('#fields label').all_inner_texts() == frame.columns[1:]
+    assert page.locator('#model').inner_text() == f'model, version {scorer.version}'
+    notes = page.locator('#notes li').all_inner_texts()
+    assert 'user: a value that training did not have' in notes
+    assert {'item: missing', 'links: missing'} <= set(notes)
+    assert page.locator('#fields .unknown label').all_inner_texts() == ['user']
+    assert page.noted == []
+    # Nothing is asked of anybody else.
+    assert all(url.startswith(server[0]) for url in page.asked)
 
 
-def test_an_error_is_shown(server, row):
-    shown = page(server[0], {**row, 'price': 'cheap'})
-    assert shown['wrong'] == 'wrong'
-    assert "column 'price': expected a number, found 'cheap'" in shown['answer']
-    assert shown['notes'] == []
+def test_an_error_is_shown(server, row, opened):
+    page = opened(server[0])
+    assert "column 'price': expected a number, found 'cheap'" in submit(page, {**row, 'price': 'cheap'})
+    assert page.locator('#answer.wrong').count() == 1
+    assert page.locator('#notes li').count() == 0
 
 
-def test_a_token_is_asked_for(scorer, row):
+def test_a_token_is_asked_for(scorer, row, opened):
     with serving(scorer, token='secret') as (address, _):
-        shown = page(address, row, 'secret')
-        assert shown['first']['asks']
-        assert 'token' in shown['first']['answer']
-        assert shown['answer'].startswith('Probability')
-        assert 'token' in page(address, row, 'other')['answer']
+        page = opened(address)
+        page.get_by_label('Bearer token').fill('other')
+        assert 'token' in page.locator('#answer.wrong').inner_text()
+        page.get_by_role('button', name='Score').click()
+        page.get_by_label('Bearer token').fill('secret')
+        page.get_by_role('button', name='Score').click()
+        assert submit(page, row).startswith('Probability')
+
+
+@pytest.mark.parametrize(('width', 'scheme'), [(390, 'light'), (1280, 'dark')])
+def test_it_fits_its_width_and_its_texts_stand_out(server, row, opened, width, scheme):
+    page = opened(server[0], width, scheme)
+    submit(page, {**row, 'user': 'nobody'})
+    assert page.evaluate('document.documentElement.scrollWidth') <= width
+    assert page.evaluate(CONTRAST) == []
