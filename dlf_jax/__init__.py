@@ -17,6 +17,7 @@ _PUBLIC = {
     'evaluate': 'dlf_jax.api',
     'predict': 'dlf_jax.api',
     'export': 'dlf_jax.api',
+    'report': 'dlf_jax.api',
     'load': 'dlf_jax.api',
     'get_config': 'dlf_jax.config',
     'TrainedModel': 'dlf_jax.trained_model',
@@ -31,7 +32,7 @@ _PUBLIC = {
 }
 
 if TYPE_CHECKING:
-    from dlf_jax.api import evaluate, export, load, load_config, predict, prepare, train
+    from dlf_jax.api import evaluate, export, load, load_config, predict, prepare, report, train
     from dlf_jax.config import get_config
     from dlf_jax.data.builders import DATASETS
     from dlf_jax.errors import UsageError, UserError
@@ -60,6 +61,7 @@ __all__ = [
     'load_config',
     'predict',
     'prepare',
+    'report',
     'train',
 ]
 

@@ -11,6 +11,7 @@ scores/                      logits, labels and weights of the validation and te
 calibration.json             what turns logits into calibrated probabilities, where there is such
 baselines.json               results of the baselines, where the config asks for them
 result.json                  there when the run is finished
+report.html                  one page of it all, where `--mode=report` has written it
 """
 
 from __future__ import annotations

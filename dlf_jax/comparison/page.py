@@ -24,6 +24,9 @@ from dlf_jax.file_writing import write_atomically
 
 # Settings whose curves are drawn over each other: as many as there are colours.
 _CURVES = charts.COLOURS
+# Points of a chart that are named in it; of more, names would cover each other.
+_NAMED = 12
+_REMARKS = 'How to read it'
 _Found = Sequence[tuple[Row, Line]]
 
 
@@ -50,7 +53,7 @@ def write(folder: Path, title: str, run_list: RunList, outcome: Outcome, lines: 
         title,
         paragraph(f'{finished:,} of {formatting.plural(every, "run")} finished.'),
         f'Comparison: {folder}',
-        [(one.key, one.title, ()) for one in drawn],
+        [*((one.key, one.title, ()) for one in drawn), ('remarks', _REMARKS, ())],
         [
             *(sections.draw(one) for one in drawn),
             _remarks(lines, results_table.notes(run_list, outcome)),
@@ -136,7 +139,8 @@ def _parameters(known: _Found, part: str) -> list[Element]:
         f'{name}: AUC {formatting.fixed(auc)}, {formatting.short(size)} parameters'
         for name, size, auc in zip(names, sizes, aucs, strict=True)
     ]
-    series = charts.Series('settings', sizes, aucs, tips=tips, joined=False)
+    labels = names if len(names) <= _NAMED else ()
+    series = charts.Series('settings', sizes, aucs, tips=tips, labels=labels, joined=False)
     x, y = scales.spanning('parameters, tables included', sizes, log=True), scales.spanning('', aucs)
     title = f'AUC and size, {part} part'
     return [charts.chart(title, f'{"; ".join(tips)}.', [series], x, y)]
@@ -177,7 +181,7 @@ def _remarks(lines: Sequence[Line], notes: Sequence[str]) -> Element:
     told = [*results_table.about(lines), *notes]
     return element(
         'section',
-        element('h2', 'How to read it', id='remarks-title'),
+        element('h2', _REMARKS, id='remarks-title'),
         paragraph(results_table.LEGEND),
         element('ul', [element('li', text) for text in told]) if told else None,
         id='remarks',

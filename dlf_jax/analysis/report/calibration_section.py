@@ -22,7 +22,10 @@ from dlf_jax.training.stored_scores import Scores
 
 KEY, TITLE = 'calibration', 'Is the probability right?'
 # Probabilities that an axis of logits is marked with.
-_MARKS = (1e-6, 1e-4, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999, 1 - 1e-6)
+_MARKS = {
+    1e-6: '0.0001 %', 1e-4: '0.01 %', 1e-3: '0.1 %', 0.01: '1 %', 0.1: '10 %', 0.5: '50 %', 0.9: '90 %',
+    0.99: '99 %', 0.999: '99.9 %', 0.9999: '99.99 %', 1 - 1e-6: '99.9999 %',
+}  # fmt: skip
 _HISTOGRAM_BINS = 40
 # Probabilities that differ by more than this factor are shown on log axes.
 _WIDE = 30.0
@@ -166,10 +169,10 @@ def histogram(scores: Mapping[str, np.ndarray], title: str) -> Element:
             for share, a, b in zip(shares, sigmoid(edges[:-1]), sigmoid(edges[1:]), strict=True)
         ]
         series.append(Series(name, edges[:-1].tolist(), shares.tolist(), colour=i, tips=tips, steps=True))
-    marks = [(math.log(p / (1 - p)), formatting.round_percent(p)) for p in _MARKS]
+    marks = [(math.log(p / (1 - p)), text) for p, text in _MARKS.items()]
     x = Axis('predicted probability', float(edges[0]), float(edges[-1]), marks=_apart(marks, edges))
     y = scales.spanning(
-        'share of rows', [0, *(v for s in series for v in s.y)], zero=True, text=formatting.percent
+        'share of rows', [0, *(v for s in series for v in s.y)], zero=True, text=formatting.round_percent
     )
     half = {s.name: _median(logits, weights, clicks == bool(s.colour)) for s in series}
     middles = '; '.join(

@@ -20,7 +20,9 @@ def fixed(value: float | None, digits: int = 4) -> str:
     """A score with a fixed number of digits after the point: 0.9885."""
     if value is None or not math.isfinite(value):
         return NONE
-    return f'{value:.{digits}f}'.replace('-', _MINUS)
+    text = f'{value:.{digits}f}'
+    # No sign of what rounds to 0.
+    return (text if float(text) else text.lstrip('-')).replace('-', _MINUS)
 
 
 def signed(value: float | None, digits: int = 4) -> str:

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 
 from dlf_jax.analysis.reliability import reliability
-from dlf_jax.analysis.report import calibration_section, charts, formatting, scores_section, training_course
+from dlf_jax.analysis.report import (
+    calibration_section,
+    charts,
+    formatting,
+    scores_section,
+    training_course,
+    uncertainty,
+)
 from dlf_jax.analysis.report.elements import Cell, Content, Element, element, paragraph, table
 from dlf_jax.analysis.report.facts import Run
 from dlf_jax.analysis.report.section import Section, missing, section
@@ -65,21 +72,37 @@ def _metrics(runs: Sequence[Run]) -> Section:
 def _differences(runs: Sequence[Run], found: Mapping[str, Mapping[str, Any]], part: str) -> list[Content]:
     first = runs[0]
     rows: list[list[Cell | Content]] = []
+    same = same_rows(runs, part)
     for run in runs[1:]:
+        paired = uncertainty.paired(run.scores[part], first.scores[part]) if same else None
         cells: list[Cell | Content] = [run.name]
         for name in _COMPARED:
             value, base = found[run.name].get(name), found[first.name].get(name)
             difference = None if value is None or base is None else value - base
-            cells.append(Cell(formatting.signed(difference, 5), difference))
+            cells.append(_difference(difference, (paired or {}).get(name)))
         rows.append(cells)
     head = ['run', *map(scores_section.title_of, _COMPARED)]
-    note = None
-    if not same_rows(runs, part):
-        note = paragraph('The runs were scored on different rows, so a difference may be that of the rows.')
+    note = (
+        'Intervals of 95 % are paired, on the same rows: DeLong’s for AUC, else of bootstrap samples. They '
+        'are about these weights; how far seeds differ is another question.'
+        if same
+        else 'The runs were scored on different rows, so a difference may be that of the rows.'
+    )
     return [
         table(f'Differences from {first.name}', head, rows, sortable=True, numeric=range(1, len(head))),
-        note,
+        paragraph(note, class_='small'),
     ]
+
+
+def _difference(value: float | None, paired: Mapping[str, float | None] | None) -> Cell:
+    low, high = (paired or {}).get('low'), (paired or {}).get('high')
+    if low is None or high is None:
+        return Cell(formatting.signed(value, 5), value)
+    told = f' {formatting.signed(low, 5)} to {formatting.signed(high, 5)}'
+    # An interval without 0 in it stands out.
+    return Cell(
+        [formatting.signed(value, 5), element('small', told)], value, 'best' if low * high > 0 else None
+    )
 
 
 def _best(values: Sequence[float | None], key: str) -> float | None:
