@@ -357,7 +357,12 @@ def calibrate(
 
 
 def evaluate(
-    workdir: str | os.PathLike, input: Any, options: Mapping[str, Any] | None = None
+    workdir: str | os.PathLike,
+    input: Any,
+    options: Mapping[str, Any] | None = None,
+    by: Sequence[str] = (),
+    top: int = 20,
+    intervals: int = 0,
 ) -> dict[str, Any]:
     """Scores labelled rows with the best model of a run: `load`, then `TrainedModel.evaluate`.
 
@@ -365,12 +370,15 @@ def evaluate(
       workdir: folder of the run.
       input: files: a path, several by commas, or a glob; or a frame.
       options: see `load`.
+      by: see `config.evaluate.by`.
+      top: see `config.evaluate.top`.
+      intervals: see `config.evaluate.intervals`.
 
     Returns:
       Metrics, `rows`, `rows_without_group` where there are such, and `out_of_vocabulary`: the share of
-      unknown values by field.
+      unknown values by field; and what else is asked for, see `TrainedModel.evaluate`.
     """
-    return load(workdir, options).evaluate(input)
+    return load(workdir, options).evaluate(input, by, top, intervals)
 
 
 def predict(

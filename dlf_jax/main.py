@@ -159,8 +159,12 @@ def compile_programs() -> dict[str, Any]:
 
 def evaluate() -> dict[str, Any]:
     """Scores labelled files with a trained model."""
-    spec = _required(_INPUT)
-    return api.evaluate(_required(_WORKDIR), spec, _predict_options())
+    spec, options = _required(_INPUT), _trained_options('predict.', 'evaluate.')
+    how: dict[str, dict[str, Any]] = {'predict': {}, 'evaluate': {}}
+    for key, value in options.items():
+        section, _, name = key.partition('.')
+        how[section][name] = value
+    return api.evaluate(_required(_WORKDIR), spec, how['predict'], **how['evaluate'])
 
 
 def predict() -> dict[str, Any]:
