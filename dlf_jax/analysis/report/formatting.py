@@ -69,8 +69,8 @@ def percent(share: float | None) -> str:
 
 
 def round_percent(share: float) -> str:
-    """A round share for the mark of an axis: 25 %, 0.1 %."""
-    return percent(share).replace('.0 %', ' %')
+    """A round share for the mark of an axis: 25 %, 0.1 %, 0.0001 %."""
+    return f'{100 * share:.6f}'.rstrip('0').rstrip('.').replace('-', _MINUS) + ' %'
 
 
 def interval(bounds: Sequence[float] | None, digits: int = 4) -> str:

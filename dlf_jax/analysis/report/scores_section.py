@@ -29,6 +29,7 @@ _MEANING = {
     'calibration_ratio': 'predicted over observed clicks; 1 is right',
     'ece': 'mean distance of promised and observed click rate',
 }
+_SHORTEST = {'normalized_entropy': 'NE', 'calibration_ratio': 'Calibration'}
 _SHORT = {'normalized_entropy': 'Normalized entropy', 'rig': 'RIG', 'ece': 'ECE'}
 
 # Intervals by part; None where there are none.
@@ -82,6 +83,11 @@ def _lacks(metric: metrics.Metric, scores: Mapping[str, Any]) -> bool:
 def title_of(key: str) -> str:
     """Short title of a metric."""
     return _SHORT.get(key) or name_of(key)
+
+
+def short_title(key: str) -> str:
+    """Title of a metric for the head of a column among many."""
+    return _SHORTEST.get(key) or title_of(key)
 
 
 def _figures(run: Run, found: Mapping[str, Mapping[str, Any]], bounds: _Bounds) -> Element:
