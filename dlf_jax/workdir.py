@@ -9,6 +9,7 @@ weights.npz                  instead of checkpoints: the best weights of a model
 metrics.jsonl, tensorboard/  the course of training
 baselines.json               results of the baselines, where the config asks for them
 result.json                  there when the run is finished
+explain/                     what the model looks at, where that was asked for
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ _PACKAGES = (
 _DESCRIPTION = (
     'config.json', 'versions.json', 'data.json', 'metrics.jsonl', 'result.json', 'baselines.json'
 )  # fmt: skip
-# All that is in the folder of a saved model.
-SAVED = frozenset((*_DESCRIPTION, 'encoder', 'own_code', 'weights.npz'))
+# All that is in the folder of a saved model; what explains it goes with it where another takes its place.
+SAVED = frozenset((*_DESCRIPTION, 'encoder', 'own_code', 'weights.npz', 'explain'))
 
 
 class Workdir:
