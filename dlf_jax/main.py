@@ -388,7 +388,8 @@ def main(argv: list[str]) -> int:
         multihost.leave(error=str(error))
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
-        _say('interrupted; the same command goes on from the last checkpoint')
+        on = '; the same command goes on from the last checkpoint' if _MODE.value == 'train' else ''
+        _say(f'interrupted{on}')
         return 130
     except Exception as error:
         # A mistake of ours: the other processes are told, so that none waits for this one.
