@@ -99,6 +99,14 @@ def of_sums(totals: np.ndarray) -> dict[str, np.ndarray]:
         }
 
 
-def by_unit(columns: np.ndarray, unit: np.ndarray) -> np.ndarray:
-    """Sums of columns over the rows of each unit, float64 [units, columns]."""
+def unit_sums(scores: Mapping[str, np.ndarray], unit: np.ndarray) -> np.ndarray:
+    """`sums` over the rows of each unit, float64 [units, 5].
+
+    Args:
+      scores: `logit`, `label`, `weight` and perhaps `group`, [rows].
+      unit: of each row, see `units`.
+    """
+    columns = sums(scores)
+    if 'group' not in scores:
+        return columns
     return np.stack([np.bincount(unit, column) for column in columns.T], axis=1)

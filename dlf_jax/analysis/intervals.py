@@ -39,7 +39,7 @@ def of_metrics(
     """
     grouped, unit = 'group' in scores, bootstrap.units(scores)
     count = int(unit.max(initial=-1)) + 1
-    totals = bootstrap.by_unit(bootstrap.sums(scores), unit)
+    totals = bootstrap.unit_sums(scores, unit)
     found: dict[str, list[np.ndarray]] = {name: [] for name in OF_SUMS}
     ranked: dict[str, list[float]] = {'pr_auc': [], **({'auc': []} if grouped else {})}
     order = np.argsort(scores['logit'], kind='stable')
@@ -105,7 +105,7 @@ def paired(
     check_same_rows(scores, others)
     grouped, unit = 'group' in scores, bootstrap.units(scores)
     count = int(unit.max(initial=-1)) + 1
-    both = [bootstrap.by_unit(bootstrap.sums(one), unit) for one in (scores, others)]
+    both = [bootstrap.unit_sums(one, unit) for one in (scores, others)]
     samples_of: dict[str, list[np.ndarray]] = {name: [] for name in _COMPARED}
     aucs: list[float] = []
     for drawn in bootstrap.draws(count, samples, seed):
