@@ -17,6 +17,9 @@ _PUBLIC = {
     'evaluate': 'dlf_jax.api',
     'predict': 'dlf_jax.api',
     'export': 'dlf_jax.api',
+    'calibrate': 'dlf_jax.api',
+    'compare_runs': 'dlf_jax.api',
+    'report': 'dlf_jax.api',
     'load': 'dlf_jax.api',
     'get_config': 'dlf_jax.config',
     'TrainedModel': 'dlf_jax.trained_model',
@@ -31,7 +34,18 @@ _PUBLIC = {
 }
 
 if TYPE_CHECKING:
-    from dlf_jax.api import evaluate, export, load, load_config, predict, prepare, train
+    from dlf_jax.api import (
+        calibrate,
+        compare_runs,
+        evaluate,
+        export,
+        load,
+        load_config,
+        predict,
+        prepare,
+        report,
+        train,
+    )
     from dlf_jax.config import get_config
     from dlf_jax.data.builders import DATASETS
     from dlf_jax.errors import UsageError, UserError
@@ -52,6 +66,8 @@ __all__ = [
     'TrainedModel',
     'UsageError',
     'UserError',
+    'calibrate',
+    'compare_runs',
     'evaluate',
     'export',
     'fit',
@@ -60,6 +76,7 @@ __all__ = [
     'load_config',
     'predict',
     'prepare',
+    'report',
     'train',
 ]
 

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 
 from dlf_jax import config as configs
 from dlf_jax import config_by_size, config_checks
-from dlf_jax.analysis import calibration
+from dlf_jax.analysis import calibration, intervals
 from dlf_jax.baselines import fitting
 from dlf_jax.compiling.compile_run import compile_run
 from dlf_jax.config_files import find_config_file
@@ -278,7 +278,7 @@ def _fit_baseline(
 
     def fit() -> dict[str, Any]:
         folder.begin(config, builder)
-        return fitting.train(config, builder)
+        return fitting.train(config, builder, folder)
 
     return _on_first(fit, preemption)
 
@@ -357,7 +357,12 @@ def calibrate(
 
 
 def evaluate(
-    workdir: str | os.PathLike, input: Any, options: Mapping[str, Any] | None = None
+    workdir: str | os.PathLike,
+    input: Any,
+    options: Mapping[str, Any] | None = None,
+    by: Sequence[str] = (),
+    top: int = 20,
+    intervals: int = 0,
 ) -> dict[str, Any]:
     """Scores labelled rows with the best model of a run: `load`, then `TrainedModel.evaluate`.
 
@@ -365,12 +370,15 @@ def evaluate(
       workdir: folder of the run.
       input: files: a path, several by commas, or a glob; or a frame.
       options: see `load`.
+      by: see `config.evaluate.by`.
+      top: see `config.evaluate.top`.
+      intervals: see `config.evaluate.intervals`.
 
     Returns:
       Metrics, `rows`, `rows_without_group` where there are such, and `out_of_vocabulary`: the share of
-      unknown values by field.
+      unknown values by field; and what else is asked for, see `TrainedModel.evaluate`.
     """
-    return load(workdir, options).evaluate(input)
+    return load(workdir, options).evaluate(input, by, top, intervals)
 
 
 def predict(
@@ -391,6 +399,36 @@ def predict(
       `rows`, `output`, and `out_of_vocabulary`: the share of unknown values by field.
     """
     return load(workdir, options).write_predictions(input, output)
+
+
+def compare_runs(
+    workdir: str | os.PathLike,
+    other: str | os.PathLike,
+    part: str = 'test',
+    samples: int = 1000,
+    seeds: tuple[int | None, int | None] = (None, None),
+) -> dict[str, Any]:
+    """Differences of two finished runs on the same rows, by the scores that they have kept; with intervals.
+
+    Args:
+      workdir: folder of a run.
+      other: folder of the run that its metrics are compared with.
+      part: `valid` or `test`.
+      samples: number of bootstrap samples.
+      seeds: of both runs, where they have several; None: the one that prediction uses.
+
+    Returns:
+      `part`, `rows`, and for `auc`, `logloss` and `normalized_entropy` what `analysis.intervals.paired`
+      tells: `difference`, `low`, `high`, and `p` for AUC without groups.
+
+    Raises:
+      UserError: a run has no stored scores, or the rows of both are not the same.
+    """
+    mine, theirs = (
+        stored_scores.read(Workdir(folder), part, seed)
+        for folder, seed in zip((workdir, other), seeds, strict=True)
+    )
+    return {'part': part, 'rows': len(mine['label']), **intervals.paired(mine, theirs, samples)}
 
 
 def export(

@@ -159,8 +159,12 @@ def compile_programs() -> dict[str, Any]:
 
 def evaluate() -> dict[str, Any]:
     """Scores labelled files with a trained model."""
-    spec = _required(_INPUT)
-    return api.evaluate(_required(_WORKDIR), spec, _predict_options())
+    spec, options = _required(_INPUT), _trained_options('predict.', 'evaluate.')
+    how: dict[str, dict[str, Any]] = {'predict': {}, 'evaluate': {}}
+    for key, value in options.items():
+        section, _, name = key.partition('.')
+        how[section][name] = value
+    return api.evaluate(_required(_WORKDIR), spec, how['predict'], **how['evaluate'])
 
 
 def predict() -> dict[str, Any]:
@@ -384,7 +388,8 @@ def main(argv: list[str]) -> int:
         multihost.leave(error=str(error))
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
-        _say('interrupted; the same command goes on from the last checkpoint')
+        on = '; the same command goes on from the last checkpoint' if _MODE.value == 'train' else ''
+        _say(f'interrupted{on}')
         return 130
     except Exception as error:
         # A mistake of ours: the other processes are told, so that none waits for this one.

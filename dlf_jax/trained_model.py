@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 from dlf_jax import config as configs
 from dlf_jax import config_checks
 from dlf_jax.analysis import prepared
+from dlf_jax.analysis.evaluated import evaluated
 from dlf_jax.analysis.explanation import sample
 from dlf_jax.analysis.explanation.explain import Explanation, explain
 from dlf_jax.data.preprocess.encoder import Encoder
@@ -92,22 +93,33 @@ class TrainedModel:
         """
         return self._predictor.probabilities(self._predictor.open(data, labelled=False))
 
-    def evaluate(self, data: Any) -> dict[str, Any]:
+    def evaluate(
+        self, data: Any, by: Sequence[str] = (), top: int = 20, intervals: int = 0
+    ) -> dict[str, Any]:
         """Metrics of labelled rows.
 
         Args:
           data: as for `predict`, with the label.
+          by: see `config.evaluate.by`.
+          top: see `config.evaluate.top`.
+          intervals: see `config.evaluate.intervals`.
 
         Returns:
-          The metrics of `config.training.metrics` (None where undefined), `rows`, `rows_without_group`
-          where there are such, and `out_of_vocabulary`: by field, the share of values that the training part
-          did not have.
+          The standard metrics and those of `config.training.metrics` (None where undefined), `rows`,
+          `rows_without_group` where there are such, and `out_of_vocabulary`: by field, the share of values
+          that the training part did not have. With a calibrator, the metrics `before_calibration`. With `by`,
+          `segments`: by column, a list of dicts (see `analysis.segments.Segment`), the worst first. With
+          `intervals`, `intervals`: by metric, both ends of its 95 % interval.
 
         Raises:
-          UserError: as `predict`; or a label that is none.
+          UserError: as `predict`; or a label that is none, or a column of `by` that is not there.
+          UsageError: one of the options cannot be.
         """
+        config = self.config
+        config.evaluate.by, config.evaluate.top, config.evaluate.intervals = tuple(by), top, intervals
+        config_checks.validate_evaluation(config)
         table = self._predictor.open(data, labelled=True)
-        found = self._predictor.evaluate(table)
+        found = evaluated(self._predictor, table, config)
         evaluation.tell_rows_without_group(found, table.name)
         return found
 

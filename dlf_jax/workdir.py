@@ -11,6 +11,8 @@ scores/                      logits, labels and weights of the validation and te
 calibration.json             what turns logits into calibrated probabilities, where there is such
 baselines.json               results of the baselines, where the config asks for them
 result.json                  there when the run is finished
+explain/                     what the model looks at, where that was asked for
+report.html                  one page of it all, where `--mode=report` has written it
 """
 
 from __future__ import annotations
@@ -55,8 +57,9 @@ _DESCRIPTION = (
     'config.json', 'versions.json', 'data.json', 'metrics.jsonl', 'result.json', 'baselines.json',
     'calibration.json',
 )  # fmt: skip
-# All that is in the folder of a saved model.
-SAVED = frozenset((*_DESCRIPTION, 'encoder', 'own_code', 'weights.npz'))
+# All that is in the folder of a saved model; what explains it and the page of it go with it where another
+# takes its place.
+SAVED = frozenset((*_DESCRIPTION, 'encoder', 'own_code', 'weights.npz', 'explain', 'report.html'))
 
 
 class Workdir:

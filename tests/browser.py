@@ -15,9 +15,12 @@ QUIET = (
 )  # fmt: skip
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture(scope='module')
 def browser():
-    """Headless Chromium; a skipped test where there is none."""
+    """Headless Chromium; a skipped test where there is none.
+
+    Of a module, because while it runs, so does an event loop, beside which no other can be started.
+    """
     program = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
     if program is None:
         pytest.skip('needs Chromium: apt-get install chromium')

@@ -51,14 +51,23 @@ def psi(expected: np.ndarray, found: np.ndarray) -> float:
     return float(np.sum((q - p) * np.log(q / p)))
 
 
-def compare(schema: Schema, samples: Mapping[str, Sample]) -> list[FieldShares]:
+def compare(
+    schema: Schema, samples: Mapping[str, Sample], missing: Mapping[str, float] | None = None
+) -> list[FieldShares]:
     """Missing, unknown and shifted values of every field, in the order of the schema.
 
     Args:
       schema: with sizes.
       samples: rows by part, `train` among them.
+      missing: share of missing training values by numeric field, for those whose missing numbers became the
+        mean and cannot be told in the rows.
     """
-    return [_compare(schema, field, {part: s.rows for part, s in samples.items()}) for field in schema.fields]
+    rows = {part: sample.rows for part, sample in samples.items()}
+    found = [_compare(schema, field, rows) for field in schema.fields]
+    for shares in found:
+        if shares.missing['train'] is None:
+            shares.missing['train'] = (missing or {}).get(shares.field.name)
+    return found
 
 
 def _compare(schema: Schema, field: Field, parts: Mapping[str, Rows]) -> FieldShares:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,9 @@ from dlf_jax.data.builders.base import Builder
 from dlf_jax.data.loading.records import Blocks
 from dlf_jax.data.progress import Progress
 from dlf_jax.file_writing import to_json, write_atomically
-from dlf_jax.training import metrics, part_checks
+from dlf_jax.training import metrics, part_checks, stored_scores
 from dlf_jax.training.evaluation import COLUMNS, summary
+from dlf_jax.workdir import Workdir
 
 _log = logging.getLogger(__name__)
 
@@ -50,13 +51,19 @@ def fit_missing(config: ConfigDict, builder: Builder, file: Path) -> Results:
     return {name: found[name] for name in baselines.BASELINES}
 
 
-def fit(name: str, config: ConfigDict, builder: Builder) -> dict[str, Any]:
+def fit(
+    name: str,
+    config: ConfigDict,
+    builder: Builder,
+    keep: Callable[[str, dict[str, np.ndarray]], None] = lambda part, scores: None,
+) -> dict[str, Any]:
     """Fits a baseline and scores it.
 
     Args:
       name: an entry of `BASELINES`.
       config: the whole config; `training.metrics` and `seed` are read.
       builder: its data is prepared.
+      keep: called with the name and the scores of each part.
 
     Returns:
       `valid` and `test`, the metrics of the parts as training has them, `test` None where there is no such
@@ -73,11 +80,12 @@ def fit(name: str, config: ConfigDict, builder: Builder) -> dict[str, Any]:
     count = len(rows['label'])
     del rows, held_out
     wanted, shown = metrics.selected(config), metrics.shown(config)
-    scores: dict[str, Any] = {
-        part: summary(_score(fitted, builder.blocks(part), f'{name}: {part}'), wanted)
-        for part in builder.parts()
-        if part != 'train'
-    }
+    scores: dict[str, Any] = {}
+    for part in builder.parts():
+        if part != 'train':
+            found = _score(fitted, builder.blocks(part), f'{name}: {part}')
+            keep(part, found)
+            scores[part] = summary(found, wanted)
     told = '; '.join(f'{part} {metrics.describe(found, shown)}' for part, found in scores.items())
     seconds = time.monotonic() - start
     _log.info('%s: %s; %.1f s', name, told, seconds)
@@ -109,19 +117,24 @@ def _score(fitted: baselines.Fitted, blocks: Blocks, what: str) -> dict[str, np.
     return {name: np.concatenate(values) for name, values in found.items()}
 
 
-def train(config: ConfigDict, builder: Builder) -> dict[str, Any]:
+def train(config: ConfigDict, builder: Builder, workdir: Workdir) -> dict[str, Any]:
     """Result of a run whose model is a baseline, in the form of `dlf_jax.training.results.of_run`.
 
     Args:
       config: the whole config; `model.name` is the baseline.
       builder: its data is prepared.
+      workdir: of the run, which keeps the scores.
 
     Raises:
       UserError: the labels or weights of a part make a run impossible.
     """
     metrics.check_groups(config, builder.schema().group)
     part_checks.check(config, builder)
-    found = fit(config.model.name, config, builder)
+
+    def keep(part: str, scores: dict[str, np.ndarray]) -> None:
+        stored_scores.write(workdir, part, scores, {config.seed: scores['logit']}, config.seed)
+
+    found = fit(config.model.name, config, builder, keep)
     return {
         'model': config.model.name,
         'variant': config.variant,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import urllib.parse
 from collections.abc import Mapping, Sequence
@@ -14,20 +15,30 @@ from dlf_jax.analysis.report.elements import Cell, Content, Element, details, el
 from dlf_jax.analysis.report.page import page
 from dlf_jax.analysis.report.section import Section, section
 from dlf_jax.analysis.report.write import NAME
-from dlf_jax.comparison import results_table
+from dlf_jax.comparison import differences, results_table
 from dlf_jax.comparison.published_scores import PUBLISHED_METRICS
 from dlf_jax.comparison.results_table import Line, Metrics
 from dlf_jax.comparison.run_list import Row, Run, RunList
 from dlf_jax.comparison.runner import Outcome
-from dlf_jax.comparison.settings import folder_name, short_name
+from dlf_jax.comparison.settings import REFERENCE, folder_name, short_name
 from dlf_jax.file_writing import write_atomically
 
 # Settings whose curves are drawn over each other: as many as there are colours.
 _CURVES = charts.COLOURS
+# Points of a chart that are named in it; of more, names would cover each other.
+_NAMED = 12
+_REMARKS = 'How to read it'
 _Found = Sequence[tuple[Row, Line]]
 
 
-def write(folder: Path, title: str, run_list: RunList, outcome: Outcome, lines: Sequence[Line]) -> Path:
+def write(
+    folder: Path,
+    title: str,
+    run_list: RunList,
+    outcome: Outcome,
+    lines: Sequence[Line],
+    apart: Sequence[Line],
+) -> Path:
     """Writes the page of a comparison, atomically.
 
     Args:
@@ -36,6 +47,7 @@ def write(folder: Path, title: str, run_list: RunList, outcome: Outcome, lines: 
       run_list: rows of the table and their runs.
       outcome: results of the runs.
       lines: rows of the table, from `results_table.summarise`.
+      apart: differences on the same rows, from `differences.summarise`.
 
     Returns:
       The file.
@@ -44,13 +56,14 @@ def write(folder: Path, title: str, run_list: RunList, outcome: Outcome, lines: 
     for dataset in run_list.datasets:
         pairs = zip(run_list.rows, lines, strict=True)
         found = [(row, line) for row, line in pairs if row.dataset == dataset]
-        drawn.append(_dataset(folder, dataset, found, outcome, shown))
+        own = [line for line in apart if line['dataset'] == short_name(dataset)]
+        drawn.append(_dataset(folder, dataset, found, outcome, shown, own))
     finished, every = len(outcome.results), len(run_list.runs)
     text = page(
         title,
         paragraph(f'{finished:,} of {formatting.plural(every, "run")} finished.'),
         f'Comparison: {folder}',
-        [(one.key, one.title, ()) for one in drawn],
+        [*((one.key, one.title, ()) for one in drawn), ('remarks', _REMARKS, ())],
         [
             *(sections.draw(one) for one in drawn),
             _remarks(lines, results_table.notes(run_list, outcome)),
@@ -60,13 +73,16 @@ def write(folder: Path, title: str, run_list: RunList, outcome: Outcome, lines: 
     return folder / NAME
 
 
-def _dataset(folder: Path, dataset: str, found: _Found, outcome: Outcome, shown: Metrics) -> Section:
+def _dataset(
+    folder: Path, dataset: str, found: _Found, outcome: Outcome, shown: Metrics, apart: Sequence[Line]
+) -> Section:
     known = [(row, line) for row, line in found if line['seeds']]
     part = 'test' if any(line['test_auc_mean'] is not None for _, line in known) else 'valid'
     return section(
         f'dataset-{folder_name(dataset, short_name(dataset))}',
         short_name(dataset),
         _table(found, part, shown),
+        _differences(apart),
         element('div', [*_curves(known, outcome, part), *_parameters(known, part)], class_='charts'),
         element('h3', 'Runs'),
         _runs(folder, found, outcome, part, shown),
@@ -111,6 +127,38 @@ def _mean(line: Line, key: str, best: float | None) -> Cell:
     return Cell([formatting.fixed(mean, 5), spread], mean, 'best' if is_best else None)
 
 
+def _differences(apart: Sequence[Line]) -> Content:
+    if not apart:
+        return None
+    rows: list[list[Cell | Content]] = []
+    for line in apart:
+        cells: list[Cell | Content] = [element('code', line['name'])]
+        cells.append(line['missing'] or f'{line["part"]}, seed {line["seed"]}')
+        for metric in differences.METRICS:
+            value, low, high = (line[f'{metric}_{key}'] for key in ('difference', 'low', 'high'))
+            ends = None if low is None else f' {formatting.signed(low, 5)} to {formatting.signed(high, 5)}'
+            told = element('small', ends) if ends else None
+            clear = low is not None and low * high > 0
+            cells.append(Cell([formatting.signed(value, 5), told], value, 'best' if clear else None))
+        needed = [line[f'{metric}_seeds_needed'] for metric in differences.METRICS]
+        cells += [Cell(_seeds(seeds), seeds) for seeds in needed]
+        rows.append(cells)
+    titles = differences.METRICS.values()
+    head = ['model', 'rows', *titles, *(f'seeds needed, {title}' for title in titles)]
+    return [
+        element('h3', f'Differences from {REFERENCE} on the same rows'),
+        table(
+            'Differences on the same rows', head, rows, sortable=True, numeric=range(2, len(head)),
+            hidden_caption=True,
+        ),
+        paragraph(differences.LEGEND, class_='small'),
+    ]  # fmt: skip
+
+
+def _seeds(count: float | None) -> str:
+    return 'over 1,000' if count == math.inf else formatting.count(count)
+
+
 def _curves(known: _Found, outcome: Outcome, part: str) -> list[Element]:
     """Charts of the validation metrics of the best settings, one run of each."""
     ranked = sorted(known, key=lambda pair: -(pair[1][f'{part}_auc_mean'] or 0.0))
@@ -136,7 +184,8 @@ def _parameters(known: _Found, part: str) -> list[Element]:
         f'{name}: AUC {formatting.fixed(auc)}, {formatting.short(size)} parameters'
         for name, size, auc in zip(names, sizes, aucs, strict=True)
     ]
-    series = charts.Series('settings', sizes, aucs, tips=tips, joined=False)
+    labels = names if len(names) <= _NAMED else ()
+    series = charts.Series('settings', sizes, aucs, tips=tips, labels=labels, joined=False)
     x, y = scales.spanning('parameters, tables included', sizes, log=True), scales.spanning('', aucs)
     title = f'AUC and size, {part} part'
     return [charts.chart(title, f'{"; ".join(tips)}.', [series], x, y)]
@@ -177,7 +226,7 @@ def _remarks(lines: Sequence[Line], notes: Sequence[str]) -> Element:
     told = [*results_table.about(lines), *notes]
     return element(
         'section',
-        element('h2', 'How to read it', id='remarks-title'),
+        element('h2', _REMARKS, id='remarks-title'),
         paragraph(results_table.LEGEND),
         element('ul', [element('li', text) for text in told]) if told else None,
         id='remarks',

@@ -5,12 +5,24 @@ from __future__ import annotations
 import dataclasses
 import logging
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dlf_jax.comparison import command, devices, page, plots, results_table, run_list, runner, settings
+from dlf_jax.comparison import (
+    command,
+    devices,
+    differences,
+    page,
+    plots,
+    results_table,
+    run_list,
+    runner,
+    settings,
+)
 from dlf_jax.comparison.resolve import parse_overrides
 from dlf_jax.errors import UsageError
+from dlf_jax.file_writing import write_atomically
 
 _log = logging.getLogger(__name__)
 
@@ -103,14 +115,17 @@ def compare(options: Options) -> dict[str, Any]:
         outcome = runner.Outcome(runner.finished_results(found.runs))
         _log.info('%d runs, %d of them finished; %s', len(found.runs), len(outcome.results), folder)
 
-        def write() -> list[results_table.Line]:
-            return results_table.write(folder, options.title, found, outcome)
+        def write(more: Sequence[str] = ()) -> list[results_table.Line]:
+            return results_table.write(folder, options.title, found, outcome, more)
 
         slots = devices.slots(options.jobs, devices.visible_gpus())
         runner.carry_out(found.runs, outcome, slots, write)
-        lines = write()
+        apart = differences.summarise(found, outcome)
+        if apart:
+            write_atomically(folder / 'differences.csv', results_table.as_csv(apart))
+        lines = write(differences.section(apart))
         images = _plots(folder, found, outcome, lines)
-        written = page.write(folder, options.title, found, outcome, lines)
+        written = page.write(folder, options.title, found, outcome, lines, apart)
     for run, error in outcome.errors.items():
         _log.info('failed: %s: %s', run.name, error)
     return {
@@ -123,6 +138,7 @@ def compare(options: Options) -> dict[str, Any]:
         'finished': len(outcome.results),
         'failed': [f'{run.name}: {error}' for run, error in outcome.errors.items()],
         'rows': lines,
+        'differences': apart,
     }
 
 

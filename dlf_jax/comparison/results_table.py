@@ -66,7 +66,7 @@ def summarise(run_list: RunList, outcome: Outcome) -> list[Line]:
     """
     shown, lines = shown_metrics(run_list, outcome), []
     for row in run_list.rows:
-        setting, reference = row.setting, _reference(run_list, row)
+        setting, reference = row.setting, reference_of(run_list, row)
         finished = [outcome.results[run] for run in row.runs if run in outcome.results]
         line: Line = {
             'dataset': short_name(row.dataset),
@@ -105,7 +105,7 @@ def summarise(run_list: RunList, outcome: Outcome) -> list[Line]:
 def notes(run_list: RunList, outcome: Outcome) -> list[str]:
     """Remarks that a reader of the table needs: missing p-values, other data, runs that failed."""
     found = []
-    if all(_reference(run_list, row) is None for row in run_list.rows):
+    if all(reference_of(run_list, row) is None for row in run_list.rows):
         found.append(f'No p-values: {REFERENCE} with its own settings is not among the models.')
     elif max(len(row.runs) for row in run_list.rows) < LEAST_PAIRS:
         found.append(f'No p-values: they need at least {LEAST_PAIRS} seeds that both models have.')
@@ -138,8 +138,17 @@ def notes(run_list: RunList, outcome: Outcome) -> list[str]:
     return found
 
 
-def write(folder: Path, title: str, run_list: RunList, outcome: Outcome) -> list[Line]:
+def write(
+    folder: Path, title: str, run_list: RunList, outcome: Outcome, more: Sequence[str] = ()
+) -> list[Line]:
     """Writes table.csv, runs.csv (a line per run) and table.md, each atomically.
+
+    Args:
+      folder: to write into.
+      title: of the page.
+      run_list: the runs.
+      outcome: their results.
+      more: lines of Markdown that follow the tables.
 
     Returns:
       The rows of the table, as `summarise` does.
@@ -147,11 +156,11 @@ def write(folder: Path, title: str, run_list: RunList, outcome: Outcome) -> list
     lines, shown = summarise(run_list, outcome), shown_metrics(run_list, outcome)
     write_atomically(folder / 'table.csv', as_csv(lines))
     write_atomically(folder / 'runs.csv', as_csv([_run_line(run, outcome, shown) for run in run_list.runs]))
-    write_atomically(folder / 'table.md', markdown(title, lines, shown, notes(run_list, outcome)))
+    write_atomically(folder / 'table.md', markdown(title, lines, shown, notes(run_list, outcome), more))
     return lines
 
 
-def _reference(run_list: RunList, row: Row) -> Row | None:
+def reference_of(run_list: RunList, row: Row) -> Row | None:
     """The row that a row is tested against: the reference as configured, on the same dataset."""
     rows = (r for r in run_list.rows if r.dataset == row.dataset and r.folder == REFERENCE)
     return next(rows, None)
@@ -179,7 +188,9 @@ def as_csv(lines: Sequence[Line]) -> str:
     return text.getvalue()
 
 
-def markdown(title: str, lines: Sequence[Line], shown: Metrics, remarks: Sequence[str]) -> str:
+def markdown(
+    title: str, lines: Sequence[Line], shown: Metrics, remarks: Sequence[str], more: Sequence[str] = ()
+) -> str:
     """A page with a table per dataset and remarks below.
 
     Args:
@@ -187,6 +198,7 @@ def markdown(title: str, lines: Sequence[Line], shown: Metrics, remarks: Sequenc
       lines: rows of the table, from `summarise`.
       shown: metrics of the columns, from `shown_metrics`.
       remarks: sentences, from `notes`.
+      more: lines of Markdown that follow.
     """
     text = [f'# {title}', '']
     for dataset in dict.fromkeys(line['dataset'] for line in lines):
@@ -195,6 +207,7 @@ def markdown(title: str, lines: Sequence[Line], shown: Metrics, remarks: Sequenc
     text += [LEGEND, '']
     text += [f'- {sentence}' for sentence in about(lines)]
     text += [f'- {remark}' for remark in remarks]
+    text += ['', *more]
     return '\n'.join(text).rstrip() + '\n'
 
 

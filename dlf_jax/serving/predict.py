@@ -102,16 +102,6 @@ class Predictor:
         tables.families([table], texts, self.encoder.families)
         return table
 
-    def evaluate(self, table: tables.Table) -> dict[str, Any]:
-        """Scores a labelled table.
-
-        Returns:
-          Metrics; those `before_calibration`, where there is a calibrator; `rows`; and `out_of_vocabulary`:
-          by field, the share of values that the training part did not have.
-        """
-        scores, unknown = self.scored(table)
-        return {**self.metrics(scores), 'out_of_vocabulary': unknown}
-
     def scored(
         self,
         table: tables.Table,
@@ -154,15 +144,6 @@ class Predictor:
         if self.calibrator is None:
             return dict(scores)
         return {**scores, 'logit': self.calibrator.logits(scores['logit'])}
-
-    def metrics(self, scores: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """Metrics of scores of `scored`, calibrated and, where that makes a difference, before."""
-        wanted = metrics.selected(self.config)
-        found = evaluation.summary(self.calibrated(scores), wanted)
-        if self.calibrator is None:
-            return found
-        before = evaluation.summary(scores, wanted)
-        return {**found, 'before_calibration': {name: before[name] for name in wanted if name in before}}
 
     def probabilities(self, table: tables.Table, tell_unknown: bool = True) -> np.ndarray:
         """Probability of every row, float32 [rows], in their order.

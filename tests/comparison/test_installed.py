@@ -17,6 +17,11 @@ def test_a_wheel_lists_all_models_on_a_dataset(installed, tmp_path):
     assert all(
         f'--config={installed.site}/dlf_jax/configs/synthetic.py:' in r['command'] for r in result['list']
     )
+    # What a page is made of is there, with the licence of what is not ours.
+    assets = Path(f'{installed.site}/dlf_jax/analysis/report/assets')
+    own = ROOT / 'dlf_jax/analysis/report/assets'
+    assert {path.name for path in assets.iterdir()} == {path.name for path in own.iterdir()}
+    assert 'sortable.LICENSE.txt' in {path.name for path in own.iterdir()}
     # Listing leaves nothing behind.
     assert list(tmp_path.iterdir()) == []
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from dlf_jax.comparison import page, results_table
+from dlf_jax.comparison import differences, page, results_table
 from dlf_jax.comparison.run_list import RunList
 from tests.analysis.report.test_elements import Parsed
 
@@ -32,7 +32,9 @@ def written(compared, tmp_path):
     (dlf[0].workdir.path / 'report.html').write_text('')
     outcome.errors[fm[2]] = '<b>step 7</b>: the loss is nan'
     lines = results_table.summarise(found, outcome)
-    return page.write(tmp_path, 'A <title>', found, outcome, lines), found
+    return page.write(
+        tmp_path, 'A <title>', found, outcome, lines, differences.summarise(found, outcome)
+    ), found
 
 
 def test_the_table_and_every_run(written):
@@ -50,6 +52,9 @@ def test_the_table_and_every_run(written):
     assert 'A <title>' in found.text
     assert results_table.LEGEND in found.text
     assert 'Failed: frappe fm seed 2' in found.text
+    # No scores are stored, which is told; how many seeds a difference needs is known without.
+    assert 'no finished run here' in found.text
+    assert 'seeds needed, AUC' in found.text
 
 
 def test_curves_of_the_best_settings_are_over_each_other(written):
@@ -65,7 +70,9 @@ def test_a_comparison_that_has_just_begun(compared, tmp_path):
     found, outcome = compared
     outcome.results.clear()
     lines = results_table.summarise(found, outcome)
-    text = page.write(tmp_path, 'new', found, outcome, lines).read_text()
+    text = page.write(
+        tmp_path, 'new', found, outcome, lines, differences.summarise(found, outcome)
+    ).read_text()
     assert '0 of 9 runs finished' in text
 
 
@@ -74,7 +81,7 @@ def test_several_datasets_have_a_section_each(compared, tmp_path):
     others = [dataclasses.replace(row, dataset='criteo') for row in found.rows]
     both = RunList((*found.rows, *others))
     lines = results_table.summarise(both, outcome)
-    text = page.write(tmp_path, 'two', both, outcome, lines).read_text()
+    text = page.write(tmp_path, 'two', both, outcome, lines, ()).read_text()
     assert 'id="dataset-frappe"' in text
     assert 'id="dataset-criteo"' in text
 

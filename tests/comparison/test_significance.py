@@ -2,10 +2,16 @@
 
 import math
 
+import numpy as np
 import pytest
 from scipy import stats
 
-from dlf_jax.comparison.significance import mean_and_deviation, paired_p_value
+from dlf_jax.comparison.significance import (
+    mean_and_deviation,
+    paired_p_value,
+    paired_power,
+    seeds_needed,
+)
 
 
 def test_mean_and_sample_deviation():
@@ -49,3 +55,26 @@ def test_only_common_seeds_count():
 )
 def test_no_p_value_where_impossible(first, second, pairs):
     assert paired_p_value(first, second) == (None, pairs)
+
+
+@pytest.mark.parametrize(('effect', 'pairs'), [(1.0, 10), (0.8, 15), (0.5, 34), (0.2, 199)])
+def test_seeds_needed_are_those_of_the_tables(effect, pairs):
+    """Pairs that the paired t-test needs at 0.05 for a power of 0.8, as G*Power has them."""
+    # Two differences with a mean of `effect` times their standard deviation.
+    spread = math.sqrt(0.5)
+    found = seeds_needed({0: effect + spread, 1: effect - spread}, {0: 0.0, 1: 0.0})
+    assert found == pairs
+    assert paired_power(effect, pairs - 1) < 0.8 <= paired_power(effect, pairs)
+
+
+def test_power_is_how_often_the_test_finds_the_difference():
+    draws = np.random.default_rng(0).normal(0.7, 1, (20_000, 8))
+    found = np.mean(stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.05)
+    assert paired_power(0.7, 8) == pytest.approx(found, abs=0.012)
+    assert paired_power(0.0, 8) == pytest.approx(0.05, abs=1e-9)
+
+
+def test_seeds_needed_where_they_cannot_be_told():
+    assert seeds_needed({0: 1.0}, {0: 0.0}) is None
+    assert seeds_needed({0: 1.0, 1: 2.0}, {0: 0.0, 1: 1.0}) is None
+    assert seeds_needed({0: 1.0, 1: -1.0001}, {0: 0.0, 1: 0.0}) == math.inf

@@ -179,7 +179,7 @@ class AttentionMaps:
                 'block': block,
                 'attends_to': other,
                 'kind': 'self' if block == other else 'cross',
-                'head': head,
+                'head': head + 1,
                 'entropy': self._entropy[block, other, head] / self._count / max(np.log(len(mean)), 1e-12),
                 'peak': float(mean.max()),
                 'even': 1 / mean.shape[1],

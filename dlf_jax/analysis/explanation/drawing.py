@@ -84,7 +84,17 @@ def bars(
         errors = [lower, upper]
     axes.barh(places, values, xerr=errors, color=colour, ecolor=GREY, height=0.7, capsize=2)
     axes.set_yticks(places, [shortened(name) for name in names])
-    axes.set_ylim(len(names) - 0.4, -0.6)
+    # Few bars are no fatter than those of other pictures.
+    axes.set_ylim(max(len(names), 5) - 0.4, -0.6)
     axes.axvline(0, color=GREY, linewidth=0.8)
     quiet(axes)
     axes.grid(False, axis='y')
+
+
+def dots(axes: Any, names: Sequence[str], values: Sequence[float]) -> None:
+    """Draws a dot for each name, from top to bottom, on an axis that need not begin at 0."""
+    places = range(len(names))
+    axes.plot(values, places, 'o', color=BLUE, markersize=4)
+    axes.set_yticks(places, [shortened(name) for name in names])
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    quiet(axes)

@@ -22,8 +22,8 @@ from dlf_jax.models import embedding
 from dlf_jax.training.model_setup import ModelSetup
 from dlf_jax.training.train_state import TrainState
 
-# Shares of the median norm, and of the drawn rows' standard deviation.
-_FAINT, _SAME = 0.01, 1e-4
+# Shares of the median norm, and of what was drawn.
+_FAINT, _SAME = 0.1, 1e-4
 
 
 def embedding_health(setup: ModelSetup, state: TrainState) -> list[dict[str, Any]]:
@@ -34,8 +34,8 @@ def embedding_health(setup: ModelSetup, state: TrainState) -> list[dict[str, Any
 
     - `field`, `table`, `rows` (of values: the ids of unknown and missing ones are told apart), `width`;
     - `mean_norm`, `singular_values` (falling), `effective_rank`, `information_abundance`; None without rows;
-    - `dead`: rows that are still as they were drawn from the run's seed, or whose norm is less than a
-      hundredth of the field's median: no training has moved them, or the penalty has taken them back;
+    - `dead`: rows that are as they were drawn from the run's seed, or whose norm is at most a tenth of the
+      field's median, to which a penalty takes those that are hardly ever seen;
     - `duplicated`: rows beside these that are equal to one before;
     - `unknown_trained`, `missing_trained`: whether the rows of unknown and of missing values are not dead.
 
@@ -75,7 +75,8 @@ def health(rows: np.ndarray, drawn: np.ndarray) -> dict[str, Any]:
     """
     norm = np.sqrt(np.square(rows, dtype=np.float64).sum(1))
     median = np.median(norm[RESERVED:]) if len(rows) > RESERVED else 0.0
-    dead = (norm < _FAINT * median) | (norm == 0) | (np.abs(rows - drawn).max(1) <= _SAME * drawn.std())
+    untouched = (np.abs(rows - drawn) <= _SAME * np.abs(drawn)).all(1)
+    dead = untouched | (norm <= _FAINT * median)
     values, living = rows[RESERVED:], ~dead[RESERVED:]
     wide = values.astype(np.float64)
     # Of the products: a table of millions of rows has but a few columns.

@@ -44,10 +44,12 @@ class Explanation:
     Attributes:
       found: all numbers, as in `explain.json`, but for the lists of files.
       tables: title and frame by name.
+      attention: lines of the table of DLF's attention.
     """
 
     found: dict[str, Any]
     tables: dict[str, tuple[str, pl.DataFrame]]
+    attention: list[dict[str, Any]] = dataclasses.field(default_factory=list, repr=False)
 
     def write(self, folder: str | os.PathLike) -> dict[str, Any]:
         """Writes `explain.json`, a Parquet file for each table and an SVG for each picture.
@@ -70,7 +72,7 @@ class Explanation:
             )
         drawn: list[Picture] = []
         if drawing.available():
-            drawn = pictures(self.found)
+            drawn = pictures(self.found, self.attention)
         else:
             _log.info("no pictures without matplotlib: pip install 'dlf_jax[plots]'")
         listed = {
@@ -167,7 +169,7 @@ def explain(predictor: Predictor, stream: Iterable[Rows], of: str, config: Confi
         'attributions': rows,
         'dlf': dlf,
     }
-    return Explanation(found, tables(found, attention))
+    return Explanation(found, tables(found, attention), attention)
 
 
 def _attributed(sample: Sample, logits: np.ndarray, numbers: Sequence[int], count: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 
@@ -98,7 +99,9 @@ class FieldValues:
             return np.where(np.isnan(values), np.nan, np.interp(values, positions, numbers))
         _, shift, scale = self._encoder.treatments[:, self._schema.numeric.index(field), 0]
         # Back to the digits that float32 has kept of it.
-        return np.array([float(f'{x:.6g}') for x in np.ravel(values * scale + shift)]).reshape(values.shape)
+        largest = scale * max(1.0, float(np.nanmax(np.abs(values), initial=0.0)))
+        rounded: np.ndarray = np.round(values * scale + shift, max(0, 6 - math.ceil(math.log10(largest))))
+        return rounded
 
     def told(self, field: Field, column: np.ndarray) -> str | float | None:
         """The value of one row for people: a text, a number, or None for a missing number.

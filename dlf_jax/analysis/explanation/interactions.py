@@ -13,7 +13,7 @@ spoilt most of what there is to lose.
 
 from __future__ import annotations
 
-import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,6 +37,8 @@ def interactions(
       fields: names; a pair costs one scoring of the rows.
       seed: seed of the permutation.
     """
+    if len(fields) < 2:
+        return []
     rows, labels, weights = baseline.sample.rows, baseline.labels, baseline.weights
     (order,) = baseline.orders(1, seed + 1)
 
@@ -70,4 +72,4 @@ def interactions(
 
 def scorings(fields: int) -> int:
     """Number of times that the rows are scored for so many fields."""
-    return fields + len(list(itertools.combinations(range(fields), 2)))
+    return fields + math.comb(fields, 2) if fields > 1 else 0

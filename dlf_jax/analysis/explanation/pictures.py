@@ -6,11 +6,13 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dlf_jax.analysis.explanation import drawing
+from dlf_jax.analysis.explanation import dlf_pictures, drawing
 
 # Bars of a picture; further ones are in the tables.
 _BARS = 30
 _PANELS = 12
+# Rows that are drawn, and fields of each.
+_ROWS, _LARGEST = 8, 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,24 +32,34 @@ class Picture:
     svg: str
 
 
-def pictures(found: dict[str, Any]) -> list[Picture]:
-    """Draws what an explanation found; none without matplotlib.
+# Title, what is to be seen, and the figure.
+_Drawing = tuple[str, str, Any]
+
+
+def pictures(found: dict[str, Any], attention: list[dict[str, Any]]) -> list[Picture]:
+    """Draws what an explanation found; needs matplotlib.
 
     Args:
       found: see `explain.Explanation`.
+      attention: lines of the table of DLF's attention.
     """
     drawn = []
     with drawing.style():
-        for name, draw in _DRAWINGS.items():
-            if not found[name]:
-                continue
-            title, alt, figure = draw(found[name])
-            file = f'{name.replace("_", "-")}.svg'
-            drawn.append(Picture(file, title, alt, drawing.svg(figure, alt)))
+        made: dict[str, _Drawing | None] = {
+            name: draw(found[name]) for name, draw in _DRAWINGS.items() if found[name]
+        }
+        if dlf := found['dlf']:
+            made |= {
+                'dlf-pathways': dlf_pictures.pathways(dlf),
+                'dlf-gates': dlf_pictures.gates(dlf),
+                'dlf-attention': dlf_pictures.attention(dlf, attention),
+            }
+        for name, drawing_of in made.items():
+            if drawing_of is not None:
+                title, alt, figure = drawing_of
+                file = f'{name.replace("_", "-")}.svg'
+                drawn.append(Picture(file, title, alt, drawing.svg(figure, alt)))
     return drawn
-
-
-_Drawing = tuple[str, str, Any]
 
 
 def _costs(entries: Sequence[dict[str, Any]], names: Sequence[str]) -> Any:
@@ -114,7 +126,7 @@ def _partial_dependence(entries: list[dict[str, Any]]) -> _Drawing:
             axes.set_ylabel('probability')
             drawing.quiet(axes)
             continue
-        drawing.bars(axes, [value for value, _ in points], [probability for _, probability in points])
+        drawing.dots(axes, [value for value, _ in points], [probability for _, probability in points])
         axes.tick_params(axis='y', labelsize=6)
         axes.set_xlabel('probability')
     for axes in panels[len(shown) :]:
@@ -124,9 +136,54 @@ def _partial_dependence(entries: list[dict[str, Any]]) -> _Drawing:
     return 'Partial dependence', alt, figure
 
 
-_DRAWINGS: dict[str, Callable[[list[dict[str, Any]]], _Drawing]] = {
+def _attributions(entries: list[dict[str, Any]]) -> _Drawing:
+    shown = entries[:_ROWS]
+    columns = min(2, len(shown))
+    lines = -(-len(shown) // columns)
+    figure = drawing.figure(4.8 * columns, 2.6 * lines)
+    panels = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes, entry in zip(panels, shown, strict=False):
+        largest = entry['fields'][:_LARGEST]
+        names = [f'{f["field"]} = {_value(f["value"])}' for f in largest]
+        drawing.bars(axes, names, [f['attribution'] for f in largest])
+        axes.set_title(
+            f'row {entry["row"]:,}: {entry["probability"]:.3f}, from {entry["baseline_probability"]:.3f}'
+        )
+        axes.set_xlabel('share of the logit')
+    for axes in panels[len(shown) :]:
+        axes.set_visible(False)
+    told = ', '.join(f'row {entry["row"]}: {entry["fields"][0]["field"]}' for entry in shown)
+    return 'What single rows are scored by', f'Attributions of rows; largest field of each: {told}.', figure
+
+
+def _value(value: str | float | None) -> str:
+    return '(missing)' if value is None else f'{value:g}' if isinstance(value, float) else value
+
+
+def _embeddings(entries: list[dict[str, Any]]) -> _Drawing | None:
+    wide = [entry for entry in entries if entry['width'] > 1 and entry['effective_rank'] is not None]
+    if not wide:
+        return None
+    shown = sorted(wide, key=lambda entry: entry['effective_rank'] / entry['width'])[:_BARS]
+    several = len({entry['table'] for entry in shown}) > 1
+    names = [f'{e["field"]} ({e["table"]})' if several else e['field'] for e in shown]
+    figure = drawing.figure(9, 1.0 + 0.22 * len(shown))
+    left, right = figure.subplots(1, 2, sharey=True)
+    drawing.bars(left, names, [entry['effective_rank'] for entry in shown])
+    left.set_xlabel(f'effective rank, of at most {max(entry["width"] for entry in shown)}')
+    dead = [100 * (e['dead'] + e['duplicated']) / max(e['rows'], 1) for e in shown]
+    drawing.bars(right, names, dead, colour=drawing.ORANGE)
+    right.set_xlim(0, max(5.0, 1.05 * max(dead)))
+    right.set_xlabel('rows that are dead or duplicated, %')
+    alt = f'Effective rank of each field and its rows of no use; lowest rank: {_told(names)}.'
+    return 'Health of embeddings', alt, figure
+
+
+_DRAWINGS: dict[str, Callable[[list[dict[str, Any]]], _Drawing | None]] = {
     'fields': _fields,
     'groups': _groups,
     'pairs': _pairs,
     'partial_dependence': _partial_dependence,
+    'attributions': _attributions,
+    'embeddings': _embeddings,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 
@@ -22,10 +23,16 @@ from dlf_jax.training.stored_scores import Scores
 
 KEY, TITLE = 'calibration', 'Is the probability right?'
 # Probabilities that an axis of logits is marked with.
-_MARKS = (1e-6, 1e-4, 0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999, 0.9999, 1 - 1e-6)
+_MARKS = {
+    1e-6: '0.0001 %', 1e-4: '0.01 %', 1e-3: '0.1 %', 0.01: '1 %', 0.1: '10 %', 0.5: '50 %', 0.9: '90 %',
+    0.99: '99 %', 0.999: '99.9 %', 0.9999: '99.99 %', 1 - 1e-6: '99.9999 %',
+}  # fmt: skip
 _HISTOGRAM_BINS = 40
 # Probabilities that differ by more than this factor are shown on log axes.
 _WIDE = 30.0
+# Rates below this are shown as this.
+_LEAST = 1e-5
+_NAMES = ('promised', 'observed')
 # What calibration is to mend, and AUC, which it is to leave.
 _CHANGED = ('logloss', 'normalized_entropy', 'calibration_ratio', 'ece', 'brier', 'auc')
 
@@ -126,12 +133,11 @@ def diagram(named: Mapping[str, Sequence[Bin]], title: str) -> Element:
         points = [b.probability for b in bins], [b.rate for b in bins]
         ends = [b.low for b in bins], [b.high for b in bins]
         series.append(Series(name, *points, *ends, colour=i, tips=tips))
-    values = [v for bins in named.values() for b in bins for v in (b.probability, b.rate)]
-    above = [v for v in values if v > 0]
-    log = bool(above) and max(above) / min(above) > _WIDE
+    rates = [[getattr(b, name) for bins in named.values() for b in bins] for name in ('probability', 'rate')]
+    log = any(_differ(values) for values in rates)
     x, y = (
-        scales.spanning(label, [*values, *([] if log else [0.0])], log=log, text=formatting.round_percent)
-        for label in ('promised click rate', 'observed click rate')
+        _rates(f'{name} click rate', values, log)
+        for name, values in zip(('promised', 'observed'), rates, strict=True)
     )
     told = '; '.join(
         f'{name}: {len(bins)} bins, observed less promised from '
@@ -141,6 +147,26 @@ def diagram(named: Mapping[str, Sequence[Bin]], title: str) -> Element:
         if bins
     )
     return charts.chart(title, f'{told}.', series, x, y, diagonal=True)
+
+
+def _differ(rates: Sequence[float]) -> bool:
+    """Whether rates differ by so much that equal ratios should be equal distances."""
+    above = [rate for rate in rates if rate > 0]
+    return bool(above) and max(above) / min(above) > _WIDE
+
+
+def _rates(label: str, rates: Sequence[float], log: bool) -> Axis:
+    """An axis of click rates, of logarithms down to the least that is shown."""
+    if not log:
+        return scales.spanning(label, [*rates, 0.0], text=formatting.round_percent)
+    above = [max(rate, _LEAST) for rate in rates]
+    axis = scales.spanning(label, above, log=True, text=formatting.round_percent)
+    if min(rates, default=1.0) >= _LEAST:
+        return axis
+    axis = dataclasses.replace(axis, low=_LEAST)
+    (first, text), *others = axis.marked()
+    # What is below lies at the axis's beginning.
+    return dataclasses.replace(axis, marks=[(first, f'≤ {text}'), *others])
 
 
 def histogram(scores: Mapping[str, np.ndarray], title: str) -> Element:
@@ -166,10 +192,10 @@ def histogram(scores: Mapping[str, np.ndarray], title: str) -> Element:
             for share, a, b in zip(shares, sigmoid(edges[:-1]), sigmoid(edges[1:]), strict=True)
         ]
         series.append(Series(name, edges[:-1].tolist(), shares.tolist(), colour=i, tips=tips, steps=True))
-    marks = [(math.log(p / (1 - p)), formatting.round_percent(p)) for p in _MARKS]
+    marks = [(math.log(p / (1 - p)), text) for p, text in _MARKS.items()]
     x = Axis('predicted probability', float(edges[0]), float(edges[-1]), marks=_apart(marks, edges))
     y = scales.spanning(
-        'share of rows', [0, *(v for s in series for v in s.y)], zero=True, text=formatting.percent
+        'share of rows', [0, *(v for s in series for v in s.y)], zero=True, text=formatting.round_percent
     )
     half = {s.name: _median(logits, weights, clicks == bool(s.colour)) for s in series}
     middles = '; '.join(

@@ -35,6 +35,7 @@ class Series:
       high: upper ends.
       colour: number of the colour, from 0 on.
       tips: text of each point; empty: its numbers.
+      labels: names that are written beside the points; empty: none.
       steps: whether each point is a step from its x to the next point's, filled below.
       joined: whether a line joins the points.
     """
@@ -46,6 +47,7 @@ class Series:
     high: Sequence[float | None] = ()
     colour: int = 0
     tips: Sequence[str] = ()
+    labels: Sequence[str] = ()
     steps: bool = False
     joined: bool = True
 
@@ -162,6 +164,11 @@ def _series(one: Series, at: object, x: Axis, y: Axis) -> list[Element]:
         if quiet:
             mark.set('class', 'point quiet')
         found.append(mark)
+        if one.labels:
+            # To the left where there is no room to the right.
+            late = px > _WIDTH - 110
+            side = {'x': px - 7, 'class_': 'name end'} if late else {'x': px + 7, 'class_': 'name'}
+            found.append(element('text', _shortened(one.labels[i], 16), y=py + 4, **side))
     return found
 
 

@@ -5,6 +5,7 @@ The standard library's `xml.etree` holds the tree and escapes what it writes.
 
 from __future__ import annotations
 
+import math
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable, Sequence
@@ -110,7 +111,7 @@ def table(
     def cell(tag: str, place: int, content: Cell | Content, **attributes: str) -> Element:
         found = content if isinstance(content, Cell) else Cell(content)
         classes = ' '.join(filter(None, ('n' if place in right else '', found.class_)))
-        value = None if found.value is None else repr(float(found.value))
+        value = None if found.value is None else _as_script_reads(found.value)
         return element(tag, found.content, class_=classes or None, data_sort=value, **attributes)
 
     body = [
@@ -129,6 +130,13 @@ def table(
     )
     # It scrolls by itself where it is wider than the page; a region that scrolls must be reached by keys.
     return element('div', found, class_='wide', role='region', aria_label=caption, tabindex='0')
+
+
+def _as_script_reads(value: float) -> str | None:
+    """A number for the page's script; None where it is none."""
+    if math.isinf(value):
+        return 'Infinity' if value > 0 else '-Infinity'
+    return None if math.isnan(value) else repr(float(value))
 
 
 def definitions(pairs: Iterable[tuple[str, Content]], class_: str | None = None) -> Element:

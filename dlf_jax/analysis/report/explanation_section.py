@@ -24,6 +24,8 @@ _KINDS = {'.svg': 'image/svg+xml', '.png': 'image/png'}
 def draw(run: Run) -> Section:
     """The section of a run."""
     found = run.read_json(_FOLDER, _FILE)
+    if found is None and run.is_baseline:
+        return missing(KEY, TITLE, 'Baselines are not explained.')
     if found is None:
         return missing(
             KEY,

@@ -13,6 +13,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from dlf_jax import config as configs
 from dlf_jax import config_checks, plugins
 from dlf_jax.analysis import prepared
 from dlf_jax.data.preprocess.encoder import Encoder
@@ -70,6 +71,11 @@ class Run:
     def schema(self) -> Schema:
         """Fields, with sizes."""
         return self.encoder.schema
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is one of the baselines, which have neither steps nor embeddings."""
+        return self.config.model.name in configs.BASELINES
 
     @property
     def dataset(self) -> str:

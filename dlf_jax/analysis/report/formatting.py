@@ -20,7 +20,9 @@ def fixed(value: float | None, digits: int = 4) -> str:
     """A score with a fixed number of digits after the point: 0.9885."""
     if value is None or not math.isfinite(value):
         return NONE
-    return f'{value:.{digits}f}'.replace('-', _MINUS)
+    text = f'{value:.{digits}f}'
+    # No sign of what rounds to 0.
+    return (text if float(text) else text.lstrip('-')).replace('-', _MINUS)
 
 
 def signed(value: float | None, digits: int = 4) -> str:
@@ -67,8 +69,8 @@ def percent(share: float | None) -> str:
 
 
 def round_percent(share: float) -> str:
-    """A round share for the mark of an axis: 25 %, 0.1 %."""
-    return percent(share).replace('.0 %', ' %')
+    """A round share for the mark of an axis: 25 %, 0.1 %, 0.0001 %."""
+    return f'{100 * share:.6f}'.rstrip('0').rstrip('.').replace('-', _MINUS) + ' %'
 
 
 def interval(bounds: Sequence[float] | None, digits: int = 4) -> str:

@@ -64,7 +64,9 @@ class Axis:
         """The numbers that are marked, with their texts."""
         if self.marks:
             return [(value, text) for value, text in self.marks if self.low <= value <= self.high]
-        found = powers(self.low, self.high) if self.log else round_marks(self.low, self.high, about)
+        found = powers(self.low, self.high) if self.log else []
+        # Powers are too far apart for an axis that is short.
+        found = found if len(found) > 1 else round_marks(self.low, self.high, about)
         return [(value, self.text(value)) for value in found]
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dlf_jax.analysis.report import commands, formatting
+from dlf_jax.analysis.report import commands, formatting, uncertainty
 from dlf_jax.analysis.report.elements import Cell, Content, Element, definitions, element, paragraph, table
 from dlf_jax.analysis.report.facts import Run
 from dlf_jax.analysis.report.section import Section, missing, note, section, with_flags
@@ -29,7 +29,11 @@ _MEANING = {
     'calibration_ratio': 'predicted over observed clicks; 1 is right',
     'ece': 'mean distance of promised and observed click rate',
 }
+_SHORTEST = {'normalized_entropy': 'NE', 'calibration_ratio': 'Calibration'}
 _SHORT = {'normalized_entropy': 'Normalized entropy', 'rig': 'RIG', 'ece': 'ECE'}
+
+# Intervals by part; None where there are none.
+_Bounds = Mapping[str, Mapping[str, Any] | None]
 
 
 def draw(run: Run) -> Section:
@@ -40,12 +44,14 @@ def draw(run: Run) -> Section:
             KEY, TITLE, 'There is no result yet: training has not come to its end. It goes on with:',
             commands.again(run),
         )  # fmt: skip
+    bounds = {part: uncertainty.of_metrics(run.scores[part]) for part in found if part in run.scores}
     return section(
         KEY,
         TITLE,
-        _figures(run, found),
+        _figures(run, found, bounds),
         _warnings(run),
-        _by_part(run, found),
+        _by_part(run, found, bounds),
+        _about_intervals(bounds),
         None if run.scores else _no_scores(run),
         _seeds(run),
         _baselines(run, found),
@@ -79,15 +85,38 @@ def title_of(key: str) -> str:
     return _SHORT.get(key) or name_of(key)
 
 
-def _figures(run: Run, found: Mapping[str, Mapping[str, Any]]) -> Element:
+def short_title(key: str) -> str:
+    """Title of a metric for the head of a column among many."""
+    return _SHORTEST.get(key) or title_of(key)
+
+
+def _figures(run: Run, found: Mapping[str, Mapping[str, Any]], bounds: _Bounds) -> Element:
     part, values = next(iter(found.items()))
     pairs: list[tuple[str, Content]] = []
     for key in _FIGURES:
         if values.get(key) is None:
             continue
-        below = _beside(run, part, key)
-        pairs.append((f'{title_of(key)}, {part}', [formatting.fixed(values[key]), element('small', below)]))
+        ends = _ends(bounds, part, key)
+        below = element('small', formatting.interval(ends)) if ends else None
+        told: Content = [formatting.fixed(values[key]), below, element('small', _beside(run, part, key))]
+        pairs.append((f'{title_of(key)}, {part}', told))
     return definitions(pairs, class_='figures')
+
+
+def _ends(bounds: _Bounds, part: str, key: str) -> Sequence[float] | None:
+    """Ends of the interval of a metric; None where there is none."""
+    return ((bounds.get(part) or {}).get('metrics') or {}).get(key)
+
+
+def _about_intervals(bounds: _Bounds) -> Content:
+    known = [found for found in bounds.values() if found]
+    if not known:
+        return None
+    resampled = f'{known[0]["samples"]:,} bootstrap samples of {known[0]["unit"]}'
+    auc = '; those of AUC are DeLong’s' if known[0]['unit'] == 'rows' else ''
+    return paragraph(
+        f'Intervals of {formatting.round_percent(known[0]["level"])}, from {resampled}{auc}.', class_='small'
+    )
 
 
 def _beside(run: Run, part: str, key: str) -> str:
@@ -104,24 +133,29 @@ def _warnings(run: Run) -> Content:
     ]
 
 
-def _by_part(run: Run, found: Mapping[str, Mapping[str, Any]]) -> Element:
+def _by_part(run: Run, found: Mapping[str, Mapping[str, Any]], bounds: _Bounds) -> Element:
     keys = list(dict.fromkeys(key for values in found.values() for key in values))
     rows: list[list[Cell | Content]] = []
+    bounded = [part for part in found if bounds.get(part)]
     for key in keys:
-        cells: list[Cell | Content] = [
-            [title_of(key), element('small', f' {_MEANING[key]}')] if key in _MEANING else title_of(key)
-        ]
-        cells += [Cell(formatting.fixed(values.get(key), 5), values.get(key)) for values in found.values()]
+        name: Content = [title_of(key), element('small', f' {_MEANING[key]}') if key in _MEANING else None]
+        cells: list[Cell | Content] = [name]
+        for part, values in found.items():
+            cells.append(Cell(formatting.fixed(values.get(key), 5), values.get(key)))
+            if part in bounded:
+                cells.append(element('small', formatting.interval(_ends(bounds, part, key), 5)))
         rows.append(cells)
     base = (run.best or {}).get('base_rate_logloss') or {}
     if base:
-        told: Content = [
-            'Logloss of the base rate',
-            element('small', ' the training part’s for all rows'),
-        ]
-        rows.append([told, *(formatting.fixed(base.get(part), 5) for part in found)])
+        cells = [['Logloss of the base rate', element('small', ' the training part’s for all rows')]]
+        for part in found:
+            cells += [formatting.fixed(base.get(part), 5), *([''] if part in bounded else [])]
+        rows.append(cells)
     seed = f', seed {run.best["seed"]}' if run.best and len(run.results) > 1 else ''
-    return table(f'Metrics by part{seed}', ['metric', *found], rows, numeric=range(1, len(found) + 1))
+    head = ['metric']
+    for part in found:
+        head += [part, *([f'{part}, interval'] if part in bounded else [])]
+    return table(f'Metrics by part{seed}', head, rows, numeric=range(1, len(head)))
 
 
 def _no_scores(run: Run) -> Element:

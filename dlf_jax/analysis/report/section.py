@@ -55,19 +55,23 @@ def with_flags(text: str) -> list[Content]:
     return [element('code', part) if i % 2 else part for i, part in enumerate(parts)]
 
 
-def draw(one: Section, level: int = 2, prefix: str = '') -> Element:
+def draw(one: Section, level: int = 2, prefix: str = '', of: str = '') -> Element:
     """The section as an element.
 
     Args:
       one: the section.
       level: level of its heading; those below follow.
       prefix: of its key, for pages with several runs.
+      of: name of the run that it is of, where there are several.
     """
     key = f'{prefix}{one.key}'
     heading = element(f'h{level}', one.title, id=f'{key}-title', class_='part' if level > 2 else None)
-    found = element('section', heading, list(one.content), id=key, aria_labelledby=f'{key}-title')
-    if level > 2:
-        for part in found.iter():
-            if part is not heading and part.tag in ('h3', 'h4'):
-                part.tag = f'h{int(part.tag[1]) + level - 2}'
+    # Regions of a page have different names.
+    label = f'{one.title}, {of}' if of else one.title
+    found = element('section', heading, list(one.content), id=key, aria_label=label)
+    for part in found.iter():
+        if part is not heading and part.tag in ('h3', 'h4'):
+            part.tag = f'h{int(part.tag[1]) + level - 2}'
+        if of and part.get('role') == 'region':
+            part.set('aria-label', f'{part.get("aria-label")}, {of}')
     return found

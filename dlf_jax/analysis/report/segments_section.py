@@ -10,7 +10,7 @@ from dlf_jax.analysis.report.calibration_section import before_and_after
 from dlf_jax.analysis.report.elements import Cell, Content, Element, details, element, paragraph, table
 from dlf_jax.analysis.report.facts import Run
 from dlf_jax.analysis.report.section import Section, missing, section
-from dlf_jax.analysis.segments import Segment
+from dlf_jax.analysis.segments import REST, Segment
 
 KEY, TITLE = 'segments', 'Segments'
 # What bounds the time: rows of the part, all fields together, and values of a field.
@@ -74,7 +74,12 @@ def draw(run: Run) -> Section:
 
 def _worst(by_field: Sequence[tuple[str, Sequence[Segment]]], number: int) -> Content:
     least = max(_LEAST_ROWS, _LEAST_SHARE * number)
-    every = [s for _, those in by_field for s in those if least <= s.rows < number and s.normalized_entropy]
+    every = [
+        s
+        for _, those in by_field
+        for s in those
+        if least <= s.rows < number and s.normalized_entropy and not s.value.startswith(REST)
+    ]
     worst = sorted(every, key=lambda s: -(s.normalized_entropy or 0.0))[:_WORST]
     if not worst:
         return None

@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 
 from dlf_jax.analysis.reliability import reliability
-from dlf_jax.analysis.report import calibration_section, charts, formatting, scores_section, training_course
+from dlf_jax.analysis.report import (
+    calibration_section,
+    charts,
+    formatting,
+    scores_section,
+    training_course,
+    uncertainty,
+)
 from dlf_jax.analysis.report.elements import Cell, Content, Element, element, paragraph, table
 from dlf_jax.analysis.report.facts import Run
 from dlf_jax.analysis.report.section import Section, missing, section
@@ -17,6 +24,8 @@ from dlf_jax.training import metrics
 # Metrics of the table, each with its difference from the first run.
 _COMPARED = ('auc', 'logloss', 'normalized_entropy')
 _BESIDE = ('calibration_ratio', 'ece')
+# What is told after calibration, too, where a run has a calibrator.
+_MENDED = ('logloss',)
 
 
 def draw(runs: Sequence[Run]) -> list[Section]:
@@ -44,6 +53,7 @@ def _metrics(runs: Sequence[Run]) -> Section:
         return missing(key, title, 'The runs have no part in common that all of them were scored on.')
     found = {run.name: scores_section.evaluations(run)[part] for run in runs}
     best = {key: _best([values.get(key) for values in found.values()], key) for key in _COMPARED}
+    mended = _MENDED if any(run.calibration and part in run.scores for run in runs) else ()
     rows: list[list[Cell | Content]] = []
     for i, run in enumerate(runs, 1):
         own = found[run.name]
@@ -52,8 +62,11 @@ def _metrics(runs: Sequence[Run]) -> Section:
             value = own.get(name)
             best_of = value is not None and value == best.get(name)
             cells.append(Cell(formatting.fixed(value, 5), value, 'best' if best_of else None))
+        cells += [_calibrated(run, part, name) for name in mended]
         rows.append([*cells, _parameters(run), _seconds(run)])
-    head = ['run', *map(scores_section.title_of, (*_COMPARED, *_BESIDE)), 'parameters', 'time']
+    head = ['run', *map(scores_section.short_title, (*_COMPARED, *_BESIDE))]
+    head += [f'{scores_section.short_title(name)}, calibrated' for name in mended]
+    head += ['parameters', 'time']
     return section(
         key,
         title,
@@ -65,21 +78,37 @@ def _metrics(runs: Sequence[Run]) -> Section:
 def _differences(runs: Sequence[Run], found: Mapping[str, Mapping[str, Any]], part: str) -> list[Content]:
     first = runs[0]
     rows: list[list[Cell | Content]] = []
+    same = same_rows(runs, part)
     for run in runs[1:]:
+        paired = uncertainty.paired(run.scores[part], first.scores[part]) if same else None
         cells: list[Cell | Content] = [run.name]
         for name in _COMPARED:
             value, base = found[run.name].get(name), found[first.name].get(name)
             difference = None if value is None or base is None else value - base
-            cells.append(Cell(formatting.signed(difference, 5), difference))
+            cells.append(_difference(difference, (paired or {}).get(name)))
         rows.append(cells)
-    head = ['run', *map(scores_section.title_of, _COMPARED)]
-    note = None
-    if not same_rows(runs, part):
-        note = paragraph('The runs were scored on different rows, so a difference may be that of the rows.')
+    head = ['run', *map(scores_section.short_title, _COMPARED)]
+    note = (
+        'Intervals of 95 % are paired, on the same rows: DeLong’s for AUC, else of bootstrap samples. They '
+        'are about these weights; how far seeds differ is another question.'
+        if same
+        else 'The runs were scored on different rows, so a difference may be that of the rows.'
+    )
     return [
         table(f'Differences from {first.name}', head, rows, sortable=True, numeric=range(1, len(head))),
-        note,
+        paragraph(note, class_='small'),
     ]
+
+
+def _difference(value: float | None, paired: Mapping[str, float | None] | None) -> Cell:
+    low, high = (paired or {}).get('low'), (paired or {}).get('high')
+    if low is None or high is None:
+        return Cell(formatting.signed(value, 5), value)
+    told = f' {formatting.signed(low, 5)} to {formatting.signed(high, 5)}'
+    # An interval without 0 in it stands out.
+    return Cell(
+        [formatting.signed(value, 5), element('small', told)], value, 'best' if low * high > 0 else None
+    )
 
 
 def _best(values: Sequence[float | None], key: str) -> float | None:
@@ -87,6 +116,14 @@ def _best(values: Sequence[float | None], key: str) -> float | None:
     if not known:
         return None
     return max(known) if metrics.METRICS[key].higher_is_better else min(known)
+
+
+def _calibrated(run: Run, part: str, name: str) -> Cell:
+    if not run.calibration or part not in run.scores:
+        return Cell(formatting.NONE)
+    *_, after = calibration_section.before_and_after(run, part).values()
+    value = metrics.METRICS[name](after)
+    return Cell(formatting.fixed(value, 5), value)
 
 
 def _parameters(run: Run) -> Cell:

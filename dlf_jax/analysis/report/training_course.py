@@ -23,6 +23,8 @@ def draw(run: Run) -> Section:
     """The section of a run."""
     evaluations = [line for line in run.history if line['kind'] == 'valid']
     steps = [line for line in run.history if line['kind'] == 'train']
+    if run.is_baseline:
+        return missing(KEY, TITLE, 'A baseline is fitted in one go, so it has no course of training.')
     if not evaluations:
         return missing(
             KEY, TITLE, 'No evaluation is in metrics.jsonl yet; training brings them:', commands.again(run)

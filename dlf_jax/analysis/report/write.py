@@ -120,7 +120,7 @@ def _several(runs: Sequence[Run], shared: Sequence[Section], drawn: Sequence[Seq
         own.append((f'r{i}', run.name, [(prefix + one.key, one.title) for one in those]))
         over = paragraph(str(run.path), class_='over')
         header = element('header', over, element('h2', run.name), _lead(run))
-        parts = [sections.draw(one, 3, prefix) for one in those]
+        parts = [sections.draw(one, 3, prefix, run.name) for one in those]
         main.append(element('article', header, parts, class_='run', id=f'r{i}', aria_label=run.name))
     title = f'{_listed([run.name for run in runs])} on {_listed(datasets)}'
     lead = paragraph(f'{formatting.plural(len(runs), "run")} side by side, then each by itself.')

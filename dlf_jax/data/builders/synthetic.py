@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -35,6 +35,8 @@ MISSING_NUMBERS = 0.08
 MISSING_VALUES = 0.04
 PAIRS = ((5, 8), (13, 19), (16, 21), (22, 24), (8, 16), (5, 22), (4, 19))
 TRIPLES = ((8, 16, 19), (5, 13, 19), (8, 21, 22))
+# Categorical fields, each crossed with the number of its place in this list.
+CROSSED = (4, 5, 7, 8, 13)
 RANK = 2
 # Standard deviation of each term of the logit, and the mean of the logit.
 FIRST, SECOND, THIRD, NUMERIC, BIAS = 1.2, 0.65, 0.45, 0.9, -1.4
@@ -103,6 +105,28 @@ class SyntheticTable:
             'cumulated': [np.cumsum(1.0 / np.arange(1, n + 1) ** ZIPF) for n in SIZES],
         }
 
+    def logits(self, ids: Sequence[np.ndarray], numbers: np.ndarray) -> np.ndarray:
+        """The law: logits of rows, float64 [rows].
+
+        Args:
+          ids: number of each row's value by categorical field, int64 [rows] each; 0 for a missing one.
+          numbers: float64 [rows, 13]; NaN where missing.
+        """
+        law, z = self._law, np.nan_to_num(numbers)
+        weight, latent, sign = law['weight'], law['latent'], law['sign']
+        first = sum(weight[f][i] for f, i in enumerate(ids)) / len(SIZES) ** 0.5
+        second = sum((latent[a][ids[a]] * latent[b][ids[b]]).sum(1) for a, b in PAIRS)
+        third = sum(sign[a][ids[a]] * sign[b][ids[b]] * sign[c][ids[c]] for a, b, c in TRIPLES)
+        crossed = sum(z[:, n] * sign[f][ids[f]] for n, f in enumerate(CROSSED))
+        logit: np.ndarray = (
+            BIAS
+            + FIRST * first
+            + SECOND * second / (len(PAIRS) * RANK) ** 0.5
+            + THIRD * third / len(TRIPLES) ** 0.5
+            + NUMERIC * (z @ law['slope'] + crossed) / (len(NUMBERS) + len(CROSSED)) ** 0.5
+        )
+        return logit
+
     @functools.cached_property
     def _texts(self) -> list[pl.Series]:
         return [
@@ -112,27 +136,14 @@ class SyntheticTable:
 
     def frame(self, start: int) -> pl.DataFrame:
         """Generates the chunk of rows from row `start` on, with the `probability` of a click."""
-        law = self._law
         draw = np.random.Generator(np.random.PCG64([self.seed, 1, start]))
         rows = min(CHUNK_ROWS, self.rows - start)
-        ids = [np.searchsorted(c, draw.random(rows) * c[-1], side='right') + 1 for c in law['cumulated']]
+        cumulated = self._law['cumulated']
+        ids = [np.searchsorted(c, draw.random(rows) * c[-1], side='right') + 1 for c in cumulated]
         ids = [np.where(draw.random(rows) < MISSING_VALUES, 0, i) for i in ids]
         x = draw.normal(size=(rows, len(NUMBERS)))
         x[draw.random(x.shape) < MISSING_NUMBERS] = np.nan
-        z = np.nan_to_num(x)
-
-        weight, latent, sign = law['weight'], law['latent'], law['sign']
-        first = sum(weight[f][i] for f, i in enumerate(ids)) / len(SIZES) ** 0.5
-        second = sum((latent[a][ids[a]] * latent[b][ids[b]]).sum(1) for a, b in PAIRS)
-        third = sum(sign[a][ids[a]] * sign[b][ids[b]] * sign[c][ids[c]] for a, b, c in TRIPLES)
-        crossed = sum(z[:, n] * sign[f][ids[f]] for n, f in enumerate((4, 5, 7, 8, 13)))
-        logit = (
-            BIAS
-            + FIRST * first
-            + SECOND * second / (len(PAIRS) * RANK) ** 0.5
-            + THIRD * third / len(TRIPLES) ** 0.5
-            + NUMERIC * (z @ law['slope'] + crossed) / (len(NUMBERS) + 5) ** 0.5
-        )
+        logit = self.logits(ids, x)
         probability = 1 / (1 + np.exp(-logit))
         columns = {'label': (draw.random(rows) < probability).astype(np.int8)}
         # Two decimals, as in files that people write; the law uses the numbers before rounding.

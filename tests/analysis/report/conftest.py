@@ -55,7 +55,7 @@ def report(hostile, tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def page(browser, report):
+def page(report, browser):
     """The page, opened once for the tests that change nothing in it."""
     with open_page(browser, report[0]) as found:
         yield found

@@ -19,6 +19,7 @@ from dlf_jax.training import stored_scores
 from dlf_jax.workdir import Workdir
 from tests.analysis.report.conftest import AD, PRICE, USER, VALUE
 from tests.analysis.report.test_elements import Parsed
+from tests.conftest import run
 
 SECTIONS = ['scores', 'calibration', 'segments', 'explanation', 'training', 'data', 'config', 'card']
 
@@ -174,6 +175,14 @@ def test_pictures_outside_of_the_folder_are_not_read(copied, tmp_path):
     path.write_text(json.dumps(found))
     (tmp_path / 'secret.svg').write_text('<svg/>')
     assert '<img' not in page_of(copied, tmp_path=tmp_path)[1]
+
+
+def test_the_command(hostile, tmp_path):
+    output = tmp_path / 'page.html'
+    told = run('--mode=report', f'--workdir={hostile}', f'--output={output}', f'--data_dir={tmp_path}')
+    assert told['bytes'] == output.stat().st_size
+    # There are no records in that folder.
+    assert told['left_out'] == ['segments']
 
 
 def test_it_takes_little_time(hostile, tmp_path):

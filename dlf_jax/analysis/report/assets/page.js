@@ -2,6 +2,8 @@
 // choose one of several parts, mark the section in the contents, and fold everything out for print.
 'use strict';
 
+document.documentElement.classList.add('scripted');
+
 // Sorting: a button in each head, which keys reach; sortable.min.js listens to its clicks.
 for (const head of document.querySelectorAll('table.sortable thead th')) {
   const button = document.createElement('button');
