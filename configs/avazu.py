@@ -40,6 +40,7 @@ leaderboards' best single run, and the mean of five in DLF's paper, which has an
     mlp        0.7638 / 0.3674
     gdcn                        0.7529 / 0.3750
     wukong                      0.7580 / 0.3715
+    qnn
     dlf                         0.7601 / 0.3706
 
 Not run here on the full data, whose files are not part of the project.
@@ -94,6 +95,7 @@ MODELS = {
     'gdcn': {'dropout': 0.1},
     'mlp': {'dropout': 0.1, 'batch_norm': False},
     'pnn': {'dropout': 0.2, 'batch_norm': False},
+    'qnn': {'dropout': 0.1},
     'sam': {'block': '3a', 'layers': 4, 'dropout': 0.3},
     'wukong': {'dropout': 0.1},
     'xdeepfm': {'cin': (64,), 'cin_bias': True, 'dropout': 0.2},

@@ -35,6 +35,7 @@ leaderboards' best single run, and the mean of five in DLF's paper, which has an
     mlp        0.9678 / 0.2388
     gdcn                        0.9416 / 0.2785
     wukong                      0.9502 / 0.2285
+    qnn
     dlf                         0.9515 / 0.2223
 
 Not run here on the full data, whose files are not part of the project.
@@ -91,6 +92,15 @@ MODELS = {
     'gdcn': {'dropout': 0.2},
     'mlp': {'dropout': 0.4},
     'pnn': {'dropout': 0.1, 'batch_norm': False},
+    # Its authors' for MovieLens-1M.
+    'qnn': {
+        'embedding_size': 16,
+        'layers': 1,
+        'heads': 4,
+        'product_rows': 4,
+        'batch_norm': True,
+        'dropout': 0.1,
+    },
     'sam': {'block': '3a', 'layers': 2, 'pooling': 'weighted'},
     'wukong': {'dropout': 0.2},
     'xdeepfm': {'cin': (64, 64, 64), 'cin_bias': True, 'dropout': 0.3, 'batch_norm': False},

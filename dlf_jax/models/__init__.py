@@ -39,7 +39,7 @@ package is also an entry of `MODELS`, under a name of its own.
   `mode.collectives.total(...)` over the rows that `mode.mask` selects, as in `layers.masked_moments`.
 - Two tables or more, other widths: override the property `tables`.
 - Raw numbers, unpooled multi-valued fields, names of fields: `wants_inputs = True`, see `Inputs`.
-- A further loss, the mean over the global batch: `self.sow('losses', 'name', loss)`.
+- A further loss, the mean over the global batch: `self.sow('losses', 'name', loss)`, see `losses`.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ from dlf_jax.models.mode import ONE_PROGRAM as ONE_PROGRAM
 from dlf_jax.models.mode import Collectives as Collectives
 from dlf_jax.models.mode import Mode as Mode
 from dlf_jax.models.pnn import PNN
+from dlf_jax.models.qnn import QNN
 from dlf_jax.models.sam import SAM
 from dlf_jax.models.wukong import Wukong
 from dlf_jax.models.xdeepfm import XDeepFM
@@ -91,6 +92,7 @@ MODELS: dict[str, type[CTRModel]] = {
     'lr': LR,
     'mlp': MLP,
     'pnn': PNN,
+    'qnn': QNN,
     'sam': SAM,
     'wukong': Wukong,
     'xdeepfm': XDeepFM,

@@ -83,6 +83,8 @@ class CTRModel(nn.Module):
         mask: jax.Array | None = None,
         collectives: Collectives = ONE_PROGRAM,
         inputs: Inputs | None = None,
+        labels: jax.Array | None = None,
+        weight: jax.Array | None = None,
     ) -> jax.Array:
         """Predicts a batch.
 
@@ -94,6 +96,8 @@ class CTRModel(nn.Module):
           mask: bool [B], False on rows that only pad the batch; None where there are none.
           collectives: communication with other devices.
           inputs: raw inputs, for a model with `wants_inputs`.
+          labels: of the rows, float32 [B], for further losses that compare with them; see `Mode`.
+          weight: of the rows, float32 [B].
 
         Returns:
           Logits, float32 [B] (the dtype of the embeddings, where that is another). Losses beside the
@@ -102,7 +106,7 @@ class CTRModel(nn.Module):
         read = [embeddings[table] for table in self.tables]
         chex.assert_shape(read, [(None, None, width) for width in self.tables.values()])
         chex.assert_equal_shape_prefix(read, 2)
-        mode = Mode(train, mask, collectives)
+        mode = Mode(train, mask, collectives, labels, weight)
         if not self.wants_inputs:
             logits = self.logits(embeddings, mode)
         elif inputs is None:

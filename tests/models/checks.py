@@ -35,8 +35,9 @@ class Mapped(Collectives):
 
 def count(model: nn.Module, fields: int = FIELDS) -> int:
     """Number of parameters."""
-    variables, _ = random_inputs(model, fields)
-    return sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
+    rows = {table: jnp.ones((2, fields, width)) for table, width in model.tables.items()}
+    shapes = jax.eval_shape(model.init, jax.random.key(0), rows)
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes['params']))
 
 
 def dense(inputs: int, outputs: int) -> int:
