@@ -41,6 +41,7 @@ leaderboards' best single run, and the mean of five in DLF's paper, which has an
     gdcn                        0.7529 / 0.3750
     wukong                      0.7580 / 0.3715
     qnn
+    fcn
     dlf                         0.7601 / 0.3706
 
 Not run here on the full data, whose files are not part of the project.
@@ -77,6 +78,8 @@ MODELS = {
         'gate_norm': True,
         'batch_norm': False,
     },
+    # Its authors' for another split of Avazu, where they have no penalty and stop after the first drop.
+    'fcn': {'embedding_size': 16, 'heads': 4, 'batch_norm': True},
     'finalmlp': {
         'hidden_1': (400, 400, 400),
         'dropout_1': 0.3,

@@ -42,6 +42,7 @@ leaderboards' best single run, and the mean of five in DLF's paper, which has an
     gdcn                        0.8095 / 0.4414
     wukong                      0.8091 / 0.4424
     qnn
+    fcn
     dlf                         0.8106 / 0.4412
 
 Not run here on the full data, whose files are not part of the project.
@@ -86,6 +87,8 @@ MODELS = {
         'gate_norm': True,
         'batch_norm': False,
     },
+    # Its authors' for another split of Criteo, whose numbers are categories.
+    'fcn': {'embedding_size': 16, 'ecn_layers': 5, 'lcn_layers': 5, 'dropout': 0.1},
     # The gates' own tables have a row for every value of every field here, of FuxiCTR's only those of the
     # contexts: the same model, in three times the memory. `context_tables=False` shares the one table.
     'finalmlp': {

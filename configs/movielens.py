@@ -36,6 +36,7 @@ leaderboards' best single run, and the mean of five in DLF's paper, which has an
     gdcn                        0.9416 / 0.2785
     wukong                      0.9502 / 0.2285
     qnn
+    fcn
     dlf                         0.9515 / 0.2223
 
 Not run here on the full data, whose files are not part of the project.
@@ -79,6 +80,14 @@ MODELS = {
         'residual': False,
         'gate_norm': True,
         'batch_norm': False,
+    },
+    # Its authors' for MovieLens-1M.
+    'fcn': {
+        'embedding_size': 16,
+        'ecn_layers': 2,
+        'lcn_layers': 3,
+        'batch_norm': True,
+        'dropout': 0.1,
     },
     'finalmlp': {
         'hidden_1': (400,),

@@ -58,6 +58,7 @@ from dlf_jax.models.dcnv2 import DCNv2
 from dlf_jax.models.deepfm import DeepFM
 from dlf_jax.models.dlf import DLF
 from dlf_jax.models.edcn import EDCN
+from dlf_jax.models.fcn import FCN
 from dlf_jax.models.finalmlp import FinalMLP
 from dlf_jax.models.finalnet import FinalNet
 from dlf_jax.models.fm import FM
@@ -85,6 +86,7 @@ MODELS: dict[str, type[CTRModel]] = {
     'deepfm': DeepFM,
     'dlf': DLF,
     'edcn': EDCN,
+    'fcn': FCN,
     'finalmlp': FinalMLP,
     'finalnet': FinalNet,
     'fm': FM,
