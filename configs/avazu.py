@@ -42,6 +42,8 @@ leaderboards' best single run, and the mean of five in DLF's paper, which has an
     wukong                      0.7580 / 0.3715
     qnn
     fcn
+    rankmixer
+    masknet    0.7643 / 0.3674
     dlf                         0.7601 / 0.3706
 
 Not run here on the full data, whose files are not part of the project.
@@ -96,17 +98,23 @@ MODELS = {
         'relu': True,
     },
     'gdcn': {'dropout': 0.1},
+    'masknet': {
+        'hidden': (400, 400, 400),
+        'reduction': 2.0,
+        'dropout': 0.4,
+    },
     'mlp': {'dropout': 0.1, 'batch_norm': False},
     'pnn': {'dropout': 0.2, 'batch_norm': False},
     'qnn': {'dropout': 0.1},
+    'rankmixer': {'dropout': 0.1},
     'sam': {'block': '3a', 'layers': 4, 'dropout': 0.3},
     'wukong': {'dropout': 0.1},
     'xdeepfm': {'cin': (64,), 'cin_bias': True, 'dropout': 0.2},
 }
 # Embedding penalty (lambda) of each model, where it is not 0.05.
 PENALTIES = {
-    'afm': 1e-5, 'afn': 0.01, 'autoint': 0.01, 'deepfm': 0.1, 'fm': 1e-5, 'lr': 5e-7, 'mlp': 0.01,
-    'pnn': 5e-5, 'sam': 0.01, 'xdeepfm': 0.01,
+    'afm': 1e-5, 'afn': 0.01, 'autoint': 0.01, 'deepfm': 0.1, 'fm': 1e-5, 'lr': 5e-7, 'masknet': 0.1,
+    'mlp': 0.01, 'pnn': 5e-5, 'sam': 0.01, 'xdeepfm': 0.01,
 }  # fmt: skip
 
 

@@ -43,6 +43,8 @@ leaderboards' best single run, and the mean of five in DLF's paper, which has an
     wukong                      0.8091 / 0.4424
     qnn
     fcn
+    rankmixer
+    masknet    0.8139 / 0.4380
     dlf                         0.8106 / 0.4412
 
 Not run here on the full data, whose files are not part of the project.
@@ -110,10 +112,17 @@ MODELS = {
         'relu': True,
     },
     'gdcn': {'dropout': 0.1},
+    'masknet': {
+        'hidden': (400, 400, 400),
+        'reduction': 0.2,
+        'embedding_norm': False,
+        'dropout': 0.2,
+    },
     'mlp': {'dropout': 0.1, 'batch_norm': False},
     'pnn': {'dropout': 0.1},
     # Its authors' for another split of Criteo, whose numbers are categories.
     'qnn': {'embedding_size': 16, 'layers': 4, 'product_rows': 5, 'dropout': 0.1},
+    'rankmixer': {'dropout': 0.1},
     'sam': {'block': '3a', 'layers': 5, 'pooling': 'weighted'},
     'wukong': {'dropout': 0.1},
     'xdeepfm': {'cin': (16, 16), 'cin_bias': True, 'dropout': 0.2, 'batch_norm': False},

@@ -37,6 +37,8 @@ leaderboards' best single run, and the mean of five in DLF's paper, which has an
     wukong                      0.9502 / 0.2285
     qnn
     fcn
+    rankmixer
+    masknet    0.9672 / 0.2364
     dlf                         0.9515 / 0.2223
 
 Not run here on the full data, whose files are not part of the project.
@@ -99,6 +101,12 @@ MODELS = {
     },
     'finalnet': {'hidden_1': (400, 400), 'hidden_2': (500,), 'dropout_2': 0.0, 'relu': True},
     'gdcn': {'dropout': 0.2},
+    'masknet': {
+        'hidden': (400, 400, 400),
+        'reduction': 4.0,
+        'embedding_norm': False,
+        'dropout': 0.5,
+    },
     'mlp': {'dropout': 0.4},
     'pnn': {'dropout': 0.1, 'batch_norm': False},
     # Its authors' for MovieLens-1M.
@@ -110,13 +118,15 @@ MODELS = {
         'batch_norm': True,
         'dropout': 0.1,
     },
+    'rankmixer': {'dropout': 0.2},
     'sam': {'block': '3a', 'layers': 2, 'pooling': 'weighted'},
     'wukong': {'dropout': 0.2},
     'xdeepfm': {'cin': (64, 64, 64), 'cin_bias': True, 'dropout': 0.3, 'batch_norm': False},
 }
 # Embedding penalty (lambda) of each model, where it is not 0.01.
 PENALTIES = {
-    'afm': 1e-5, 'afn': 1e-3, 'fm': 5e-6, 'lr': 5e-6, 'mlp': 5e-3, 'sam': 1e-3, 'xdeepfm': 5e-3,
+    'afm': 1e-5, 'afn': 1e-3, 'fm': 5e-6, 'lr': 5e-6, 'masknet': 5e-3, 'mlp': 5e-3, 'sam': 1e-3,
+    'xdeepfm': 5e-3,
 }  # fmt: skip
 
 

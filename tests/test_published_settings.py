@@ -35,6 +35,7 @@ criteo  autoint:+  attention_dim=256 attention_layers=3 bn=True reg=1e-05 layer_
 criteo  autoint    attention_dim=256 attention_layers=3 reg=1e-05 layer_norm=True dropout=0 num_heads=4 use_scale=True use_wide=True
 criteo  dcn        bn=False crossing_layers=3 reg=1e-05 dropout=0.1
 criteo  dcnv2      bn=False reg=1e-05 dropout=0.1 num_cross_layers=3 dnn=[500,500,500]
+criteo  masknet    model_structure='SerialMaskNet' reg=1e-05 reduction_ratio=0.2 dropout=0.2 emb_layernorm=False net_layernorm=True
 criteo  mlp        bn=False reg=1e-05 dropout=0.1
 criteo  deepfm     bn=True reg=1e-05 dropout=0.1
 criteo  edcn       bn=True bridge_type='hadamard_product' reg=1e-05 dropout=0.1 num_cross_layers=3 temperature=20 use_regulation_module=True
@@ -52,6 +53,7 @@ avazu  autoint:+  attention_dim=256 attention_layers=5 bn=True reg=0.01 layer_no
 avazu  autoint    attention_dim=128 attention_layers=4 reg=0.01 layer_norm=True dropout=0 num_heads=1 use_scale=True use_wide=False
 avazu  dcn        bn=False crossing_layers=3 reg=0.05 dropout=0.1
 avazu  dcnv2      bn=True reg=0.05 dropout=0.2 num_cross_layers=5
+avazu  masknet    model_structure='SerialMaskNet' reg=0.1 reduction_ratio=2 dropout=0.4 emb_layernorm=True net_layernorm=True
 avazu  mlp        bn=False reg=0.01 dropout=0.1
 avazu  deepfm     bn=True reg=0.1 dropout=0.3
 avazu  edcn       bn=True bridge_type='hadamard_product' reg=0.05 dropout=0.1 num_cross_layers=3 temperature=1 use_regulation_module=False
@@ -69,6 +71,7 @@ movielens  autoint:+  attention_dim=128 attention_layers=2 bn=True reg=0.01 laye
 movielens  autoint    attention_dim=128 attention_layers=2 reg=0.01 layer_norm=True dropout=0 num_heads=4 use_scale=True use_wide=True
 movielens  dcn        bn=True crossing_layers=4 reg=0.01 dropout=0.2
 movielens  dcnv2      bn=True reg=0.01 dropout=0.2 num_cross_layers=5
+movielens  masknet    model_structure='SerialMaskNet' reg=0.005 reduction_ratio=4 dropout=0.5 emb_layernorm=False net_layernorm=True
 movielens  mlp        bn=True reg=0.005 dropout=0.4
 movielens  deepfm     bn=True reg=0.01 dropout=0.3
 movielens  edcn       bn=True bridge_type='hadamard_product' reg=0.01 dropout=0.1 num_cross_layers=2 temperature=1 use_regulation_module=False
@@ -96,9 +99,17 @@ KEYS = {
     'num_interaction_layers': 'layers', 'use_residual': 'residual', 'cin_layer_units': 'cin',
     'block1_hidden_units': 'hidden_1', 'block1_dropout': 'dropout', 'block2_hidden_units': 'hidden_2',
     'block2_dropout': 'dropout_2', 'block_activations': 'relu', 'use_feature_gating': 'gate',
+    'model_structure': 'structure', 'reduction_ratio': 'reduction', 'emb_layernorm': 'embedding_norm',
+    'net_layernorm': 'layer_norm',
 }  # fmt: skip
 OWN_KEYS = {('edcn', 'bn'): 'gate_norm', ('edcn', 'num_cross_layers'): 'layers'}
-VALUES = {'hadamard_product': 'hadamard', 'weighted_pooling': 'weighted', 'SAM3A': '3a', 'ReLU': True}
+VALUES = {
+    'hadamard_product': 'hadamard',
+    'weighted_pooling': 'weighted',
+    'SAM3A': '3a',
+    'ReLU': True,
+    'SerialMaskNet': 'serial',
+}
 # What FuxiCTR's code does and no key of its says.
 ALWAYS = {
     'autoint': {'project_residual': False},

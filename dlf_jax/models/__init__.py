@@ -66,12 +66,14 @@ from dlf_jax.models.gdcn import GDCN
 from dlf_jax.models.inputs import Bag as Bag
 from dlf_jax.models.inputs import Inputs as Inputs
 from dlf_jax.models.lr import LR
+from dlf_jax.models.masknet import MaskNet
 from dlf_jax.models.mlp import MLP
 from dlf_jax.models.mode import ONE_PROGRAM as ONE_PROGRAM
 from dlf_jax.models.mode import Collectives as Collectives
 from dlf_jax.models.mode import Mode as Mode
 from dlf_jax.models.pnn import PNN
 from dlf_jax.models.qnn import QNN
+from dlf_jax.models.rankmixer import RankMixer
 from dlf_jax.models.sam import SAM
 from dlf_jax.models.wukong import Wukong
 from dlf_jax.models.xdeepfm import XDeepFM
@@ -92,9 +94,11 @@ MODELS: dict[str, type[CTRModel]] = {
     'fm': FM,
     'gdcn': GDCN,
     'lr': LR,
+    'masknet': MaskNet,
     'mlp': MLP,
     'pnn': PNN,
     'qnn': QNN,
+    'rankmixer': RankMixer,
     'sam': SAM,
     'wukong': Wukong,
     'xdeepfm': XDeepFM,
