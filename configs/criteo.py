@@ -45,6 +45,10 @@ leaderboards' best single run, and the mean of five in DLF's paper, which has an
     fcn
     rankmixer
     masknet    0.8139 / 0.4380
+    fibinet    0.8130 / 0.4388
+    eulernet
+    dlrm       0.8138 / 0.4382
+    dlrm_dcnv2
     dlf                         0.8106 / 0.4412
 
 Not run here on the full data, whose files are not part of the project.
@@ -80,6 +84,20 @@ MODELS = {
     'dcnv2': {'cross_layers': 3, 'hidden': (500, 500, 500), 'dropout': 0.1, 'batch_norm': False},
     'deepfm': {'dropout': 0.1},
     'dlf': {'dropout': 0.1},
+    'dlrm': {
+        'bottom_hidden': (400, 400, 400),
+        'hidden': (400, 400, 400),
+        'batch_norm': True,
+        'dropout': 0.2,
+    },
+    # Published for MLPerf's benchmark alone, in the size of the defaults; not tuned.
+    'dlrm_dcnv2': {
+        'bottom_hidden': (400, 400),
+        'rank': 32,
+        'hidden': (400, 400, 400),
+        'batch_norm': True,
+        'dropout': 0.1,
+    },
     # FuxiCTR's form: cross layers that do not add their input, and BatchNorm on the gated streams alone.
     'edcn': {
         'layers': 3,
@@ -90,7 +108,16 @@ MODELS = {
         'batch_norm': False,
     },
     # Its authors' for another split of Criteo, whose numbers are categories.
+    'eulernet': {
+        'embedding_size': 16,
+        'shape': (39, 39),
+        'layer_norm': True,
+        'dropout': 0.2,
+        'implicit_dropout': 0.2,
+    },
+    # Its authors' for another split of Criteo, whose numbers are categories.
     'fcn': {'embedding_size': 16, 'ecn_layers': 5, 'lcn_layers': 5, 'dropout': 0.1},
+    'fibinet': {'ratio': 12.0, 'dropout': 0.5, 'batch_norm': False},
     # The gates' own tables have a row for every value of every field here, of FuxiCTR's only those of the
     # contexts: the same model, in three times the memory. `context_tables=False` shares the one table.
     'finalmlp': {

@@ -52,6 +52,20 @@ MODELS = {
         'norm': 'none',
         'dropout': 0.6,
     },
+    'dlrm': {
+        'interaction': 'cat',
+        'hidden': (400, 400, 400),
+        'batch_norm': True,
+        'dropout': 0.4,
+    },
+    # Published for MLPerf's benchmark alone, in the size of the defaults; not tuned.
+    'dlrm_dcnv2': {
+        'bottom_hidden': (400, 400),
+        'rank': 32,
+        'hidden': (400, 400, 400),
+        'batch_norm': True,
+        'dropout': 0.2,
+    },
     # The leaderboard's form: BatchNorm on the gated streams and nowhere else, and cross layers that do not
     # add their input. The paper's form, BatchNorm in the deep layers alone, reaches AUC 0.980.
     'edcn': {
@@ -62,6 +76,8 @@ MODELS = {
         'gate_norm': True,
         'batch_norm': False,
     },
+    # The setting of its authors, who also have a penalty of 1e-5 on the dense parameters.
+    'eulernet': {'shape': (52,), 'layer_norm': True},
     # Not published for Frappe: the authors' setting for MovieLens-1M, with this project's penalty.
     'fcn': {
         'embedding_size': 16,
@@ -70,6 +86,7 @@ MODELS = {
         'batch_norm': True,
         'dropout': 0.1,
     },
+    'fibinet': {'bilinear': 'all', 'ratio': 2.0, 'dropout': 0.3},
     # The leaderboard's gates read the fields `user` and `item`, from tables of their own; here, as in its
     # best runs on Avazu and MovieLens, a learned vector each.
     'finalmlp': {
@@ -123,8 +140,8 @@ MODELS = {
 # Embedding penalty (lambda) of each model, where it is not 0.05: the leaderboards', except of AFM (see
 # below), DLF, LR (1e-5 there) and SAM.
 PENALTIES = {
-    'afm': 1e-4, 'afn': 1e-3, 'dlf': 0.2, 'finalnet': 0.1, 'fm': 5e-6, 'lr': 5e-6, 'masknet': 0.1,
-    'qnn': 0.1, 'sam': 0.01, 'xdeepfm': 0.1,
+    'afm': 1e-4, 'afn': 1e-3, 'dlf': 0.2, 'dlrm': 0.1, 'finalnet': 0.1, 'fm': 5e-6, 'lr': 5e-6,
+    'masknet': 0.1, 'qnn': 0.1, 'sam': 0.01, 'xdeepfm': 0.1,
 }  # fmt: skip
 
 

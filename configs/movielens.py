@@ -39,6 +39,10 @@ leaderboards' best single run, and the mean of five in DLF's paper, which has an
     fcn
     rankmixer
     masknet    0.9672 / 0.2364
+    fibinet    0.9576 / 0.2518
+    eulernet   0.9703 / 0.1988
+    dlrm       0.9691 / 0.2150
+    dlrm_dcnv2
     dlf                         0.9515 / 0.2223
 
 Not run here on the full data, whose files are not part of the project.
@@ -74,6 +78,20 @@ MODELS = {
     'dcnv2': {'cross_layers': 5, 'dropout': 0.2},
     'deepfm': {'dropout': 0.3},
     'dlf': {'dropout': 0.2},
+    'dlrm': {
+        'interaction': 'cat',
+        'hidden': (400, 400, 400),
+        'batch_norm': True,
+        'dropout': 0.2,
+    },
+    # Published for MLPerf's benchmark alone, in the size of the defaults; not tuned.
+    'dlrm_dcnv2': {
+        'bottom_hidden': (400, 400),
+        'rank': 32,
+        'hidden': (400, 400, 400),
+        'batch_norm': True,
+        'dropout': 0.2,
+    },
     # FuxiCTR's form: cross layers that do not add their input; in place of the regulation, BatchNorm alone.
     'edcn': {
         'layers': 2,
@@ -83,6 +101,8 @@ MODELS = {
         'gate_norm': True,
         'batch_norm': False,
     },
+    # Its authors also have a penalty of 1e-5 on the dense parameters.
+    'eulernet': {'shape': (52,), 'layer_norm': True},
     # Its authors' for MovieLens-1M.
     'fcn': {
         'embedding_size': 16,
@@ -91,6 +111,7 @@ MODELS = {
         'batch_norm': True,
         'dropout': 0.1,
     },
+    'fibinet': {'bilinear': 'all', 'ratio': 0.3, 'dropout': 0.3},
     'finalmlp': {
         'hidden_1': (400,),
         'dropout_1': 0.4,
@@ -125,8 +146,8 @@ MODELS = {
 }
 # Embedding penalty (lambda) of each model, where it is not 0.01.
 PENALTIES = {
-    'afm': 1e-5, 'afn': 1e-3, 'fm': 5e-6, 'lr': 5e-6, 'masknet': 5e-3, 'mlp': 5e-3, 'sam': 1e-3,
-    'xdeepfm': 5e-3,
+    'afm': 1e-5, 'afn': 1e-3, 'fibinet': 0.05, 'fm': 5e-6, 'lr': 5e-6, 'masknet': 5e-3, 'mlp': 5e-3,
+    'sam': 1e-3, 'xdeepfm': 5e-3,
 }  # fmt: skip
 
 

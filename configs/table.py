@@ -29,6 +29,8 @@ MODELS = {
         'norm': 'none',
         'product_norm': 'none',
     },
+    'dlrm': {'bottom_hidden': (64,)},
+    'dlrm_dcnv2': {'bottom_hidden': (64,), 'rank': 32},
     'finalmlp': {'heads': 4, 'gate_hidden': (64,)},
     'afm': {'attention_size': 32},
     'autoint': {'attention_size': 32, 'heads': 2, 'layers': 2},

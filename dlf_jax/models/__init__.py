@@ -57,8 +57,12 @@ from dlf_jax.models.dcn import DCN
 from dlf_jax.models.dcnv2 import DCNv2
 from dlf_jax.models.deepfm import DeepFM
 from dlf_jax.models.dlf import DLF
+from dlf_jax.models.dlrm import DLRM
+from dlf_jax.models.dlrm_dcnv2 import DLRMDCNv2
 from dlf_jax.models.edcn import EDCN
+from dlf_jax.models.eulernet import EulerNet
 from dlf_jax.models.fcn import FCN
+from dlf_jax.models.fibinet import FiBiNET
 from dlf_jax.models.finalmlp import FinalMLP
 from dlf_jax.models.finalnet import FinalNet
 from dlf_jax.models.fm import FM
@@ -87,8 +91,12 @@ MODELS: dict[str, type[CTRModel]] = {
     'dcnv2': DCNv2,
     'deepfm': DeepFM,
     'dlf': DLF,
+    'dlrm': DLRM,
+    'dlrm_dcnv2': DLRMDCNv2,
     'edcn': EDCN,
+    'eulernet': EulerNet,
     'fcn': FCN,
+    'fibinet': FiBiNET,
     'finalmlp': FinalMLP,
     'finalnet': FinalNet,
     'fm': FM,

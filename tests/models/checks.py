@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 
 import chex
@@ -12,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from dlf_jax.models import Collectives
+from dlf_jax.data.schema import Field, Schema, number_field
+from dlf_jax.models import Collectives, embedding
 from dlf_jax.testing import check_model
 from dlf_jax.testing.model_check import BATCH, FIELDS, MASK, fields_of, random_inputs
 
@@ -33,10 +35,19 @@ class Mapped(Collectives):
         return lax.axis_index(self.axis)
 
 
-def count(model: nn.Module, fields: int = FIELDS) -> int:
-    """Number of parameters."""
-    rows = {table: jnp.ones((2, fields, width)) for table, width in model.tables.items()}
-    shapes = jax.eval_shape(model.init, jax.random.key(0), rows)
+def call_of(model: nn.Module, fields: int = FIELDS, numbers: int = 0) -> tuple[dict, dict]:
+    """Rows of zeros and further keywords of a model's call, of fields of which the last are numeric."""
+    names = [f'field{i}' for i in range(fields)]
+    made = [Field(name, 'categorical', size=3) for name in names[: fields - numbers]]
+    made += [number_field(name, 'none') for name in names[fields - numbers :]]
+    rows, inputs = embedding.example(model.tables, Schema(tuple(made), 'label'))
+    return rows, {'inputs': inputs} if model.wants_inputs else {}
+
+
+def count(model: nn.Module, fields: int = FIELDS, numbers: int = 0) -> int:
+    """Number of dense parameters, with the last `numbers` fields numeric."""
+    rows, options = call_of(model, fields, numbers)
+    shapes = jax.eval_shape(functools.partial(model.init, **options), jax.random.key(0), rows)
     return sum(leaf.size for leaf in jax.tree.leaves(shapes['params']))
 
 
@@ -93,9 +104,9 @@ def check_variants(model: type[nn.Module]) -> None:
     for variant in model.variants.values():
         assert set(variant) <= set(names)
         built = model(**variant)
-        rows = {table: jnp.ones((2, FIELDS, width)) for table, width in built.tables.items()}
-        variables = jax.eval_shape(built.init, jax.random.key(0), rows)
-        logits = jax.eval_shape(built.apply, variables, rows)
+        rows, options = call_of(built)
+        variables = jax.eval_shape(functools.partial(built.init, **options), jax.random.key(0), rows)
+        logits = jax.eval_shape(functools.partial(built.apply, **options), variables, rows)
         chex.assert_shape(logits, (2,))
         chex.assert_type([logits, *jax.tree.leaves(variables)], jnp.float32)
 
