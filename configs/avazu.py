@@ -48,6 +48,7 @@ leaderboards' best single run, and the mean of five in DLF's paper, which has an
     eulernet   0.7645 / 0.3672
     dlrm       0.7639 / 0.3669
     dlrm_dcnv2
+    onn
     dlf                         0.7601 / 0.3706
 
 Not run here on the full data, whose files are not part of the project.
@@ -58,7 +59,8 @@ from ml_collections import ConfigDict
 from dlf_jax import config as defaults
 
 # Fields of each model: the leaderboards' settings. DLF (in the size of `dlf_jax.config.SMALL`), GDCN and
-# Wukong are not on them: they have DCN's dropout and penalty, and are not tuned.
+# Wukong are not on them: they have DCN's dropout and penalty, and are not tuned. Of QNN, FCN and EulerNet
+# what their authors published comes nearest; RankMixer, ONN and DLRM-DCNv2 have nothing published.
 MODELS = {
     'afm': {'attention_size': 16, 'attention_dropout': 0.2, 'dropout': 0.2},
     'afn': {'neurons': 1500, 'hidden': (400,), 'dropout': 0.3, 'batch_norm': False},
@@ -123,7 +125,9 @@ MODELS = {
         'dropout': 0.4,
     },
     'mlp': {'dropout': 0.1, 'batch_norm': False},
+    'onn': {'embedding_size': 2, 'hidden': (400, 400, 400), 'dropout': 0.2},
     'pnn': {'dropout': 0.2, 'batch_norm': False},
+    # Not published for any split of Avazu.
     'qnn': {'dropout': 0.1},
     'rankmixer': {'dropout': 0.1},
     'sam': {'block': '3a', 'layers': 4, 'dropout': 0.3},

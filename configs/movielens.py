@@ -43,6 +43,7 @@ leaderboards' best single run, and the mean of five in DLF's paper, which has an
     eulernet   0.9703 / 0.1988
     dlrm       0.9691 / 0.2150
     dlrm_dcnv2
+    onn
     dlf                         0.9515 / 0.2223
 
 Not run here on the full data, whose files are not part of the project.
@@ -53,7 +54,8 @@ from ml_collections import ConfigDict
 from dlf_jax import config as defaults
 
 # Fields of each model: the leaderboards' settings. DLF (in the size of `dlf_jax.config.SMALL`), GDCN and
-# Wukong are not on them: they have DCN's dropout and penalty, and are not tuned.
+# Wukong are not on them: they have DCN's dropout and penalty, and are not tuned. Of QNN, FCN and EulerNet
+# what their authors published comes nearest; RankMixer, ONN and DLRM-DCNv2 have nothing published.
 MODELS = {
     'afm': {'attention_size': 16, 'attention_dropout': 0.4, 'dropout': 0.4},
     # `deep_dropout` is read by AFN+ alone.
@@ -129,6 +131,7 @@ MODELS = {
         'dropout': 0.5,
     },
     'mlp': {'dropout': 0.4},
+    'onn': {'hidden': (400, 400, 400), 'dropout': 0.1},
     'pnn': {'dropout': 0.1, 'batch_norm': False},
     # Its authors' for MovieLens-1M.
     'qnn': {

@@ -38,9 +38,11 @@ MODELS = {
     'sam': {'layers': 1},
     'wukong': {'fm_tokens': 16, 'linear_tokens': 16, 'layers': 2},
 }
-# Models whose embeddings are all that they have, or meet in products of several; FinalMLP's begin slowly.
+# Models whose embeddings are all that they have, or meet in products of several; FinalMLP's begin slowly;
+# ONN has embeddings for each other field.
 KEYS = {
     'finalmlp': {'optimizer.learning_rate': 3e-3},
+    'onn': {'model.embedding_size': 4},
     'lr': {'optimizer.learning_rate': 1e-2, 'embedding.penalty': 1e-4},
     'fm': {'optimizer.learning_rate': 3e-3, 'embedding.penalty': 1e-3},
     'afm': {'optimizer.learning_rate': 3e-3, 'embedding.penalty': 1e-3, 'model.dropout': 0.0},

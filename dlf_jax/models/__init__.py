@@ -37,7 +37,8 @@ package is also an entry of `MODELS`, under a name of its own.
 - Submodules and parameters are made where they are used, as in any compact method of Flax.
 - `mode` goes to BatchNorm, Dropout and `layers.MLP`. A sum over the batch that a model takes itself is
   `mode.collectives.total(...)` over the rows that `mode.mask` selects, as in `layers.masked_moments`.
-- Two tables or more, other widths: override the property `tables`.
+- Two tables or more, other widths: override the property `tables`; widths that follow from the number of
+  fields: `tables_of`.
 - Raw numbers, unpooled multi-valued fields, names of fields: `wants_inputs = True`, see `Inputs`.
 - A further loss, the mean over the global batch: `self.sow('losses', 'name', loss)`, see `losses`.
 """
@@ -75,6 +76,7 @@ from dlf_jax.models.mlp import MLP
 from dlf_jax.models.mode import ONE_PROGRAM as ONE_PROGRAM
 from dlf_jax.models.mode import Collectives as Collectives
 from dlf_jax.models.mode import Mode as Mode
+from dlf_jax.models.onn import ONN
 from dlf_jax.models.pnn import PNN
 from dlf_jax.models.qnn import QNN
 from dlf_jax.models.rankmixer import RankMixer
@@ -104,6 +106,7 @@ MODELS: dict[str, type[CTRModel]] = {
     'lr': LR,
     'masknet': MaskNet,
     'mlp': MLP,
+    'onn': ONN,
     'pnn': PNN,
     'qnn': QNN,
     'rankmixer': RankMixer,

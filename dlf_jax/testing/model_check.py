@@ -139,7 +139,7 @@ def random_inputs(model: CTRModel, fields: int = FIELDS, seed: int = 0) -> tuple
     rng = np.random.default_rng(seed)
     rows = {
         table: rng.normal(size=(BATCH, fields, width)) * np.where(MASK, 1, 1e3)[:, None, None]
-        for table, width in model.tables.items()
+        for table, width in model.tables_of(fields).items()
     }
     shapes = jax.eval_shape(model.init, jax.random.key(0), rows)
 

@@ -40,7 +40,7 @@ def call_of(model: nn.Module, fields: int = FIELDS, numbers: int = 0) -> tuple[d
     names = [f'field{i}' for i in range(fields)]
     made = [Field(name, 'categorical', size=3) for name in names[: fields - numbers]]
     made += [number_field(name, 'none') for name in names[fields - numbers :]]
-    rows, inputs = embedding.example(model.tables, Schema(tuple(made), 'label'))
+    rows, inputs = embedding.example(model.tables_of(fields), Schema(tuple(made), 'label'))
     return rows, {'inputs': inputs} if model.wants_inputs else {}
 
 

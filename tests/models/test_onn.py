@@ -1,0 +1,61 @@
+"""ONN: an embedding for each pair of fields."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dlf_jax.data.schema import Field, Schema, number_field
+from dlf_jax.models.onn import ONN
+from dlf_jax.models.pnn import PNN
+from dlf_jax.testing import check_model
+from dlf_jax.training import train_state
+from tests.models import checks
+from tests.references import onn as reference
+
+SMALL = {'embedding_size': 2, 'hidden': (6, 5)}
+
+
+@pytest.mark.parametrize('fields', [{}, {'batch_norm': True, 'embedding_size': 1}])
+def test_reference(fields):
+    check_model(ONN(**{**SMALL, **fields}), reference.logits)
+
+
+def test_parameter_count():
+    model = ONN(embedding_size=3, hidden=(6, 5))
+    assert checks.count(model, 5) == checks.mlp_count(5 * 3 + 10, (6, 5), 1, False)
+
+
+def test_contract():
+    checks.check_variants(ONN)
+    assert ONN().tables_of(7) == {'embedding': 14}
+
+
+def test_the_table_grows_with_the_fields():
+    """Categorical, numeric and multi-valued fields alike."""
+    fields = (
+        Field('a', 'categorical', size=7),
+        number_field('x', 'none'),
+        Field('tags', 'multi-valued', pooling='sum', length=2, size=5),
+    )
+    state = train_state.create(np.int32(0), ONN(embedding_size=4), Schema(fields, 'label'), 0.1)
+    assert state.params['tables']['categorical']['embedding'].shape == (12, 3 * 4)
+    assert state.params['dense']['embedding']['numeric']['embedding'].shape == (1, 3 * 4)
+
+
+def test_equal_slices_give_inner_products():
+    onn, ipnn = ONN(**SMALL), PNN(**SMALL, product='inner', batch_norm=False)
+    rows = {'embedding': jax.random.normal(jax.random.key(0), (5, 4, 2))}
+    variables = ipnn.init(jax.random.key(1), rows)
+    wide = {'embedding': jnp.tile(rows['embedding'], (1, 1, 4))}
+    np.testing.assert_allclose(onn.apply(variables, wide), ipnn.apply(variables, rows), rtol=1e-5)
+
+
+def test_dropout():
+    checks.check_dropout(ONN(**SMALL, dropout=0.5), 'dropout')
+
+
+@pytest.mark.parametrize(('field', 'value'), [('embedding_size', 0), ('hidden', [8]), ('dropout', 1.0)])
+def test_error_names_the_field(field, value):
+    with pytest.raises(ValueError, match=rf'model.{field}='):
+        ONN(**{field: value})
