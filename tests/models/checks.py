@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+from collections.abc import Iterable
 
 import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax import lax
 
 from dlf_jax.data.schema import Field, Schema, number_field
@@ -33,6 +35,11 @@ class Mapped(Collectives):
 
     def index(self):
         return lax.axis_index(self.axis)
+
+
+def daily(cases: Iterable[str], *quick: str) -> list:
+    """Parameters of a test by name, of which all but a few are slow: each takes seconds to compile."""
+    return [case if case in quick else pytest.param(case, marks=pytest.mark.slow) for case in cases]
 
 
 def call_of(model: nn.Module, fields: int = FIELDS, numbers: int = 0) -> tuple[dict, dict]:

@@ -41,21 +41,24 @@ def from_tables(model, numbers):
     return FromTables
 
 
-@pytest.mark.parametrize(
-    ('fields', 'numbers'),
-    [
-        ({}, 2),
-        ({'interaction': 'cat', 'batch_norm': True}, 1),
-        ({'batch_norm': True, 'bottom_hidden': ()}, 3),
-    ],
-)
-def test_reference(fields, numbers):
+CASES = {
+    'dot': ({}, 2),
+    'cat': ({'interaction': 'cat', 'batch_norm': True}, 1),
+    'one layer below': ({'batch_norm': True, 'bottom_hidden': ()}, 3),
+}
+CROSS_CASES = {'plain': ({}, 2), 'batch norm': ({'batch_norm': True, 'hidden': (12, 9)}, 1)}
+
+
+@pytest.mark.parametrize('case', checks.daily(CASES, 'dot', 'cat'))
+def test_reference(case):
+    fields, numbers = CASES[case]
     model = from_tables(DLRM, numbers)(**{**SMALL, **fields})
     check_model(model, functools.partial(dlrm.logits, numbers=numbers))
 
 
-@pytest.mark.parametrize(('fields', 'numbers'), [({}, 2), ({'batch_norm': True, 'hidden': (12, 9)}, 1)])
-def test_reference_with_a_cross_network(fields, numbers):
+@pytest.mark.parametrize('case', checks.daily(CROSS_CASES, 'plain'))
+def test_reference_with_a_cross_network(case):
+    fields, numbers = CROSS_CASES[case]
     model = from_tables(DLRMDCNv2, numbers)(**{**CROSS, **fields})
     check_model(model, functools.partial(dlrm_dcnv2.logits, numbers=numbers))
 
@@ -114,7 +117,7 @@ def test_the_numbers_embeddings_are_not_read():
     assert not np.allclose(found[0], moved)
 
 
-@pytest.mark.parametrize('rate', ['dropout', 'bottom_dropout'])
+@pytest.mark.parametrize('rate', checks.daily(['dropout', 'bottom_dropout'], 'bottom_dropout'))
 def test_dropout(rate):
     checks.check_dropout(from_tables(DLRM, 2)(**SMALL, **{rate: 0.5}), rate)
 

@@ -15,7 +15,7 @@ SMALL = {'embedding_size': 3, 'shape': (3, 2)}
 CASES = {'two layers': {}, 'norms': {'layer_norm': True, 'shape': (3,)}, 'no layer': {'shape': ()}}
 
 
-@pytest.mark.parametrize('case', CASES)
+@pytest.mark.parametrize('case', checks.daily(CASES, 'two layers', 'norms'))
 def test_reference(case):
     check_model(EulerNet(**{**SMALL, **CASES[case]}), reference.logits)
 
@@ -61,7 +61,7 @@ def test_orders_copy_tokens_at_the_start():
     assert np.mean(orders.max(0) > 0.99) > 0.9
 
 
-@pytest.mark.parametrize('rate', ['dropout', 'implicit_dropout'])
+@pytest.mark.parametrize('rate', checks.daily(['dropout', 'implicit_dropout'], 'dropout'))
 def test_dropout(rate):
     checks.check_dropout(EulerNet(**SMALL, **{rate: 0.5}), rate)
 

@@ -25,7 +25,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize('case', CASES)
+@pytest.mark.parametrize('case', checks.daily(CASES, 'sp, two heads', 'DCNv3'))
 def test_reference(case):
     check_model(FCN(**{**SMALL, **CASES[case]}), reference.logits, labels=True)
 
@@ -105,7 +105,7 @@ def test_tri_bce_over_a_mapped_axis():
     np.testing.assert_allclose(jax.jit(loss)(*one, jnp.ones(5))[0], halved, rtol=1e-4)
 
 
-@pytest.mark.parametrize('rate', ['dropout', 'lcn_dropout'])
+@pytest.mark.parametrize('rate', checks.daily(['dropout', 'lcn_dropout'], 'lcn_dropout'))
 def test_dropout(rate):
     checks.check_dropout(FCN(**SMALL, **{'dropout': 0.0, rate: 0.5}), rate)
 

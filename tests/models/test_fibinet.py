@@ -19,7 +19,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize('case', CASES)
+@pytest.mark.parametrize('case', checks.daily(CASES, 'interaction', 'each, own matrices'))
 def test_reference(case):
     check_model(FiBiNET(**{**SMALL, **CASES[case]}), reference.logits)
 

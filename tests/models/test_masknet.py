@@ -16,7 +16,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize('case', CASES)
+@pytest.mark.parametrize('case', checks.daily(CASES, 'serial', 'parallel'))
 def test_reference(case):
     check_model(MaskNet(**{**SMALL, **CASES[case]}), reference.logits)
 
@@ -43,7 +43,7 @@ def test_contract():
     assert MaskNet().tables == {'embedding': 10}
 
 
-@pytest.mark.parametrize('structure', ['serial', 'parallel'])
+@pytest.mark.parametrize('structure', checks.daily(['serial', 'parallel'], 'parallel'))
 def test_dropout(structure):
     checks.check_dropout(MaskNet(**SMALL, structure=structure, dropout=0.3), 'dropout')
 

@@ -20,7 +20,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize('case', CASES)
+@pytest.mark.parametrize('case', checks.daily(CASES, 'one head', 'two heads'))
 def test_reference(case):
     model = QNN(**{**SMALL, **CASES[case]})
 

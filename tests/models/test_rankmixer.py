@@ -20,7 +20,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize('case', CASES)
+@pytest.mark.parametrize('case', checks.daily(CASES, 'post', 'pre'))
 def test_reference(case):
     check_model(RankMixer(**{**SMALL, **CASES[case]}), reference.logits)
 
