@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -69,16 +68,14 @@ def test_without_numbers(model, reference):
     built = model(**(SMALL if model is DLRM else CROSS))
     schema = Schema(tuple(Field(name, 'categorical', size=3) for name in NAMES), 'label')
     _, inputs = embedding.example(built.tables, schema, 7)
-    rows = {'embedding': jax.random.normal(jax.random.key(1), (7, 4, 4))}
-    variables = jax.tree.map(
-        lambda leaf: jax.random.normal(jax.random.key(leaf.size), leaf.shape),
-        jax.eval_shape(functools.partial(built.init, inputs=inputs), jax.random.key(0), rows),
-    )
+    draw = np.random.default_rng(0)
+    rows = {'embedding': draw.normal(size=(7, 4, 4))}
+    shapes = jax.eval_shape(functools.partial(built.init, inputs=inputs), jax.random.key(0), rows)
+    variables = jax.tree.map(lambda leaf: draw.normal(size=leaf.shape), shapes)
     assert 'numbers' not in variables['params']
-    found = built.apply(variables, rows, inputs=inputs)
-    exact = jax.tree.map(np.float64, (variables['params'], rows))
-    expected = reference.logits(exact[0], {}, exact[1], False, numbers=0, **checks.fields_of(built))
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    found = jax.jit(built.apply)(*jax.tree.map(np.float32, (variables, rows)), inputs=inputs)
+    expected = reference.logits(variables['params'], {}, rows, False, numbers=0, **checks.fields_of(built))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * abs(expected).max())
 
 
 @pytest.mark.parametrize(
@@ -103,18 +100,22 @@ def test_contract(model, width):
 
 def test_the_numbers_embeddings_are_not_read():
     model = DLRM(**SMALL)
-    schema = Schema((number_field('x', 'none'), *(Field(n, 'categorical', size=3) for n in 'ab')), 'label')
-    rows, inputs = embedding.example(model.tables, schema, 5)
     # Categorical fields come first in the embeddings.
-    assert inputs.fields == ('a', 'b', 'x')
-    inputs = inputs.replace(numeric=jnp.arange(5.0)[:, None])
-    rows = {'embedding': jax.random.normal(jax.random.key(0), rows['embedding'].shape)}
-    variables = model.init(jax.random.key(1), rows, inputs=inputs)
-    other = {'embedding': rows['embedding'].at[:, 2].set(7)}
-    found = [model.apply(variables, one, inputs=inputs) for one in (rows, other)]
-    np.testing.assert_array_equal(*found)
-    moved = model.apply(variables, rows, inputs=inputs.replace(numeric=inputs.numeric + 1))
-    assert not np.allclose(found[0], moved)
+    schema = Schema((number_field('x', 'none'), *(Field(n, 'categorical', size=3) for n in 'abc')), 'label')
+    _, inputs = embedding.example(model.tables, schema, checks.BATCH)
+    assert inputs.fields == ('a', 'b', 'c', 'x')
+    variables, rows = jax.tree.map(np.float32, checks.random_inputs(from_tables(DLRM, 1)(**SMALL)))
+    numbers, fields = rows['numbers'][:, :1, 0], rows['embedding']
+    other = fields.copy()
+    other[:, 3] = 7
+
+    @jax.jit
+    def logits(fields, numbers):
+        return model.apply(variables, {'embedding': fields}, inputs=inputs.replace(numeric=numbers))
+
+    found = logits(fields, numbers)
+    np.testing.assert_array_equal(found, logits(other, numbers))
+    assert not np.allclose(found, logits(fields, numbers + 1))
 
 
 @pytest.mark.parametrize('rate', checks.daily(['dropout', 'bottom_dropout'], 'bottom_dropout'))

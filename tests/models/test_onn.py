@@ -1,7 +1,8 @@
 """ONN: an embedding for each pair of fields."""
 
+import functools
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -40,7 +41,9 @@ def test_the_table_grows_with_the_fields():
         number_field('x', 'none'),
         Field('tags', 'multi-valued', pooling='sum', length=2, size=5),
     )
-    state = train_state.create(np.int32(0), ONN(embedding_size=4), Schema(fields, 'label'), 0.1)
+    model, schema = ONN(embedding_size=4), Schema(fields, 'label')
+    create = functools.partial(train_state.create, model=model, schema=schema, std=0.1)
+    state = jax.eval_shape(create, np.int32(0))
     assert state.params['tables']['categorical']['embedding'].shape == (12, 3 * 4)
     assert state.params['dense']['embedding']['numeric']['embedding'].shape == (1, 3 * 4)
 
@@ -58,10 +61,10 @@ def test_what_the_table_takes_is_known_before_it_is_made():
 
 def test_equal_slices_give_inner_products():
     onn, ipnn = ONN(**SMALL), PNN(**SMALL, product='inner', batch_norm=False)
-    rows = {'embedding': jax.random.normal(jax.random.key(0), (5, 4, 2))}
-    variables = ipnn.init(jax.random.key(1), rows)
-    wide = {'embedding': jnp.tile(rows['embedding'], (1, 1, 4))}
-    np.testing.assert_allclose(onn.apply(variables, wide), ipnn.apply(variables, rows), rtol=1e-5)
+    variables, rows = jax.tree.map(np.float32, checks.random_inputs(ipnn))
+    wide = {'embedding': np.tile(rows['embedding'], (1, 1, 4))}
+    found, expected = jax.jit(lambda: (onn.apply(variables, wide), ipnn.apply(variables, rows)))()
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
 def test_dropout():

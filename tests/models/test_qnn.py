@@ -59,9 +59,10 @@ def test_heads_permute_channels():
 
 def test_both_passes_move_the_running_statistics():
     model = QNN(**SMALL, batch_norm=True, dropout=0.5)
-    variables, rows = jax.tree.map(jnp.float32, checks.random_inputs(model))
+    variables, rows = jax.tree.map(np.float32, checks.random_inputs(model))
     options = {'train': True, 'mask': checks.MASK, 'rngs': {'dropout': jax.random.key(0)}}
-    _, changed = model.apply(variables, rows, mutable=['batch_stats', 'losses'], **options)
+    mutable = ['batch_stats', 'losses']
+    _, changed = jax.jit(lambda: model.apply(variables, rows, mutable=mutable, **options))()
     flat = np.asarray(rows['embedding']).reshape(len(checks.MASK), -1)[checks.MASK]
     hidden = blocks.dense(variables['params']['network']['layer_0']['hidden'], flat)
     before = variables['batch_stats']['network']['layer_0']['norm']['mean']
