@@ -40,6 +40,15 @@ leaderboards' best single run, and the mean of five in DLF's paper, which has an
     mlp        0.7638 / 0.3674
     gdcn                        0.7529 / 0.3750
     wukong                      0.7580 / 0.3715
+    qnn
+    fcn
+    rankmixer
+    masknet    0.7643 / 0.3674
+    fibinet    0.7645 / 0.3673
+    eulernet   0.7645 / 0.3672
+    dlrm       0.7639 / 0.3669
+    dlrm_dcnv2
+    onn
     dlf                         0.7601 / 0.3706
 
 Not run here on the full data, whose files are not part of the project.
@@ -50,7 +59,8 @@ from ml_collections import ConfigDict
 from dlf_jax import config as defaults
 
 # Fields of each model: the leaderboards' settings. DLF (in the size of `dlf_jax.config.SMALL`), GDCN and
-# Wukong are not on them: they have DCN's dropout and penalty, and are not tuned.
+# Wukong are not on them: they have DCN's dropout and penalty, and are not tuned. Of QNN, FCN and EulerNet
+# what their authors published comes nearest; RankMixer, ONN and DLRM-DCNv2 have nothing published.
 MODELS = {
     'afm': {'attention_size': 16, 'attention_dropout': 0.2, 'dropout': 0.2},
     'afn': {'neurons': 1500, 'hidden': (400,), 'dropout': 0.3, 'batch_norm': False},
@@ -67,6 +77,19 @@ MODELS = {
     'dcnv2': {'cross_layers': 5, 'dropout': 0.2},
     'deepfm': {'dropout': 0.3},
     'dlf': {'dropout': 0.1},
+    'dlrm': {
+        'hidden': (400, 400, 400),
+        'batch_norm': True,
+        'dropout': 0.3,
+    },
+    # Published for MLPerf's benchmark alone, in the size of the defaults; not tuned.
+    'dlrm_dcnv2': {
+        'bottom_hidden': (400, 400),
+        'rank': 32,
+        'hidden': (400, 400, 400),
+        'batch_norm': True,
+        'dropout': 0.1,
+    },
     # FuxiCTR's form: cross layers that do not add their input; in place of the regulation, BatchNorm alone.
     'edcn': {
         'layers': 3,
@@ -76,6 +99,10 @@ MODELS = {
         'gate_norm': True,
         'batch_norm': False,
     },
+    'eulernet': {'shape': (40, 40, 40), 'implicit_dropout': 0.2},
+    # Its authors' for another split of Avazu, where they have no penalty and stop after the first drop.
+    'fcn': {'embedding_size': 16, 'heads': 4, 'batch_norm': True},
+    'fibinet': {'bilinear': 'all', 'dropout': 0.2},
     'finalmlp': {
         'hidden_1': (400, 400, 400),
         'dropout_1': 0.3,
@@ -92,16 +119,25 @@ MODELS = {
         'relu': True,
     },
     'gdcn': {'dropout': 0.1},
+    'masknet': {
+        'hidden': (400, 400, 400),
+        'reduction': 2.0,
+        'dropout': 0.4,
+    },
     'mlp': {'dropout': 0.1, 'batch_norm': False},
+    'onn': {'embedding_size': 2, 'hidden': (400, 400, 400), 'dropout': 0.2},
     'pnn': {'dropout': 0.2, 'batch_norm': False},
+    # Not published for any split of Avazu.
+    'qnn': {'dropout': 0.1},
+    'rankmixer': {'dropout': 0.1},
     'sam': {'block': '3a', 'layers': 4, 'dropout': 0.3},
     'wukong': {'dropout': 0.1},
     'xdeepfm': {'cin': (64,), 'cin_bias': True, 'dropout': 0.2},
 }
 # Embedding penalty (lambda) of each model, where it is not 0.05.
 PENALTIES = {
-    'afm': 1e-5, 'afn': 0.01, 'autoint': 0.01, 'deepfm': 0.1, 'fm': 1e-5, 'lr': 5e-7, 'mlp': 0.01,
-    'pnn': 5e-5, 'sam': 0.01, 'xdeepfm': 0.01,
+    'afm': 1e-5, 'afn': 0.01, 'autoint': 0.01, 'deepfm': 0.1, 'dlrm': 0.01, 'fibinet': 0.1, 'fm': 1e-5,
+    'lr': 5e-7, 'masknet': 0.1, 'mlp': 0.01, 'pnn': 5e-5, 'sam': 0.01, 'xdeepfm': 0.01,
 }  # fmt: skip
 
 

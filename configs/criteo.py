@@ -41,6 +41,15 @@ leaderboards' best single run, and the mean of five in DLF's paper, which has an
     mlp        0.8137 / 0.4382
     gdcn                        0.8095 / 0.4414
     wukong                      0.8091 / 0.4424
+    qnn
+    fcn
+    rankmixer
+    masknet    0.8139 / 0.4380
+    fibinet    0.8130 / 0.4388
+    eulernet
+    dlrm       0.8138 / 0.4382
+    dlrm_dcnv2
+    onn
     dlf                         0.8106 / 0.4412
 
 Not run here on the full data, whose files are not part of the project.
@@ -51,7 +60,8 @@ from ml_collections import ConfigDict
 from dlf_jax import config as defaults
 
 # Fields of each model: the leaderboards' settings. DLF (in the size of `dlf_jax.config.SMALL`), GDCN and
-# Wukong are not on them: they have DCN's dropout and penalty, and are not tuned.
+# Wukong are not on them: they have DCN's dropout and penalty, and are not tuned. Of QNN, FCN and EulerNet
+# what their authors published comes nearest; RankMixer, ONN and DLRM-DCNv2 have nothing published.
 MODELS = {
     'afm': {'attention_size': 32},
     # `deep_dropout` is read by AFN+ alone.
@@ -76,6 +86,20 @@ MODELS = {
     'dcnv2': {'cross_layers': 3, 'hidden': (500, 500, 500), 'dropout': 0.1, 'batch_norm': False},
     'deepfm': {'dropout': 0.1},
     'dlf': {'dropout': 0.1},
+    'dlrm': {
+        'bottom_hidden': (400, 400, 400),
+        'hidden': (400, 400, 400),
+        'batch_norm': True,
+        'dropout': 0.2,
+    },
+    # Published for MLPerf's benchmark alone, in the size of the defaults; not tuned.
+    'dlrm_dcnv2': {
+        'bottom_hidden': (400, 400),
+        'rank': 32,
+        'hidden': (400, 400, 400),
+        'batch_norm': True,
+        'dropout': 0.1,
+    },
     # FuxiCTR's form: cross layers that do not add their input, and BatchNorm on the gated streams alone.
     'edcn': {
         'layers': 3,
@@ -85,6 +109,17 @@ MODELS = {
         'gate_norm': True,
         'batch_norm': False,
     },
+    # Its authors' for another split of Criteo, whose numbers are categories.
+    'eulernet': {
+        'embedding_size': 16,
+        'shape': (39, 39),
+        'layer_norm': True,
+        'dropout': 0.2,
+        'implicit_dropout': 0.2,
+    },
+    # Its authors' for another split of Criteo, whose numbers are categories.
+    'fcn': {'embedding_size': 16, 'ecn_layers': 5, 'lcn_layers': 5, 'dropout': 0.1},
+    'fibinet': {'ratio': 12.0, 'dropout': 0.5, 'batch_norm': False},
     # The gates' own tables have a row for every value of every field here, of FuxiCTR's only those of the
     # contexts: the same model, in three times the memory. `context_tables=False` shares the one table.
     'finalmlp': {
@@ -106,8 +141,19 @@ MODELS = {
         'relu': True,
     },
     'gdcn': {'dropout': 0.1},
+    'masknet': {
+        'hidden': (400, 400, 400),
+        'reduction': 0.2,
+        'embedding_norm': False,
+        'dropout': 0.2,
+    },
     'mlp': {'dropout': 0.1, 'batch_norm': False},
+    # A width of 10 would make a table of 3.3 GB, 9.8 GB with Adam's moments.
+    'onn': {'embedding_size': 2, 'hidden': (400, 400, 400), 'dropout': 0.1},
     'pnn': {'dropout': 0.1},
+    # Its authors' for another split of Criteo, whose numbers are categories.
+    'qnn': {'embedding_size': 16, 'layers': 4, 'product_rows': 5, 'dropout': 0.1},
+    'rankmixer': {'dropout': 0.1},
     'sam': {'block': '3a', 'layers': 5, 'pooling': 'weighted'},
     'wukong': {'dropout': 0.1},
     'xdeepfm': {'cin': (16, 16), 'cin_bias': True, 'dropout': 0.2, 'batch_norm': False},

@@ -35,6 +35,15 @@ leaderboards' best single run, and the mean of five in DLF's paper, which has an
     mlp        0.9678 / 0.2388
     gdcn                        0.9416 / 0.2785
     wukong                      0.9502 / 0.2285
+    qnn
+    fcn
+    rankmixer
+    masknet    0.9672 / 0.2364
+    fibinet    0.9576 / 0.2518
+    eulernet   0.9703 / 0.1988
+    dlrm       0.9691 / 0.2150
+    dlrm_dcnv2
+    onn
     dlf                         0.9515 / 0.2223
 
 Not run here on the full data, whose files are not part of the project.
@@ -45,7 +54,8 @@ from ml_collections import ConfigDict
 from dlf_jax import config as defaults
 
 # Fields of each model: the leaderboards' settings. DLF (in the size of `dlf_jax.config.SMALL`), GDCN and
-# Wukong are not on them: they have DCN's dropout and penalty, and are not tuned.
+# Wukong are not on them: they have DCN's dropout and penalty, and are not tuned. Of QNN, FCN and EulerNet
+# what their authors published comes nearest; RankMixer, ONN and DLRM-DCNv2 have nothing published.
 MODELS = {
     'afm': {'attention_size': 16, 'attention_dropout': 0.4, 'dropout': 0.4},
     # `deep_dropout` is read by AFN+ alone.
@@ -70,6 +80,20 @@ MODELS = {
     'dcnv2': {'cross_layers': 5, 'dropout': 0.2},
     'deepfm': {'dropout': 0.3},
     'dlf': {'dropout': 0.2},
+    'dlrm': {
+        'interaction': 'cat',
+        'hidden': (400, 400, 400),
+        'batch_norm': True,
+        'dropout': 0.2,
+    },
+    # Published for MLPerf's benchmark alone, in the size of the defaults; not tuned.
+    'dlrm_dcnv2': {
+        'bottom_hidden': (400, 400),
+        'rank': 32,
+        'hidden': (400, 400, 400),
+        'batch_norm': True,
+        'dropout': 0.2,
+    },
     # FuxiCTR's form: cross layers that do not add their input; in place of the regulation, BatchNorm alone.
     'edcn': {
         'layers': 2,
@@ -79,6 +103,17 @@ MODELS = {
         'gate_norm': True,
         'batch_norm': False,
     },
+    # Its authors also have a penalty of 1e-5 on the dense parameters.
+    'eulernet': {'shape': (52,), 'layer_norm': True},
+    # Its authors' for MovieLens-1M.
+    'fcn': {
+        'embedding_size': 16,
+        'ecn_layers': 2,
+        'lcn_layers': 3,
+        'batch_norm': True,
+        'dropout': 0.1,
+    },
+    'fibinet': {'bilinear': 'all', 'ratio': 0.3, 'dropout': 0.3},
     'finalmlp': {
         'hidden_1': (400,),
         'dropout_1': 0.4,
@@ -89,15 +124,33 @@ MODELS = {
     },
     'finalnet': {'hidden_1': (400, 400), 'hidden_2': (500,), 'dropout_2': 0.0, 'relu': True},
     'gdcn': {'dropout': 0.2},
+    'masknet': {
+        'hidden': (400, 400, 400),
+        'reduction': 4.0,
+        'embedding_norm': False,
+        'dropout': 0.5,
+    },
     'mlp': {'dropout': 0.4},
+    'onn': {'hidden': (400, 400, 400), 'dropout': 0.1},
     'pnn': {'dropout': 0.1, 'batch_norm': False},
+    # Its authors' for MovieLens-1M.
+    'qnn': {
+        'embedding_size': 16,
+        'layers': 1,
+        'heads': 4,
+        'product_rows': 4,
+        'batch_norm': True,
+        'dropout': 0.1,
+    },
+    'rankmixer': {'dropout': 0.2},
     'sam': {'block': '3a', 'layers': 2, 'pooling': 'weighted'},
     'wukong': {'dropout': 0.2},
     'xdeepfm': {'cin': (64, 64, 64), 'cin_bias': True, 'dropout': 0.3, 'batch_norm': False},
 }
 # Embedding penalty (lambda) of each model, where it is not 0.01.
 PENALTIES = {
-    'afm': 1e-5, 'afn': 1e-3, 'fm': 5e-6, 'lr': 5e-6, 'mlp': 5e-3, 'sam': 1e-3, 'xdeepfm': 5e-3,
+    'afm': 1e-5, 'afn': 1e-3, 'fibinet': 0.05, 'fm': 5e-6, 'lr': 5e-6, 'masknet': 5e-3, 'mlp': 5e-3,
+    'sam': 1e-3, 'xdeepfm': 5e-3,
 }  # fmt: skip
 
 

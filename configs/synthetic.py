@@ -13,6 +13,7 @@ from dlf_jax import config as defaults
 
 MODELS = {
     'dlf': {'layers': 1, 'tokens': 4, 'heads': 1, 'head': (128,), 'dropout': 0.1},
+    'dlrm_dcnv2': {'bottom_hidden': (64,), 'rank': 32, 'hidden': (128, 64)},
     'mlp': {'hidden': (128, 64), 'dropout': 0.2},
 }
 

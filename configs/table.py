@@ -29,6 +29,8 @@ MODELS = {
         'norm': 'none',
         'product_norm': 'none',
     },
+    'dlrm': {'bottom_hidden': (64,)},
+    'dlrm_dcnv2': {'bottom_hidden': (64,), 'rank': 32},
     'finalmlp': {'heads': 4, 'gate_hidden': (64,)},
     'afm': {'attention_size': 32},
     'autoint': {'attention_size': 32, 'heads': 2, 'layers': 2},
@@ -36,9 +38,11 @@ MODELS = {
     'sam': {'layers': 1},
     'wukong': {'fm_tokens': 16, 'linear_tokens': 16, 'layers': 2},
 }
-# Models whose embeddings are all that they have, or meet in products of several; FinalMLP's begin slowly.
+# Models whose embeddings are all that they have, or meet in products of several; FinalMLP's begin slowly;
+# ONN has embeddings for each other field.
 KEYS = {
     'finalmlp': {'optimizer.learning_rate': 3e-3},
+    'onn': {'model.embedding_size': 4},
     'lr': {'optimizer.learning_rate': 1e-2, 'embedding.penalty': 1e-4},
     'fm': {'optimizer.learning_rate': 3e-3, 'embedding.penalty': 1e-3},
     'afm': {'optimizer.learning_rate': 3e-3, 'embedding.penalty': 1e-3, 'model.dropout': 0.0},

@@ -1,7 +1,8 @@
 """The config files of the public datasets have the settings that were published with the scores.
 
 Written down here as they were published: by dataset, model and the names of FuxiCTR's keys, from the logs of
-the best runs of the public leaderboard (BARS), and those of FinalNet from its authors' repository.
+the best runs of the public leaderboard (BARS), and those of FinalNet and EulerNet from their authors'
+repositories.
 """
 
 import ast
@@ -35,6 +36,9 @@ criteo  autoint:+  attention_dim=256 attention_layers=3 bn=True reg=1e-05 layer_
 criteo  autoint    attention_dim=256 attention_layers=3 reg=1e-05 layer_norm=True dropout=0 num_heads=4 use_scale=True use_wide=True
 criteo  dcn        bn=False crossing_layers=3 reg=1e-05 dropout=0.1
 criteo  dcnv2      bn=False reg=1e-05 dropout=0.1 num_cross_layers=3 dnn=[500,500,500]
+criteo  masknet    model_structure='SerialMaskNet' reg=1e-05 reduction_ratio=0.2 dropout=0.2 emb_layernorm=False net_layernorm=True
+criteo  fibinet    bilinear_type='field_interaction' reg=1e-05 reduction_ratio=12 dropout=0.5 bn=False
+criteo  dlrm       interaction_op='dot' reg=1e-05 top_mlp_dropout=0.2 bottom_mlp_dropout=0 bottom_mlp_units=[400,400,400] bn=True
 criteo  mlp        bn=False reg=1e-05 dropout=0.1
 criteo  deepfm     bn=True reg=1e-05 dropout=0.1
 criteo  edcn       bn=True bridge_type='hadamard_product' reg=1e-05 dropout=0.1 num_cross_layers=3 temperature=20 use_regulation_module=True
@@ -52,6 +56,10 @@ avazu  autoint:+  attention_dim=256 attention_layers=5 bn=True reg=0.01 layer_no
 avazu  autoint    attention_dim=128 attention_layers=4 reg=0.01 layer_norm=True dropout=0 num_heads=1 use_scale=True use_wide=False
 avazu  dcn        bn=False crossing_layers=3 reg=0.05 dropout=0.1
 avazu  dcnv2      bn=True reg=0.05 dropout=0.2 num_cross_layers=5
+avazu  masknet    model_structure='SerialMaskNet' reg=0.1 reduction_ratio=2 dropout=0.4 emb_layernorm=True net_layernorm=True
+avazu  fibinet    bilinear_type='field_all' reg=0.1 reduction_ratio=3 dropout=0.2 bn=True
+avazu  eulernet   shape=[40,40,40] reg=0.05 net_ex_dropout=0 net_im_dropout=0.2 layer_norm=False
+avazu  dlrm       interaction_op='dot' reg=0.01 top_mlp_dropout=0.3 bn=True
 avazu  mlp        bn=False reg=0.01 dropout=0.1
 avazu  deepfm     bn=True reg=0.1 dropout=0.3
 avazu  edcn       bn=True bridge_type='hadamard_product' reg=0.05 dropout=0.1 num_cross_layers=3 temperature=1 use_regulation_module=False
@@ -69,6 +77,10 @@ movielens  autoint:+  attention_dim=128 attention_layers=2 bn=True reg=0.01 laye
 movielens  autoint    attention_dim=128 attention_layers=2 reg=0.01 layer_norm=True dropout=0 num_heads=4 use_scale=True use_wide=True
 movielens  dcn        bn=True crossing_layers=4 reg=0.01 dropout=0.2
 movielens  dcnv2      bn=True reg=0.01 dropout=0.2 num_cross_layers=5
+movielens  masknet    model_structure='SerialMaskNet' reg=0.005 reduction_ratio=4 dropout=0.5 emb_layernorm=False net_layernorm=True
+movielens  fibinet    bilinear_type='field_all' reg=0.05 reduction_ratio=0.3 dropout=0.3 bn=True
+movielens  eulernet   shape=[52] reg=0.01 net_ex_dropout=0 net_im_dropout=0 layer_norm=True
+movielens  dlrm       interaction_op='cat' reg=0.01 top_mlp_dropout=0.2 bn=True
 movielens  mlp        bn=True reg=0.005 dropout=0.4
 movielens  deepfm     bn=True reg=0.01 dropout=0.3
 movielens  edcn       bn=True bridge_type='hadamard_product' reg=0.01 dropout=0.1 num_cross_layers=2 temperature=1 use_regulation_module=False
@@ -96,14 +108,31 @@ KEYS = {
     'num_interaction_layers': 'layers', 'use_residual': 'residual', 'cin_layer_units': 'cin',
     'block1_hidden_units': 'hidden_1', 'block1_dropout': 'dropout', 'block2_hidden_units': 'hidden_2',
     'block2_dropout': 'dropout_2', 'block_activations': 'relu', 'use_feature_gating': 'gate',
+    'model_structure': 'structure', 'reduction_ratio': 'reduction', 'emb_layernorm': 'embedding_norm',
+    'net_layernorm': 'layer_norm', 'bilinear_type': 'bilinear', 'net_ex_dropout': 'dropout',
+    'net_im_dropout': 'implicit_dropout', 'interaction_op': 'interaction', 'top_mlp_dropout': 'dropout',
+    'bottom_mlp_dropout': 'bottom_dropout', 'bottom_mlp_units': 'bottom_hidden',
 }  # fmt: skip
-OWN_KEYS = {('edcn', 'bn'): 'gate_norm', ('edcn', 'num_cross_layers'): 'layers'}
-VALUES = {'hadamard_product': 'hadamard', 'weighted_pooling': 'weighted', 'SAM3A': '3a', 'ReLU': True}
+OWN_KEYS = {
+    ('edcn', 'bn'): 'gate_norm',
+    ('edcn', 'num_cross_layers'): 'layers',
+    ('fibinet', 'reduction_ratio'): 'ratio',
+}
+VALUES = {
+    'hadamard_product': 'hadamard',
+    'weighted_pooling': 'weighted',
+    'SAM3A': '3a',
+    'ReLU': True,
+    'SerialMaskNet': 'serial',
+    'field_all': 'all',
+    'field_interaction': 'interaction',
+}
 # What FuxiCTR's code does and no key of its says.
 ALWAYS = {
     'autoint': {'project_residual': False},
     'dcnv2': {'structure': 'parallel', 'mixture': False},
     'edcn': {'residual': False, 'batch_norm': False},
+    'fibinet': {'shared': True, 'excitation': 'relu'},
     'finalnet': {'blocks': 2, 'residual': 'concat'},
     'pnn': {'product': 'inner'},
     'xdeepfm': {'cin_bias': True},

@@ -21,7 +21,8 @@ PARTS = ('valid', 'test')
 SOURCES = {'paper': PAPER, 'leaderboard': LEADERBOARD}
 _ABOUT = {
     'paper': 'Paper: DLF (SIGIR 2025), Tables 2 and 3: the mean of five runs on the test part.',
-    'leaderboard': 'Leaderboard: the public ones of the same splits: the best single run on the test part.',
+    'leaderboard': 'Leaderboard: the public ones of the same splits, or for QNN and EulerNet the logs of '
+    'their authors: the best single run on the test part.',
 }
 LEGEND = (
     'Mean ± sample standard deviation over seeds; arrows point to better values, bold is the best mean of a '

@@ -92,6 +92,19 @@ def _cbrt(at: Lowering, x: Value) -> Value:
     return _elementwise('Mul', at, _elementwise('Sign', at, x), root)
 
 
+def _atan2(at: Lowering, y: Value, x: Value) -> Value:
+    """The angle of (x, y); on the axis of y, where no quotient is, by the sign of y. A zero has no sign."""
+    shape, zero = broadcast(y.shape, x.shape), np.asarray(0, at.dtype())
+    upright = _compared('Equal', at, x, zero)
+    quotient = _elementwise('Div', at, y, at.where(upright, np.asarray(1, at.dtype()), x))
+    angle = at.graph.node('Atan', [quotient], shape, at.dtype())
+    pi = np.asarray(np.pi, at.dtype())
+    half = at.where(_compared('Less', at, y, zero), np.negative(pi), pi)
+    turned = at.where(_compared('Less', at, x, zero), _elementwise('Add', at, angle, half), angle)
+    on_axis = _elementwise('Mul', at, _elementwise('Sign', at, y), np.asarray(np.pi / 2, at.dtype()))
+    return at.where(upright, on_axis, turned)
+
+
 def _is_finite(at: Lowering, x: Value) -> Value:
     nan = at.graph.node('IsNaN', [x], x.shape, 'bool')
     infinite = at.graph.node('IsInf', [x], x.shape, 'bool')
@@ -297,6 +310,7 @@ PRIMITIVES: dict[str, Primitive] = {
     'asin': _of('Asin'),
     'asinh': _of('Asinh'),
     'atan': _of('Atan'),
+    'atan2': _atan2,
     'atanh': _of('Atanh'),
     'broadcast_in_dim': _broadcast_in_dim,
     'cbrt': _cbrt,

@@ -37,9 +37,10 @@ package is also an entry of `MODELS`, under a name of its own.
 - Submodules and parameters are made where they are used, as in any compact method of Flax.
 - `mode` goes to BatchNorm, Dropout and `layers.MLP`. A sum over the batch that a model takes itself is
   `mode.collectives.total(...)` over the rows that `mode.mask` selects, as in `layers.masked_moments`.
-- Two tables or more, other widths: override the property `tables`.
+- Two tables or more, other widths: override the property `tables`; widths that follow from the number of
+  fields: `tables_of`.
 - Raw numbers, unpooled multi-valued fields, names of fields: `wants_inputs = True`, see `Inputs`.
-- A further loss, the mean over the global batch: `self.sow('losses', 'name', loss)`.
+- A further loss, the mean over the global batch: `self.sow('losses', 'name', loss)`, see `losses`.
 """
 
 from __future__ import annotations
@@ -57,7 +58,12 @@ from dlf_jax.models.dcn import DCN
 from dlf_jax.models.dcnv2 import DCNv2
 from dlf_jax.models.deepfm import DeepFM
 from dlf_jax.models.dlf import DLF
+from dlf_jax.models.dlrm import DLRM
+from dlf_jax.models.dlrm_dcnv2 import DLRMDCNv2
 from dlf_jax.models.edcn import EDCN
+from dlf_jax.models.eulernet import EulerNet
+from dlf_jax.models.fcn import FCN
+from dlf_jax.models.fibinet import FiBiNET
 from dlf_jax.models.finalmlp import FinalMLP
 from dlf_jax.models.finalnet import FinalNet
 from dlf_jax.models.fm import FM
@@ -65,11 +71,15 @@ from dlf_jax.models.gdcn import GDCN
 from dlf_jax.models.inputs import Bag as Bag
 from dlf_jax.models.inputs import Inputs as Inputs
 from dlf_jax.models.lr import LR
+from dlf_jax.models.masknet import MaskNet
 from dlf_jax.models.mlp import MLP
 from dlf_jax.models.mode import ONE_PROGRAM as ONE_PROGRAM
 from dlf_jax.models.mode import Collectives as Collectives
 from dlf_jax.models.mode import Mode as Mode
+from dlf_jax.models.onn import ONN
 from dlf_jax.models.pnn import PNN
+from dlf_jax.models.qnn import QNN
+from dlf_jax.models.rankmixer import RankMixer
 from dlf_jax.models.sam import SAM
 from dlf_jax.models.wukong import Wukong
 from dlf_jax.models.xdeepfm import XDeepFM
@@ -83,14 +93,23 @@ MODELS: dict[str, type[CTRModel]] = {
     'dcnv2': DCNv2,
     'deepfm': DeepFM,
     'dlf': DLF,
+    'dlrm': DLRM,
+    'dlrm_dcnv2': DLRMDCNv2,
     'edcn': EDCN,
+    'eulernet': EulerNet,
+    'fcn': FCN,
+    'fibinet': FiBiNET,
     'finalmlp': FinalMLP,
     'finalnet': FinalNet,
     'fm': FM,
     'gdcn': GDCN,
     'lr': LR,
+    'masknet': MaskNet,
     'mlp': MLP,
+    'onn': ONN,
     'pnn': PNN,
+    'qnn': QNN,
+    'rankmixer': RankMixer,
     'sam': SAM,
     'wukong': Wukong,
     'xdeepfm': XDeepFM,

@@ -34,6 +34,7 @@ class CTRModel(nn.Module):
         nn.nowrap(cls.check)
         nn.nowrap(cls.check_training)
         nn.nowrap(cls.logits)
+        nn.nowrap(cls.tables_of)
         super().__init_subclass__(**options)
 
     def __post_init__(self) -> None:
@@ -65,6 +66,10 @@ class CTRModel(nn.Module):
         """Width of each embedding table that the model reads, by name."""
         return {'embedding': self.embedding_size}
 
+    def tables_of(self, fields: int) -> dict[str, int]:
+        """Width of each embedding table, by name, for rows of so many fields; `tables` unless overridden."""
+        return self.tables
+
     @nn.nowrap
     def logits(self, *args: Any, **kwargs: Any) -> jax.Array:
         """Computes the logits; called by `__call__`, in a compact method of Flax.
@@ -83,6 +88,8 @@ class CTRModel(nn.Module):
         mask: jax.Array | None = None,
         collectives: Collectives = ONE_PROGRAM,
         inputs: Inputs | None = None,
+        labels: jax.Array | None = None,
+        weight: jax.Array | None = None,
     ) -> jax.Array:
         """Predicts a batch.
 
@@ -94,15 +101,18 @@ class CTRModel(nn.Module):
           mask: bool [B], False on rows that only pad the batch; None where there are none.
           collectives: communication with other devices.
           inputs: raw inputs, for a model with `wants_inputs`.
+          labels: of the rows, float32 [B], for further losses that compare with them; see `Mode`.
+          weight: of the rows, float32 [B].
 
         Returns:
           Logits, float32 [B] (the dtype of the embeddings, where that is another). Losses beside the
           cross-entropy are sown into the collection `losses`.
         """
-        read = [embeddings[table] for table in self.tables]
-        chex.assert_shape(read, [(None, None, width) for width in self.tables.values()])
+        tables = self.tables_of(next(iter(embeddings.values())).shape[1])
+        read = [embeddings[table] for table in tables]
+        chex.assert_shape(read, [(None, None, width) for width in tables.values()])
         chex.assert_equal_shape_prefix(read, 2)
-        mode = Mode(train, mask, collectives)
+        mode = Mode(train, mask, collectives, labels, weight)
         if not self.wants_inputs:
             logits = self.logits(embeddings, mode)
         elif inputs is None:

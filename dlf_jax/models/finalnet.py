@@ -8,11 +8,10 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
-from jax import lax
 
 from dlf_jax.models.base import CTRModel
-from dlf_jax.models.layers import BatchNorm, Dense, Dropout, at_least_float32, masked_moments
+from dlf_jax.models.layers import BatchNorm, Dense, Dropout
+from dlf_jax.models.losses import distillation
 from dlf_jax.models.mode import Mode
 from dlf_jax.models.validators import check_choice, check_own_rate, check_positive, check_rate, check_widths
 
@@ -134,9 +133,5 @@ class FinalNet(CTRModel):
             outputs.append(block(features.reshape(features.shape[0], -1), mode))
         logits: jax.Array = sum(outputs) / self.blocks  # type: ignore[assignment]  # not the int of an empty sum
         if mode.train and self.blocks == 2:
-            outputs = [at_least_float32(output) for output in outputs]
-            target = lax.stop_gradient(nn.sigmoid(at_least_float32(logits)))
-            losses = sum(optax.sigmoid_binary_cross_entropy(output, target) for output in outputs)
-            mean, _ = masked_moments(losses[:, None], mode)
-            self.sow('losses', 'distillation', mean[0])
+            self.sow('losses', 'distillation', distillation(outputs, logits, mode))
         return logits

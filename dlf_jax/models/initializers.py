@@ -1,4 +1,4 @@
-"""Initial values of a model's matrices: Glorot normal, all drawn at once.
+"""Initial values of a model's arrays, Glorot normal or uniform, all drawn at once.
 
 A program that draws each array by itself has a generator per array to compile, which for a model of some
 hundred arrays takes most of a minute. Within `drawn_together` the initializers of this module only leave a
@@ -29,7 +29,41 @@ _CUT_DEVIATION = 0.87962566103423978
 
 
 @dataclasses.dataclass(frozen=True)
-class GlorotNormal:
+class Initializer:
+    """Draws an array, by itself or, within `drawn_together`, from numbers that are drawn for all arrays."""
+
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        """Values of an array; within `drawn_together` zeros that stand for them."""
+        pending = _pending.get()
+        if pending is None or math.prod(shape) > _LARGE:
+            return self.alone(key, shape, dtype)
+        placeholder = jnp.zeros(shape, dtype)
+        pending.append((placeholder, self))
+        return placeholder
+
+    def alone(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        """Values of an array that is drawn by itself."""
+        raise NotImplementedError
+
+    def of_standard(self, standard: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """Values of an array from as many standard normal numbers, cut off at 2."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Uniform(Initializer):
+    """Draws an array from U(0, 1)."""
+
+    def alone(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype)
+
+    def of_standard(self, standard: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        # What share of the cut-off distribution lies below a number is uniform.
+        return (lax.erf(standard / math.sqrt(2)) / math.erf(math.sqrt(2)) + 1) / 2
+
+
+@dataclasses.dataclass(frozen=True)
+class GlorotNormal(Initializer):
     """Draws a matrix from a normal distribution, cut off at two deviations, of variance 2 / (fan in + fan
     out) (Glorot and Bengio, 2010); as `flax.linen.initializers.glorot_normal` does, in a module of Flax.
 
@@ -39,16 +73,13 @@ class GlorotNormal:
 
     stacked: bool = False
 
-    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
-        """Values of an array, [..., fan in, fan out]; within `drawn_together` zeros that stand for them."""
-        pending = _pending.get()
-        if pending is None or math.prod(shape) > _LARGE:
-            draw = nn.initializers.glorot_normal(batch_axis=0 if self.stacked else ())
-            values: jax.Array = draw(key, shape, dtype)
-            return values
-        placeholder = jnp.zeros(shape, dtype)
-        pending.append((placeholder, self))
-        return placeholder
+    def alone(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        draw = nn.initializers.glorot_normal(batch_axis=0 if self.stacked else ())
+        values: jax.Array = draw(key, shape, dtype)
+        return values
+
+    def of_standard(self, standard: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        return self.deviation(shape) * standard
 
     def deviation(self, shape: tuple[int, ...]) -> float:
         """Standard deviation of the normal distribution that, cut off, has the variance of the rule."""
@@ -57,7 +88,7 @@ class GlorotNormal:
 
 
 # Placeholders of arrays that are to be drawn, with what draws them; None: each is drawn by itself.
-_pending: contextvars.ContextVar[list[tuple[jax.Array, GlorotNormal]] | None] = contextvars.ContextVar(
+_pending: contextvars.ContextVar[list[tuple[jax.Array, Initializer]] | None] = contextvars.ContextVar(
     'pending', default=None
 )
 
@@ -73,7 +104,7 @@ def drawn_together(init: Callable[[jax.Array], Any], key: jax.Array) -> Any:
     Returns:
       The tree that `init` makes, its arrays of the same shapes and dtypes.
     """
-    pending: list[tuple[jax.Array, GlorotNormal]] = []
+    pending: list[tuple[jax.Array, Initializer]] = []
     token = _pending.set(pending)
     try:
         tree = init(key)
@@ -90,8 +121,7 @@ def drawn_together(init: Callable[[jax.Array], Any], key: jax.Array) -> Any:
     shapes = [values[number].shape for number in drawn]
     for number, standard in zip(drawn, _standard(key, names, shapes), strict=True):
         leaf = values[number]
-        scale = by_placeholder[id(leaf)].deviation(leaf.shape)
-        values[number] = (scale * standard).astype(leaf.dtype)
+        values[number] = by_placeholder[id(leaf)].of_standard(standard, leaf.shape).astype(leaf.dtype)
     return jax.tree.unflatten(structure, values)
 
 

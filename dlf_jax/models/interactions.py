@@ -97,6 +97,33 @@ class MatrixCross(nn.Module):
         return x
 
 
+class LowRankCross(nn.Module):
+    """Cross network with matrices of low rank, `x_{l+1} = x_0 * (W_l (V_l x_l) + b_l) + x_l` (MLPerf's).
+
+    Nothing stands between the two factors, and the first has no bias.
+
+    `x_0: float32 [B, D] -> [B, D]`. Parameters, per layer: `v_{l}: [D, r]`, `w_{l}: [r, D]`, `bias_{l}: [D]`.
+
+    Attributes:
+      layers: number of cross layers.
+      rank: `r`.
+    """
+
+    layers: int
+    rank: int
+
+    @nn.compact
+    def __call__(self, first: jax.Array) -> jax.Array:
+        width = first.shape[-1]
+        x = first
+        for i in range(self.layers):
+            v = self.param(f'v_{i}', kernel_init, (width, self.rank))
+            w = self.param(f'w_{i}', kernel_init, (self.rank, width))
+            bias = self.param(f'bias_{i}', nn.initializers.zeros, (width,))
+            x = first * (x @ v @ w + bias) + x
+        return x
+
+
 class MixtureCross(nn.Module):
     """Cross network whose layers are mixtures of `K` low-rank experts (DCN-V2, eqs. 3 and 4).
 

@@ -45,8 +45,13 @@ class Mode:
       train: True in training: dropout is active, and BatchNorm uses and records the batch's statistics.
       mask: bool [B], False on rows that only pad the batch; None where there are none.
       collectives: communication with the other devices, for sums over the global batch.
+      labels: float32 [B], of the rows in training, for losses of a model's own (`losses`); None where the
+        caller has none, such as in predictions.
+      weight: float32 [B], weights of the rows beside `labels`; None: every row that `mask` selects weighs 1.
     """
 
     train: bool = False
     mask: jax.Array | None = None
     collectives: Collectives = ONE_PROGRAM
+    labels: jax.Array | None = None
+    weight: jax.Array | None = None

@@ -32,6 +32,7 @@ def check_model(
     reference: Reference,
     fields: int = FIELDS,
     hold: Callable[[Tree, Tree, Tree], Mapping[str, Any]] | None = None,
+    labels: bool = False,
 ) -> None:
     """Asserts that a model computes what its reference says, in evaluation and in training.
 
@@ -55,6 +56,8 @@ def check_model(
       fields: F, number of fields of a row.
       hold: from (params, batch_stats, rows) to keywords for the reference, which hold still what the model
         takes no gradient of.
+      labels: whether the model sows a loss that compares with labels; the reference then takes `labels`, [B]
+        of the rows that count.
 
     Raises:
       AssertionError: they differ, or the drawn weights tell nothing (rows of one logit, no gradient).
@@ -69,12 +72,16 @@ def check_model(
     params, stats = variables.get('params', {}), variables.get('batch_stats', {})
     counted = {table: values[MASK] for table, values in rows.items()}
     weights = np.random.default_rng(1).normal(size=BATCH)
+    clicks = np.random.default_rng(3).integers(0, 2, BATCH).astype(float)
+    if labels:
+        refer = functools.partial(refer, labels=clicks[MASK])
 
     # No array from outside: each precision brings its own.
     def training_loss(params: Tree, rows: Tree, stats: Tree, weights: jax.Array, mask: jax.Array) -> Any:
         mutable = ['batch_stats', 'losses']
         variables = {'params': params, 'batch_stats': stats}
-        logits, changed = model.apply(variables, rows, train=True, mask=mask, mutable=mutable)
+        options: dict[str, Any] = {'labels': jnp.asarray(clicks, weights.dtype)} if labels else {}
+        logits, changed = model.apply(variables, rows, train=True, mask=mask, mutable=mutable, **options)
         extra = sum(jnp.sum(leaf) for leaf in jax.tree.leaves(changed.get('losses', {})))
         # Not a product: padded rows may hold anything.
         return jnp.sum(jnp.where(mask, logits * weights, 0)) + extra, (logits, extra)
@@ -132,7 +139,7 @@ def random_inputs(model: CTRModel, fields: int = FIELDS, seed: int = 0) -> tuple
     rng = np.random.default_rng(seed)
     rows = {
         table: rng.normal(size=(BATCH, fields, width)) * np.where(MASK, 1, 1e3)[:, None, None]
-        for table, width in model.tables.items()
+        for table, width in model.tables_of(fields).items()
     }
     shapes = jax.eval_shape(model.init, jax.random.key(0), rows)
 

@@ -191,7 +191,7 @@ def step_operations(model: CTRModel, schema: Schema, batch_size: int) -> float:
     """
 
     def forward(params: Any, batch_stats: Any) -> Any:
-        embeddings, inputs = embedding.example(model.tables, schema, batch_size)
+        embeddings, inputs = embedding.example(model.tables_of(len(schema.fields)), schema, batch_size)
         options: dict[str, Any] = {'inputs': inputs} if model.wants_inputs else {}
         return model.apply({'params': params, 'batch_stats': batch_stats}, embeddings, **options)
 

@@ -63,8 +63,9 @@ def create(
       A state for predictions; `with_optimizer` makes it one for training.
     """
     key = jax.random.key(seed)
-    tables, dense = embedding.init(jax.random.fold_in(key, _TABLES), model.tables, schema, std, multiple)
-    embeddings, inputs = embedding.example(model.tables, schema)
+    widths = model.tables_of(len(schema.fields))
+    tables, dense = embedding.init(jax.random.fold_in(key, _TABLES), widths, schema, std, multiple)
+    embeddings, inputs = embedding.example(widths, schema)
     options: dict[str, Any] = {'inputs': inputs} if model.wants_inputs else {}
     variables = initializers.drawn_together(
         lambda model_key: model.init(model_key, embeddings, **options), jax.random.fold_in(key, _MODEL)

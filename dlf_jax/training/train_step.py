@@ -116,6 +116,8 @@ def make_train_step(
                 train=True,
                 mask=batch['weight'] > 0,
                 collectives=collectives,
+                labels=batch['label'],
+                weight=batch['weight'],
                 rngs={'dropout': key},
                 mutable=['batch_stats', 'losses'],
             )

@@ -51,6 +51,9 @@ from dlf_jax.workdir import Workdir
 
 _log = logging.getLogger(__name__)
 
+# Bytes from which on it is told what the tables take.
+_LARGE_TABLES = 1e9
+
 # Number of batches that are put onto the devices before a step asks for them.
 _PREFETCH = 2
 
@@ -135,6 +138,9 @@ class Trainer:
                 self.plan.per_epoch,
                 f'; {len(self.batches)} seeds together' if len(self.batches) > 1 else '',
             )
+            tables, _ = self.setup.state_bytes()
+            if tables > _LARGE_TABLES:
+                _log.info('the tables take %.3g GB, gradients and moments included', tables / 1e9)
             with self.preemption.watched():
                 with self.preemption.interruptible(self.checkpoints.wait):
                     model_size.warn_of_proportions(

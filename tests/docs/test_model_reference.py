@@ -7,7 +7,7 @@ import pytest
 from dlf_jax.models import MODELS
 from tests.conftest import ROOT
 
-PAGES = [(ROOT / 'docs' / 'models' / name).read_text() for name in ('dlf.md', 'baselines.md')]
+PAGES = [(ROOT / 'docs' / 'models' / name).read_text() for name in ('dlf.md', 'baselines.md', 'newer.md')]
 
 
 @pytest.fixture(scope='module')

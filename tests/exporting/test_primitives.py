@@ -22,6 +22,8 @@ FUNCTIONS = {
     'logarithms': lambda x, ids: jnp.log(jnp.abs(x) + 1) + jnp.log1p(jnp.abs(x)),
     'roots': lambda x, ids: jnp.sqrt(jnp.abs(x)) + jnp.cbrt(x) + lax.rsqrt(jnp.abs(x) + 1) + jnp.square(x),
     'waves': lambda x, ids: jnp.sin(x) + jnp.cos(x) + jnp.tan(x / 4) + jnp.arctan(x),
+    # All quadrants and axes, and 0.
+    'angles': lambda x, ids: jnp.arctan2(x, x[:, :, ::-1]) + jnp.arctan2((x > 0) * 1.0, jnp.floor(x)),
     'hyperbolic': lambda x, ids: jnp.sinh(x) + jnp.cosh(x) + jnp.arcsinh(x),
     'squashed': lambda x, ids: jnp.tanh(x) + jax.nn.sigmoid(x) + lax.erf(x) + lax.erfc(x) + jax.nn.gelu(x),
     'activations': lambda x, ids: jax.nn.relu(x) + jax.nn.silu(x) + jax.nn.softplus(x) + jax.nn.leaky_relu(x),

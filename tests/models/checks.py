@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
+from collections.abc import Iterable
 
 import chex
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax import lax
 
-from dlf_jax.models import Collectives
+from dlf_jax.data.schema import Field, Schema, number_field
+from dlf_jax.models import Collectives, embedding
 from dlf_jax.testing import check_model
 from dlf_jax.testing.model_check import BATCH, FIELDS, MASK, fields_of, random_inputs
 
@@ -33,10 +37,25 @@ class Mapped(Collectives):
         return lax.axis_index(self.axis)
 
 
-def count(model: nn.Module, fields: int = FIELDS) -> int:
-    """Number of parameters."""
-    variables, _ = random_inputs(model, fields)
-    return sum(leaf.size for leaf in jax.tree.leaves(variables['params']))
+def daily(cases: Iterable[str], *quick: str) -> list:
+    """Parameters of a test by name, of which all but a few are slow: each takes seconds to compile."""
+    return [case if case in quick else pytest.param(case, marks=pytest.mark.slow) for case in cases]
+
+
+def call_of(model: nn.Module, fields: int = FIELDS, numbers: int = 0) -> tuple[dict, dict]:
+    """Rows of zeros and further keywords of a model's call, of fields of which the last are numeric."""
+    names = [f'field{i}' for i in range(fields)]
+    made = [Field(name, 'categorical', size=3) for name in names[: fields - numbers]]
+    made += [number_field(name, 'none') for name in names[fields - numbers :]]
+    rows, inputs = embedding.example(model.tables_of(fields), Schema(tuple(made), 'label'))
+    return rows, {'inputs': inputs} if model.wants_inputs else {}
+
+
+def count(model: nn.Module, fields: int = FIELDS, numbers: int = 0) -> int:
+    """Number of dense parameters, with the last `numbers` fields numeric."""
+    rows, options = call_of(model, fields, numbers)
+    shapes = jax.eval_shape(functools.partial(model.init, **options), jax.random.key(0), rows)
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes['params']))
 
 
 def dense(inputs: int, outputs: int) -> int:
@@ -92,9 +111,9 @@ def check_variants(model: type[nn.Module]) -> None:
     for variant in model.variants.values():
         assert set(variant) <= set(names)
         built = model(**variant)
-        rows = {table: jnp.ones((2, FIELDS, width)) for table, width in built.tables.items()}
-        variables = jax.eval_shape(built.init, jax.random.key(0), rows)
-        logits = jax.eval_shape(built.apply, variables, rows)
+        rows, options = call_of(built)
+        variables = jax.eval_shape(functools.partial(built.init, **options), jax.random.key(0), rows)
+        logits = jax.eval_shape(functools.partial(built.apply, **options), variables, rows)
         chex.assert_shape(logits, (2,))
         chex.assert_type([logits, *jax.tree.leaves(variables)], jnp.float32)
 

@@ -16,9 +16,12 @@ class Kernels(nn.Module):
     """Matrices by name, beside what Flax itself draws."""
 
     shapes: dict[str, tuple[int, ...]]
+    uniform: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(self):
+        if self.uniform:
+            self.param('uniform', initializers.Uniform(), self.uniform)
         for name, shape in self.shapes.items():
             self.param(name, stacked_kernel_init if len(shape) > 2 else kernel_init, shape)
         self.param('own', nn.initializers.normal(3.0), (50, 40))
@@ -47,6 +50,19 @@ def test_glorot_normal(name):
     by_flax = np.asarray((stacked_kernel_init if len(shape) > 2 else kernel_init)(jax.random.key(1), shape))
     for share in (0.1, 0.3, 0.7, 0.9):
         assert np.quantile(found, share) == pytest.approx(np.quantile(by_flax, share), abs=0.08 * deviation)
+
+
+def test_uniform():
+    module = Kernels(SHAPES, (3, 4000))
+    create = jax.jit(lambda: initializers.drawn_together(module.init, jax.random.key(0)))
+    found = np.asarray(create()['params']['uniform'])
+    assert found.shape == (3, 4000)
+    assert found.min() >= 0
+    assert found.max() <= 1
+    for share in (0.02, 0.2, 0.5, 0.8, 0.98):
+        assert np.quantile(found, share) == pytest.approx(share, abs=0.02)
+    alone = initializers.Uniform()(jax.random.key(0), (4000,))
+    assert np.quantile(alone, 0.3) == pytest.approx(0.3, abs=0.03)
 
 
 def test_each_array_is_its_own():

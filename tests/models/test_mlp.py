@@ -1,4 +1,6 @@
-"""The MLP and the linear model."""
+"""The MLP and the linear model, and what every model keeps to."""
+
+import functools
 
 import chex
 import jax
@@ -8,6 +10,7 @@ import pytest
 
 from dlf_jax import models
 from dlf_jax.errors import UsageError
+from tests.models import checks
 
 
 def test_mlp():
@@ -61,11 +64,10 @@ def test_every_model_keeps_the_contract(name):
     for variant in model.variants.values():
         assert set(variant) <= set(fields)
         models.build(name, **variant)
-    batch, count = 6, 5
-    rows = {table: jnp.ones((batch, count, width)) for table, width in model.tables.items()}
-    variables = jax.eval_shape(model.init, jax.random.key(0), rows)
-    logits = jax.eval_shape(model.apply, variables, rows)
-    chex.assert_shape(logits, (batch,))
+    rows, options = checks.call_of(model, 5, numbers=2)
+    variables = jax.eval_shape(functools.partial(model.init, **options), jax.random.key(0), rows)
+    logits = jax.eval_shape(functools.partial(model.apply, **options), variables, rows)
+    chex.assert_shape(logits, (2,))
     chex.assert_type([logits, *jax.tree.leaves(variables)], jnp.float32)
 
 

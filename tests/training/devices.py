@@ -20,7 +20,8 @@ ROWS = 32
 SMALL = {
     'hidden': (8,), 'hidden_1': (8,), 'hidden_2': (8,), 'gate_hidden': (8,), 'head': (8,), 'layers': 1,
     'tokens': 3, 'rank': 4, 'heads': 2, 'attention_size': 4, 'neurons': 8, 'cin': (4,), 'dropout': 0.3,
-    'dropout_1': 0.3, 'dropout_2': 0.3,
+    'dropout_1': 0.3, 'dropout_2': 0.3, 'token_size': 6, 'bottom_hidden': (8,), 'ecn_layers': 1,
+    'lcn_layers': 1,
 }  # fmt: skip
 
 

@@ -167,6 +167,8 @@ def test_every_model_trains(model):
     for name, value in config.model.items():
         if name.startswith('hidden') and value:
             config.model[name] = (8,)
+        if name.endswith('layers'):
+            config.model[name] = min(value, 2)
     if model == 'finalmlp':
         config.model.heads = 2
     state, step, _ = make(config)
