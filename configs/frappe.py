@@ -5,8 +5,8 @@
         --workdir=/tmp/dlf-frappe
 
 `--config=configs/frappe.py:mlp` takes another model; `--config.paper=True` the common setting of DLF's paper,
-and DLF in its full size (not run here). Expected of DLF on the validation part: AUC 0.988, Logloss 0.122, in
-a few minutes on two CPU cores. Scores and times of all models, beside the published ones:
+and DLF in its full size (not run here). Expected of DLF on the validation part: AUC 0.988, Logloss 0.122
+(0.104 to 0.108 calibrated, which is what it then predicts with), in a few minutes on two CPU cores. Scores and times of all models, beside the published ones:
 benchmarks/FRAPPE.md.
 """
 
@@ -161,4 +161,8 @@ def get_config(model: str = 'dlf') -> ConfigDict:
         config.optimizer.learning_rate = 1e-2
         config.training.evaluate_every = 250
     defaults.set_model(config, MODELS, embedding_size=10)
+    if model not in defaults.BASELINES:
+        # What the models promise here is too sure: a temperature takes an eighth off Logloss
+        # (benchmarks/FRAPPE.md). The results beside the published ones are those before it.
+        config.calibration.method = 'temperature'
     return config
