@@ -174,7 +174,8 @@ def train(
 
     Returns:
       The result: metrics of the validation and test part at the best step, steps, parameters, time; with
-      several seeds, the result of each and their mean; with `config.baselines`, those of the baselines.
+      several seeds, the result of each and their mean; with `config.calibration`, the calibrator with the
+      metrics before and after; with `config.baselines`, those of the baselines.
 
     Raises:
       UserError: something that the user can mend, in one line; Preempted: saved and stopped.

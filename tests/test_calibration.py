@@ -17,7 +17,7 @@ from dlf_jax.serving.server.scorer import load
 from dlf_jax.serving.server.watcher import Watcher
 from dlf_jax.training import stored_scores
 from dlf_jax.workdir import Workdir
-from tests.conftest import config_of, run, table_flags, write_table
+from tests.conftest import SMALL_RUN, config_of, run, table_flags, write_table
 
 # Every method, and every format of an export.
 WAYS = [
@@ -124,6 +124,16 @@ def test_training_fits_what_the_config_asks_for(trained, finished, data_dir):
     assert (finished / 'calibration.json').read_bytes() == kept
     config.calibration.method = 'isotonic'
     assert dlf_jax.train(config, finished, data_dir)['calibration']['method'] == 'isotonic'
+
+
+def test_what_is_fitted_in_one_call_is_calibrated(rows):
+    keys = {**SMALL_RUN, 'optimizer.learning_rate': 0.05, 'calibration.method': 'platt'}
+    model = dlf_jax.fit(pl.read_csv(rows), label='click', model='mlp', **keys)
+    found = model.result['calibration']
+    assert (found['method'], found['rows']) == ('platt', model.result['valid']['rows'])
+    told = model.evaluate(str(rows))
+    assert told['auc'] == told['before_calibration']['auc']
+    assert told['logloss'] != told['before_calibration']['logloss']
 
 
 def test_a_calibrator_of_other_weights_is_not_applied(finished, rows, caplog):
