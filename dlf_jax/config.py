@@ -302,13 +302,15 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     # Seed of the sample and of the permutations.
     config.explain.seed = 0
     # Number of permutations of each field.
-    config.explain.repeats = 3
+    config.explain.repeats = 2
     # Fields whose importance is told; (): all.
     config.explain.fields = ()
     # Groups of fields that are permuted together: ('user=user_id+age','ad=ad_id+brand').
     config.explain.groups = ()
     # Number of the most important fields whose pairs are told; 0: none.
     config.explain.pairs = 10
+    # Number of the sampled rows that pairs are told on.
+    config.explain.pair_rows = 20_000
     # Number of the most important fields whose partial dependence is told; 0: none.
     config.explain.dependence = 20
     # Maximum number of values of a field's partial dependence.

@@ -199,8 +199,8 @@ def validate_explanation(config: ConfigDict) -> None:
 
 
 _LEAST_OF_EXPLANATION = {
-    'rows': 1, 'seed': 0, 'repeats': 1, 'pairs': 0, 'dependence': 0, 'points': 2, 'detail_rows': 1,
-    'attributed': 0,
+    'rows': 1, 'seed': 0, 'repeats': 1, 'pairs': 0, 'pair_rows': 1, 'dependence': 0, 'points': 2,
+    'detail_rows': 1, 'attributed': 0,
 }  # fmt: skip
 
 # Accepts a key, whether its value is good, and what is expected of it.

@@ -119,7 +119,9 @@ def explain(predictor: Predictor, stream: Iterable[Rows], of: str, config: Confi
     detail = sample.fewer(options.detail_rows, options.seed)
     paired, curved = min(options.pairs, len(fields)), min(options.dependence, len(fields))
     by_name = {field.name: field for field in schema.fields}
-    total = len(sample) * (1 + options.repeats * (len(fields) + len(groups)) + interactions.scorings(paired))
+    total = len(sample) * (1 + options.repeats * (len(fields) + len(groups)))
+    of_pairs = sample.fewer(options.pair_rows, options.seed)
+    total += len(of_pairs) * interactions.scorings(paired)
     total += len(detail) * curved * options.points
     model = predictor.setup.forward.model
     total += len(detail) * Inside.scorings(model) if isinstance(model, DLF) else 0
@@ -133,7 +135,7 @@ def explain(predictor: Predictor, stream: Iterable[Rows], of: str, config: Confi
         by_group = [{'group': n, 'fields': list(members), **next(costs)} for n, members in groups.items()]
         by_field = importance.most_important_first(by_field)
         ranked = [entry['field'] for entry in by_field]
-        pairs = interactions.interactions(replacing, baseline, ranked[:paired], options.seed)
+        pairs = interactions.interactions(replacing, of_pairs, ranked[:paired], options.seed)
         curves = dependence.partial_dependence(
             Replacing(predictor, len(detail), progress.advance),
             detail,

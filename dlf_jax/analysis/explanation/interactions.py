@@ -22,10 +22,11 @@ import numpy as np
 from dlf_jax.analysis.explanation.costs import Scored, both_changes
 from dlf_jax.analysis.explanation.importance import Baseline
 from dlf_jax.analysis.explanation.replacing import Replacing
+from dlf_jax.analysis.explanation.sample import Sample
 
 
 def interactions(
-    replacing: Replacing, baseline: Baseline, fields: Sequence[str], seed: int
+    replacing: Replacing, sample: Sample, fields: Sequence[str], seed: int
 ) -> list[dict[str, Any]]:
     """Importance of all pairs of some fields, the strongest interaction first, as JSON.
 
@@ -33,12 +34,13 @@ def interactions(
 
     Args:
       replacing: scores rows.
-      baseline: the rows as they are.
+      sample: the rows.
       fields: names; a pair costs one scoring of the rows.
       seed: seed of the permutation.
     """
     if len(fields) < 2:
         return []
+    baseline = Baseline.of(replacing, sample)
     rows, labels, weights = baseline.sample.rows, baseline.labels, baseline.weights
     (order,) = baseline.orders(1, seed + 1)
 
@@ -72,4 +74,4 @@ def interactions(
 
 def scorings(fields: int) -> int:
     """Number of times that the rows are scored for so many fields."""
-    return fields + math.comb(fields, 2) if fields > 1 else 0
+    return 1 + fields + math.comb(fields, 2) if fields > 1 else 0

@@ -20,7 +20,7 @@ def test_costs_are_those_of_permuted_frames(factorised, rows, explanation):
     groups = {entry['group']: entry for entry in explanation.found['groups']}
     assert found.keys() == {'a', 'b', 'c', 'n', 'x', 'y'}
     for entry, names in ((found['b'], ['b']), (found['x'], ['x']), (groups['pair'], ['a', 'b'])):
-        scores = [factorised.predict(permuted(rows, names, order)) for order in orders(len(rows), 3, 0)]
+        scores = [factorised.predict(permuted(rows, names, order)) for order in orders(len(rows), 2, 0)]
         loss = np.mean([log_loss(labels, s.astype(np.float64)) for s in scores]) - log_loss(labels, base)
         area = roc_auc_score(labels, base) - np.mean([roc_auc_score(labels, s) for s in scores])
         np.testing.assert_allclose(entry['logloss']['mean'], loss, atol=1e-5)

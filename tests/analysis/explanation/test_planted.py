@@ -1,4 +1,4 @@
-"""Explanations of models of the synthetic data find what was planted in it, beside columns of noise.
+"""Explanations of models of the synthetic data find what was planted in it.
 
 The law is asked as a model is: what permuting a field of its own rows costs it. Figures are in
 docs/how-to/explain.md.
@@ -26,6 +26,7 @@ MODELS = {
     'finalmlp': {'model.hidden_1': (128, 64), 'model.hidden_2': (128, 64), 'model.heads': 2},
     'deepfm': {'model.hidden': (128, 64)},
 }
+QUICK = {'dependence': 0, 'attributed': 0, 'detail_rows': 300}
 # Pairs of fields that the law multiplies, alone or in threes.
 SECOND = {frozenset((CATEGORIES[a], CATEGORIES[b])) for a, b in PAIRS}
 SECOND |= {frozenset((NUMBERS[n], CATEGORIES[f])) for n, f in enumerate(CROSSED)}
@@ -40,21 +41,6 @@ PLANTED = SECOND | THIRD
 @pytest.fixture(scope='module')
 def law():
     return synthetic.SyntheticTable(ROWS, 0)
-
-
-@pytest.fixture(scope='module')
-def file(law, tmp_path_factory):
-    """The synthetic rows with ten columns of noise, of the same kinds."""
-    draw, pieces = np.random.default_rng(0), []
-    for start in range(0, ROWS, CHUNK_ROWS):
-        frame = law.frame(start).drop('probability')
-        noise = {name: draw.normal(size=frame.height).round(2) for name in NOISE_NUMBERS}
-        for name, count in zip(NOISE_CATEGORIES, (4, 12, 40, 100, 200), strict=True):
-            noise[name] = [f'{name}{i}' for i in np.minimum(draw.zipf(1.4, frame.height), count)]
-        pieces.append(frame.with_columns(**{name: pl.Series(values) for name, values in noise.items()}))
-    path = tmp_path_factory.mktemp('planted') / 'rows.parquet'
-    pl.concat(pieces).write_parquet(path)
-    return path
 
 
 @pytest.fixture(scope='module')
@@ -80,42 +66,65 @@ def costs_of_the_law(law):
     return found
 
 
+def check(model, trained, data_dir, costs_of_the_law):
+    """Importance of all fields and pairs beside the law; tells how many are found."""
+    options = {**QUICK, 'rows': 4_000, 'repeats': 1, 'pairs': 39}
+    found = trained.explain(None, options, data_dir).found
+    cost = {entry['field']: entry['logloss']['mean'] for entry in found['fields']}
+    rank = stats.spearmanr([cost[n] for n in costs_of_the_law], list(costs_of_the_law.values())).statistic
+    ten = [set(sorted(costs, key=costs.get, reverse=True)[:10]) for costs in (cost, costs_of_the_law)]
+    pairs = [frozenset(pair['fields']) for pair in found['pairs']]
+    assert len(pairs) == 39 * 38 // 2
+    top = pairs[: len(PLANTED)]
+    planted, second = sum(pair in PLANTED for pair in top), sum(pair in SECOND for pair in top)
+    right = next(i for i, pair in enumerate(pairs) if pair not in PLANTED)
+    common = len(ten[0] & ten[1])
+    print(
+        f'\n{model}: {common} of the ten most important fields of the law, rank correlation {rank:.3f}; of '
+        f'the top {len(PLANTED)} pairs {planted} planted, the first {right} all; {second} of {len(SECOND)} '
+        'of second order among them'
+    )
+    assert common >= 9
+    assert rank > 0.85
+    assert right >= len(SECOND)
+    assert second == len(SECOND)
+    assert planted >= 16
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize('model', MODELS)
-def test_what_was_planted_is_found(model, file, costs_of_the_law, data_dir, tmp_path):
-    keys = {
-        'dataset.name': 'table', 'dataset.train': str(file), 'dataset.label': 'label',
-        'dataset.categorical': (*CATEGORIES, *NOISE_CATEGORIES), 'dataset.treatment': 'standard',
-        'dataset.numeric': (*NUMBERS, *NOISE_NUMBERS), 'training.epochs': 4, **MODELS[model],
-    }  # fmt: skip
+def test_planted_fields_and_pairs_are_found(model, costs_of_the_law, data_dir, tmp_path):
+    keys = {'training.epochs': 4, **MODELS[model]}
     config = dlf_jax.load_config('configs/synthetic.py', model, overrides=keys)
     dlf_jax.train(config, tmp_path / 'run', data_dir)
-    options = {'rows': 20_000, 'repeats': 3, 'pairs': 0, 'dependence': 0, 'attributed': 0}
-    trained = dlf_jax.load(tmp_path / 'run')
-    fields = trained.explain(None, options, data_dir).found['fields']
-    # All pairs of the law's fields, on fewer rows.
-    options |= {'rows': 4_000, 'repeats': 1, 'pairs': 49, 'detail_rows': 200}
-    pairs = trained.explain(None, options, data_dir).found['pairs']
+    check(model, dlf_jax.load(tmp_path / 'run'), data_dir, costs_of_the_law)
 
-    ranked = [entry['field'] for entry in fields]
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_planted_fields_are_above_columns_of_noise(law, costs_of_the_law, data_dir, tmp_path):
+    """Half of the rows, with ten columns of noise of the same kinds, in one epoch."""
+    draw, pieces = np.random.default_rng(0), []
+    for start in range(0, ROWS // 2, CHUNK_ROWS):
+        frame = law.frame(start).drop('probability')
+        noise = {name: draw.normal(size=frame.height).round(2) for name in NOISE_NUMBERS}
+        for name, count in zip(NOISE_CATEGORIES, (4, 12, 40, 100, 200), strict=True):
+            noise[name] = [f'{name}{i}' for i in np.minimum(draw.zipf(1.4, frame.height), count)]
+        pieces.append(frame.with_columns(**{name: pl.Series(values) for name, values in noise.items()}))
+    pl.concat(pieces).write_parquet(tmp_path / 'rows.parquet')
+    keys = {
+        'dataset.name': 'table', 'dataset.train': str(tmp_path / 'rows.parquet'), 'dataset.label': 'label',
+        'dataset.categorical': (*CATEGORIES, *NOISE_CATEGORIES), 'dataset.treatment': 'standard',
+        'dataset.numeric': (*NUMBERS, *NOISE_NUMBERS),
+    }  # fmt: skip
+    config = dlf_jax.load_config('configs/synthetic.py', 'dlf', overrides=keys)
+    dlf_jax.train(config, tmp_path / 'run', data_dir)
+    options = {**QUICK, 'rows': 20_000, 'repeats': 2, 'pairs': 0}
+    found = dlf_jax.load(tmp_path / 'run').explain(None, options, data_dir).found['fields']
+    ranked = [entry['field'] for entry in found]
     ahead = next(i for i, name in enumerate(ranked) if name in NOISE)
-    small = sorted(set(ranked[ahead:]) - NOISE)
-    cost = {entry['field']: entry['logloss']['mean'] for entry in fields}
-    rank = stats.spearmanr([cost[n] for n in costs_of_the_law], list(costs_of_the_law.values())).statistic
-    top = [frozenset(pair['fields']) for pair in pairs[: len(PLANTED)]]
-    found = sum(pair in PLANTED for pair in top)
-    second = sum(pair in SECOND for pair in top)
-    first_wrong = next(i for i, pair in enumerate(pairs) if frozenset(pair['fields']) not in PLANTED)
-    print(
-        f'\n{model}: {ahead} of 39 planted fields above all noise; below: '
-        f'{ {name: round(costs_of_the_law[name], 5) for name in small} }; rank correlation {rank:.3f}; '
-        f'of the top {len(PLANTED)} of {len(pairs)} pairs {found} planted, {second} of {len(SECOND)} of '
-        f'second order among them; first {first_wrong} all planted'
-    )
+    later = {name: round(costs_of_the_law[name], 5) for name in ranked[ahead:] if name not in NOISE}
+    print(f'\n{ahead} of 39 planted fields above all noise; below, with what they cost the law: {later}')
     # Fields of next to no weight in the law may be anywhere.
-    assert all(costs_of_the_law[name] < 2e-4 for name in small)
-    assert rank > 0.95
-    assert second == len(SECOND)
-    assert first_wrong >= len(SECOND)
-    assert found >= 0.85 * len(PLANTED)
+    assert all(cost < 0.002 for cost in later.values())
