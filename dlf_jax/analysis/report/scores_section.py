@@ -59,25 +59,21 @@ def draw(run: Run) -> Section:
 
 
 def evaluations(run: Run) -> dict[str, dict[str, Any]]:
-    """Metrics by part, of the seed that prediction uses: from the stored scores, else from the result."""
-    best = run.best or {}
-    found = {}
+    """Metrics by part, of the seed that prediction uses.
+
+    They are those of the result, as they were when training ended; what an older one lacks is computed from
+    the stored scores.
+    """
+    best, found, selected = run.best or {}, {}, metrics.selected(run.config)
     for part in run.parts:
-        known = {key: value for key, value in best[part].items() if key in metrics.selected(run.config)}
+        known = {key: value for key, value in best[part].items() if key in selected}
         if part in run.scores:
             scores = run.scores[part]
-            computed = {
-                k: m(scores) for k, m in metrics.selected(run.config).items() if not _lacks(m, scores)
-            }
-            # What the result has is what was reported when training ended.
-            known = {**computed, **known}
+            lacking = {key: metric for key, metric in selected.items() if key not in known}
+            known |= {key: m(scores) for key, m in lacking.items() if 'group' in scores or not m.grouped}
         order = [*(key for key in ORDER if key in known), *(key for key in known if key not in ORDER)]
         found[part] = {key: known[key] for key in order}
     return found
-
-
-def _lacks(metric: metrics.Metric, scores: Mapping[str, Any]) -> bool:
-    return metric.grouped and 'group' not in scores
 
 
 def title_of(key: str) -> str:

@@ -12,7 +12,7 @@ from dlf_jax.errors import UserError
 
 # Bootstrap samples where rows are few; fewer where they are many, and none beyond `MOST_ROWS`, where
 # intervals are as narrow as the digits that are shown.
-SAMPLES, LEAST_SAMPLES, MOST_ROWS = 400, 100, 1_000_000
+SAMPLES, LEAST_SAMPLES, MOST_ROWS = 400, 100, 500_000
 _DRAWN = 12_000_000
 
 
