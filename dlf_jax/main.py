@@ -48,7 +48,7 @@ from dlf_jax.config_files import find_config_file
 from dlf_jax.data import builders
 from dlf_jax.errors import UsageError, UserError, suggest
 from dlf_jax.file_writing import to_json
-from dlf_jax.training import multihost, runtime_errors
+from dlf_jax.training import multihost, runtime_errors, warm_start
 from dlf_jax.training import profile as profiling
 from dlf_jax.training.preemption import EXIT_CODE, Preempted, Preemption
 from dlf_jax.workdir import Workdir
@@ -134,7 +134,8 @@ def profile() -> dict[str, Any]:
     """Tells where the time of a training step goes, and writes a trace into the workdir."""
     config, workdir = _config(), Workdir(_required(_WORKDIR))
     _keep_compiled()
-    builder = builders.build(config.dataset, os.path.expanduser(_DATA_DIR.value))
+    ancestor = warm_start.ancestor(config)
+    builder = builders.build(config.dataset, os.path.expanduser(_DATA_DIR.value), ancestor)
     builder.prepare()
     workdir.create()
     config = api.sized(config, builder, workdir)

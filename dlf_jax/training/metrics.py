@@ -190,6 +190,21 @@ def brier(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None = N
     return _average((sigmoid(logits) - np.asarray(labels, np.float64)) ** 2, weights)
 
 
+def calibration_ratio(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None = None) -> float:
+    """Predicted clicks over observed ones; 1 is right on average, more is too high.
+
+    Args:
+      labels: probabilities of clicks, from 0 to 1, [rows].
+      logits: [rows].
+      weights: weights of the rows, 0 or more, [rows]; None: all 1.
+
+    Returns:
+      A number of at least 0; nan where no row with a weight above 0 is a click.
+    """
+    observed = _average(np.asarray(labels, np.float64), weights)
+    return _average(sigmoid(logits), weights) / observed if observed > 0 else float('nan')
+
+
 def _average(values: np.ndarray, weights: np.ndarray | None) -> float:
     """The weighted mean, [rows] each; nan where no row has a weight above 0."""
     if not (len(values) if weights is None else np.any(weights)):
