@@ -152,8 +152,8 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.dataset.split_seed = 0
     # Count the rows of valid and test that are also in train.
     config.dataset.check_overlap = False
-    # With `training.warm_start`: a value that was in none of so many training parts in a row, the last of them
-    # this one, loses its id and row; 0: never.
+    # With `training.warm_start`: a value that was in none of so many training parts in a row, this one the
+    # last, loses its id and row; 0: never.
     config.dataset.forget_after = 0
     # With `training.warm_start`: whether means, ranges and curves of numbers are fitted to these files; else
     # they stay as the model has learnt them.

@@ -156,7 +156,8 @@ class Trainer:
                     tests = self._test()
             found = self._diagnose()
             result = results.of_runs(self.config, self.runs, counts, tests, self.base_rates, found)
-            return {**result, **results.of_warm_start(self.workdir)}
+            rows = self.builder.blocks('train').rows
+            return {**result, 'training_rows': rows, **results.of_warm_start(self.workdir)}
 
     @property
     def step(self) -> int:

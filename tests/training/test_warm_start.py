@@ -10,7 +10,6 @@ import jax
 import numpy as np
 import polars as pl
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 import dlf_jax
 from dlf_jax.data import builders
@@ -25,6 +24,7 @@ from dlf_jax.workdir import Workdir
 from tests.conftest import ROOT, SMALL_RUN
 from tests.training import growth
 
+pytestmark = pytest.mark.usefixtures('compiled_once')
 SMALL = {**SMALL_RUN, 'training.epochs': 1, 'optimizer.embedding_rows': 'lazy_adam', 'plateau.patience': 0}
 
 
@@ -33,20 +33,6 @@ def config_of(files, day, model='mlp', **changes):
     return dlf_jax.load_config(
         model=model, overrides={'dataset.schema': str(files / 'schema.toml'), **values}
     )
-
-
-@pytest.fixture(scope='module', autouse=True)
-def compiled_once(tmp_path_factory):
-    """The runs of this module share what they compile."""
-    keys = {'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('compiled')),
-            'jax_persistent_cache_min_compile_time_secs': 0}  # fmt: skip
-    before = {key: getattr(jax.config, key) for key in keys}
-    for key, value in keys.items():
-        jax.config.update(key, value)
-    yield
-    for key, value in before.items():
-        jax.config.update(key, value)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope='module')

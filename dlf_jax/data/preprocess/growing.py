@@ -277,9 +277,13 @@ def row_sources(before: Encoder, after: Encoder) -> dict[int, np.ndarray]:
 
 
 def changes(before: Encoder, after: Encoder) -> pl.DataFrame:
-    """Values that are new or forgotten: `field`, `value`, `change`, `count` (of all generations), and `before`
-    and `after`, their rows in the fused table of the field's embedding size, null where there is none."""
-    empty = {
+    """Values that are new or forgotten, in a table.
+
+    Returns:
+      `field`, `value`, `change`, `count` (of all generations), and `before` and `after`: their rows in the
+      fused table of the field's embedding size, null where there is none.
+    """
+    empty: dict[str, type[pl.DataType]] = {
         'field': pl.String, 'value': pl.String, 'change': pl.String, 'count': pl.Int64, 'before': pl.Int64,
         'after': pl.Int64,
     }  # fmt: skip
@@ -296,5 +300,5 @@ def changes(before: Encoder, after: Encoder) -> pl.DataFrame:
             row, none = pl.col('row').cast(pl.Int64), pl.lit(None, pl.Int64)
             places = {'before': none, 'after': row} if change == 'new' else {'before': row, 'after': none}
             own = own.with_columns(field=pl.lit(name), change=pl.lit(change), **places)
-            found.append(own.select(list(empty)).cast(empty))
+            found.append(own.select(list(empty)).cast(pl.Schema(empty)))
     return pl.concat(found)
