@@ -150,16 +150,20 @@ def command(logs, root, data):
     )
 
 
+def entries(folder):
+    """Number of files and folders that are there, while others come and go."""
+    return sum(len(folders) + len(files) for _, folders, files in os.walk(folder))
+
+
 def kill(draw, logs, root, data, longest):
     """Starts the command and kills it after some time; whether it was still at work."""
     process = command(logs, root, data)
-    made = sum(1 for _ in root.rglob('*')) if root.exists() else 0
     # Once it has made so many more files, which falls into every stage of a day.
-    until, wanted = time.monotonic() + 60, made + draw.randint(1, longest)
+    until, wanted = time.monotonic() + 60, entries(root) + draw.randint(1, longest)
     while process.poll() is None and time.monotonic() < until:
-        if root.exists() and sum(1 for _ in root.rglob('*')) >= wanted:
+        if entries(root) >= wanted:
             break
-        time.sleep(0.001)
+        time.sleep(0.002)
     time.sleep(draw.uniform(0, 0.02))
     process.send_signal(signal.SIGKILL)
     return finish(process).returncode != 0
