@@ -196,11 +196,16 @@ class Trainer:
         """Scores the training part with the model to begin with, and saves that, so that nothing of where it
         came from is needed any more."""
         with self.preemption.interruptible(self.checkpoints.wait):
-            found = self._score(self.state, 1, 'train', warm_start.PROGRESSIVE)[0]
+            found = self._score(self._weights_of_before(), 1, 'train', warm_start.PROGRESSIVE)[0]
             _log.info('before training: train %s', metrics.describe(found))
             text = to_json(found, undefined_as_null=True) + '\n'
             multihost.run_on_first(lambda: write_atomically(self.workdir.progressive, text))
             self.checkpoints.save(self.state, self.runs)
+
+    def _weights_of_before(self) -> TrainState:
+        """Weights that score as the model to begin with does."""
+        assert self.origin
+        return warm_start.weights_of_before(self.config, self.setup, self.builder.encoder(), self.origin)
 
     def _begin_to_compile(self) -> None:
         """Compiles the steps of all runs beside what is compiled and done before each is needed.

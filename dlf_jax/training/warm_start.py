@@ -140,6 +140,18 @@ def known_values(config: ConfigDict, keys: Iterable[str]) -> dict[str, Any]:
     return {key: values[key] for key in keys if key in values}
 
 
+def weights_of_before(
+    config: ConfigDict, setup: TrainingSetup, encoder: Encoder, origin: Origin
+) -> TrainState:
+    """Weights that score rows as the other run's model does, to which new values are out of vocabulary.
+
+    The arguments and errors are those of `initial_state`.
+    """
+    config = config.copy_and_resolve_references()
+    config.training.new_rows, config.training.keep_moments = 'out_of_vocabulary', False
+    return _grown(config, setup, encoder, origin, weights=True)
+
+
 def initial_state(config: ConfigDict, setup: TrainingSetup, encoder: Encoder, origin: Origin) -> TrainState:
     """State before the first step of a run that begins with another's weights, on the devices.
 
@@ -152,6 +164,13 @@ def initial_state(config: ConfigDict, setup: TrainingSetup, encoder: Encoder, or
     Raises:
       UserError: it is no longer there, has no moments, or is of another model or optimizer.
     """
+    return _grown(config, setup, encoder, origin, weights=False)
+
+
+def _grown(
+    config: ConfigDict, setup: TrainingSetup, encoder: Encoder, origin: Origin, weights: bool
+) -> TrainState:
+    """`initial_state`, or its weights alone."""
     before = Workdir(origin.path).encoder()
     old = _restored(config, setup, before, origin)
     sources = _sources(growing.row_sources(before, encoder), setup, config.training.new_rows)
@@ -166,7 +185,7 @@ def initial_state(config: ConfigDict, setup: TrainingSetup, encoder: Encoder, or
         params = _moved(are_rows.params, fresh.params, old.params, sources, 1)
         state = fresh.replace(params=params, batch_stats=old.batch_stats)
         if not keep:
-            return state
+            return state.weights() if weights else state
         opt_state = _moved(are_rows.opt_state, fresh.opt_state, old.opt_state, sources, 0)
         return state.replace(opt_state=opt_state, step=old.step)
 

@@ -90,10 +90,10 @@ def test_result_tells_progressive_metrics_and_growth(before, after):
     table = pl.read_csv(config['dataset']['train'])
     table = table.head(result['progressive']['rows'])
     expected = dlf_jax.load(before).evaluate(table)
-    assert result['progressive']['auc'] == pytest.approx(expected['auc'], abs=1e-3)
-    assert result['progressive']['logloss'] == pytest.approx(expected['logloss'], abs=1e-3)
+    assert result['progressive']['auc'] == pytest.approx(expected['auc'], abs=1e-6)
+    assert result['progressive']['logloss'] == pytest.approx(expected['logloss'], abs=1e-6)
     ratio = float(dlf_jax.load(before).predict(table).mean()) / table['click'].mean()
-    assert result['progressive']['calibration_ratio'] == pytest.approx(ratio, rel=1e-2)
+    assert result['progressive']['calibration_ratio'] == pytest.approx(ratio, rel=1e-5)
     changes = pl.read_parquet(after / 'encoder' / 'changes.parquet')
     assert len(changes.filter(pl.col('field') == 'user')) == growth_of['user']['new']
 
