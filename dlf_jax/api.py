@@ -32,7 +32,7 @@ from dlf_jax.errors import UsageError, suggest
 from dlf_jax.lock import locked
 from dlf_jax.serving.predict import Predictor
 from dlf_jax.trained_model import TrainedModel
-from dlf_jax.training import multihost, runtime_errors, stored_scores, trainer
+from dlf_jax.training import multihost, runtime_errors, stored_scores, trainer, warm_start
 from dlf_jax.training.preemption import Preemption
 from dlf_jax.workdir import Workdir
 
@@ -102,12 +102,15 @@ def prepare(config: ConfigDict, data_dir: str | os.PathLike = DATA_DIR) -> dict[
     """
     start = time.monotonic()
     config_checks.validate(config)
-    builder = builders.build(config.dataset, os.path.expanduser(data_dir))
+    builder = builders.build(config.dataset, os.path.expanduser(data_dir), warm_start.ancestor(config))
     builder.prepare()
     seconds = time.monotonic() - start
     unknown = _tell_unknown(builder)
     encoder, rows = builder.encoder(), dict(builder.info.metadata['rows'])
     schema = encoder.schema
+    # Kept statistics are of the rows that they were fitted to.
+    fitted = {} if encoder.growth and not config.dataset.refit_numbers else encoder.moments
+    missing = {name: round(1 - m.count / rows['train'], 6) for name, m in fitted.items()}
     shared = {'rows_also_in_train': builder.shared_rows()} if config.dataset.check_overlap else {}
     return {
         **shared,
@@ -119,7 +122,7 @@ def prepare(config: ConfigDict, data_dir: str | os.PathLike = DATA_DIR) -> dict[
         'rows_per_second': None if builder.reused else round(sum(rows.values()) / seconds),
         'vocabulary': schema.vocabulary,
         'out_of_vocabulary': unknown,
-        'missing_numbers': {n: round(1 - m.count / rows['train'], 6) for n, m in encoder.moments.items()},
+        'missing_numbers': missing,
         'fields': {f.name: f.size if f.size else f.treatment or f.owner for f in schema.fields},
     }
 
@@ -190,7 +193,8 @@ def train(
 
         # Another config is refused before the files are read.
         finished = multihost.run_on_first(enter)
-        builder = builders.build(config.dataset, os.path.expanduser(data_dir))
+        ancestor = warm_start.ancestor(config, folder)
+        builder = builders.build(config.dataset, os.path.expanduser(data_dir), ancestor)
         multihost.run_on_first(lambda: folder.check_data(builder))
         if finished is not None:
             _log.info('%s is finished; this is its result', folder.path)
@@ -550,7 +554,8 @@ def sized(config: ConfigDict, builder: Builder, folder: Workdir) -> ConfigDict:
     Args:
       config: the whole config.
       builder: its data is prepared.
-      folder: of the run; where one has begun to train, its values are taken.
+      folder: of the run; where one has begun to train, its values are taken, and else those of the run of
+        `config.training.warm_start`.
 
     Returns:
       The config with a value for every key.
@@ -559,7 +564,7 @@ def sized(config: ConfigDict, builder: Builder, folder: Workdir) -> ConfigDict:
     if not keys:
         return config
     size = config_by_size.size_of(builder)
-    known = multihost.run_on_first(lambda: folder.values(keys))
+    known = multihost.run_on_first(lambda: folder.values(keys) or warm_start.known_values(config, keys))
     config = config_by_size.filled(config, size, known)
     config_checks.validate(config)
     values = dict(configs.flatten(config))

@@ -154,6 +154,12 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.dataset.split_seed = 0
     # Count the rows of valid and test that are also in train.
     config.dataset.check_overlap = False
+    # With `training.warm_start`: a value that was in none of so many training parts in a row, this one the
+    # last, loses its id and row; 0: never.
+    config.dataset.forget_after = 0
+    # With `training.warm_start`: whether means, ranges and curves of numbers are fitted to these files; else
+    # they stay as the model has learnt them.
+    config.dataset.refit_numbers = False
     # Apache Beam runner that prepares on several machines; '': this machine alone.
     config.dataset.beam_runner = ''
     # Flags of the Beam runner.
@@ -246,6 +252,15 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.training.epochs = 100
     # Steps between evaluations; 0: one an epoch.
     config.training.evaluate_every = 0
+    # Workdir of a run, or a saved model, whose weights training begins with; its vocabularies grow by the
+    # values of the new files. '': from scratch.
+    config.training.warm_start = ''
+    # Rows of values that are new to the model of `warm_start`: initial (as they are drawn from scratch), or
+    # out_of_vocabulary (what the model has learnt of rare values of the field).
+    config.training.new_rows = 'initial'
+    # Whether the optimizer goes on with the moments and the number of steps of the run of `warm_start`; new
+    # rows have none.
+    config.training.keep_moments = True
     # Metrics that log lines and tables show beside AUC, GAUC and Logloss: names in
     # `dlf_jax.training.metrics.METRICS`, which every evaluation computes, or your own, as `module:Name` or
     # `file.py:Name`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import math
+import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -83,6 +84,7 @@ def validate(config: ConfigDict) -> None:
     _validate_dataset(config, check)
     _validate_optimizer(config, check)
     _validate_runs(whole, check)
+    _validate_warm_start(config, check)
     metrics.validate(config)
     if config.model.name in configs.BASELINES:
         _validate_baseline(config, check)
@@ -217,6 +219,7 @@ _CHOICES = {
     'parallel': PARALLEL,
     'sharding.tables': TABLE_SHARDINGS,
     'optimizer.schedule': ('constant', 'cosine'),
+    'training.new_rows': ('initial', 'out_of_vocabulary'),
 }
 _POSITIVE = (
     'dataset.min_count', 'dataset.block_rows', 'training.batch_size', 'training.epochs',
@@ -228,7 +231,7 @@ _NOT_NEGATIVE = (
     'optimizer.clip_norm', 'optimizer.warmup_steps', 'optimizer.weight_decay',
     'optimizer.initial_accumulator_value', 'plateau.patience', 'plateau.min_learning_rate',
     'plateau.min_gain', 'plateau.steps', 'training.evaluate_every', 'seed', 'sharding.device_memory',
-    'distributed.processes', 'compile.vocabulary',
+    'distributed.processes', 'compile.vocabulary', 'dataset.forget_after',
 )  # fmt: skip
 _DECAYS = ('optimizer.b1', 'optimizer.b2', 'optimizer.momentum')
 
@@ -310,6 +313,26 @@ def _validate_runs(config: ConfigDict, check: _Check) -> None:
             not given or config.distributed.coordinator not in ('', 'auto'),
             'config.distributed.coordinator=HOST:PORT beside it',
         )
+
+
+def _validate_warm_start(config: ConfigDict, check: _Check) -> None:
+    """Checks the keys of a warm start, and makes its path absolute, in place."""
+    options = config.training
+    if not options.warm_start:
+        return
+    options.warm_start = os.path.abspath(os.path.expanduser(options.warm_start))
+    check('seeds', config.seeds == 1, '1 with config.training.warm_start; start a run for each seed')
+    check(
+        'model.name',
+        config.model.name not in configs.BASELINES,
+        'a model with config.training.warm_start; a baseline keeps nothing to go on from',
+    )
+    check(
+        'optimizer.schedule',
+        config.optimizer.schedule == 'constant' or not options.keep_moments,
+        'constant with config.training.warm_start, whose steps are counted on, or '
+        'config.training.keep_moments=False',
+    )
 
 
 def _validate_baseline(config: ConfigDict, check: _Check) -> None:

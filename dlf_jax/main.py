@@ -26,7 +26,6 @@ import gc
 import logging
 import os
 import platform
-import re
 import sys
 import traceback
 import warnings
@@ -40,15 +39,14 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
-from dlf_jax import api, config_checks, plugins, program_cache
+from dlf_jax import api, config_arguments, config_checks, program_cache
 from dlf_jax import config as configs
 from dlf_jax.baselines import fitting
 from dlf_jax.compiling import targets
-from dlf_jax.config_files import find_config_file
 from dlf_jax.data import builders
 from dlf_jax.errors import UsageError, UserError, suggest
 from dlf_jax.file_writing import to_json
-from dlf_jax.training import metrics, multihost, runtime_errors
+from dlf_jax.training import metrics, multihost, runtime_errors, warm_start
 from dlf_jax.training import profile as profiling
 from dlf_jax.training.preemption import EXIT_CODE, Preempted, Preemption
 from dlf_jax.workdir import Workdir
@@ -142,7 +140,8 @@ def profile() -> dict[str, Any]:
     """Tells where the time of a training step goes, and writes a trace into the workdir."""
     config, workdir = _config(), Workdir(_required(_WORKDIR))
     _keep_compiled()
-    builder = builders.build(config.dataset, os.path.expanduser(_DATA_DIR.value))
+    ancestor = warm_start.ancestor(config)
+    builder = builders.build(config.dataset, os.path.expanduser(_DATA_DIR.value), ancestor)
     builder.prepare()
     workdir.create()
     config = api.sized(config, builder, workdir)
@@ -259,7 +258,7 @@ def parse(argv: list[str]) -> list[str]:
     decides which other keys there are.
     """
     try:
-        argv = _select_model(argv)
+        argv = config_arguments.select_model(argv)
         # ml_collections reads the overrides from there.
         sys.argv = argv
         rest = flags.FLAGS(argv)
@@ -279,51 +278,8 @@ def parse(argv: list[str]) -> list[str]:
         ValueError,
         OSError,
     ) as error:
-        print(f'error: {_explain(argv, error)}', file=sys.stderr)
+        print(f'error: {config_arguments.explain(argv, error)}', file=sys.stderr)
         sys.exit(2)
-
-
-def _select_model(argv: list[str]) -> list[str]:
-    """The arguments with the config file and its model in one flag, placed first."""
-    file, model, rest = configs.__file__, '', []
-    arguments = iter(argv[1:])
-    for argument in arguments:
-        if argument in ('--config', '--config.model.name'):
-            argument = f'{argument}={next(arguments, "")}'
-        if argument.startswith('--config='):
-            file, _, named = argument.removeprefix('--config=').partition(':')
-            file, model = str(find_config_file(file)), named or model
-        elif argument.startswith('--config.model.name='):
-            model = argument.removeprefix('--config.model.name=')
-        else:
-            rest.append(_renamed(argument))
-    model = plugins.absolute(model)
-    return [argv[0], f'--config={file}:{model}' if model else f'--config={file}', *rest]
-
-
-def _renamed(argument: str) -> str:
-    """The argument with a config key of an earlier version as the key of today, with a warning."""
-    key, equals, value = argument.removeprefix('--config.').partition('=')
-    new = configs.RENAMED.get(key) if argument.startswith('--config.') else None
-    if new is None:
-        return argument
-    print(f'--config.{key} is called --config.{new} now', file=sys.stderr)
-    return f'--config.{new}{equals}{value}'
-
-
-def _explain(argv: list[str], error: Exception) -> str:
-    """The mistake in one line."""
-    text = str(error)
-    if isinstance(error, AttributeError | KeyError):
-        # ml_collections names the last part of an unknown key, and perhaps the nearest one.
-        unknown = re.search(r'\w+', text.replace('\\n', ' '))
-        nearest = re.search(r'Did you mean "(\w+)"', text)
-        for argument in argv:
-            key = argument.split('=')[0]
-            if argument.startswith('--config.') and unknown and unknown[0] in key.split('.'):
-                hint = f"; did you mean '{nearest[1]}'?" if nearest else ''
-                return f'{key}: there is no such key{hint}'
-    return ' '.join(text.split())
 
 
 class _Handler(logging.Handler):

@@ -2,6 +2,8 @@
 
 config.json, versions.json   what was run, with what
 data.json                    which prepared data, and what that is made of: files, keys, schema
+began_from.json              what a warm start began with: path, seed, step, hashes of weights and encoder
+progressive.json             its metrics on the new training part, before training on it
 own_code/                    text of one's own models, datasets and metrics
 encoder/                     schema and vocabulary: all that prediction needs beside
 checkpoints/                 latest and best
@@ -22,7 +24,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,7 @@ FREE = (
     'dataset.valid', 'dataset.test', 'dataset.schema', 'dataset.verify', 'dataset.download',
     'dataset.allow_modified', 'dataset.beam_runner', 'dataset.beam_options', 'dataset.check_overlap',
     'distributed.', 'sharding.', 'compile.', 'export.', 'explain.', 'parallel', 'training.keep_best',
-    'training.metrics', 'baselines', 'evaluate.', 'calibration.',
+    'training.metrics', 'baselines', 'evaluate.', 'calibration.', 'training.warm_start',
 )  # fmt: skip
 # Keys that may differ, and make a finished run go on.
 LONGER = {'training.epochs', 'plateau.patience'}
@@ -55,7 +57,7 @@ _PACKAGES = (
 # What a saved model takes from its run as it is.
 _DESCRIPTION = (
     'config.json', 'versions.json', 'data.json', 'metrics.jsonl', 'result.json', 'baselines.json',
-    'calibration.json',
+    'calibration.json', 'began_from.json', 'progressive.json',
 )  # fmt: skip
 # All that is in the folder of a saved model; what explains it and the page of it go with it where another
 # takes its place.
@@ -104,6 +106,11 @@ class Workdir:
         return self.path / 'calibration.json'
 
     @property
+    def progressive(self) -> Path:
+        """File of the metrics of a warm start on the training part, before training on it."""
+        return self.path / 'progressive.json'
+
+    @property
     def tensorboard(self) -> Path:
         """Folder of TensorBoard's event files."""
         return self.path / 'tensorboard'
@@ -136,7 +143,9 @@ class Workdir:
         result = self.result()
         return result is not None and result['model'] in configs.BASELINES
 
-    def begin(self, config: ConfigDict, builder: Builder) -> None:
+    def begin(
+        self, config: ConfigDict, builder: Builder, began_from: Mapping[str, Any] | None = None
+    ) -> None:
         """Makes the folder that of a run of this config, which `finished` and `check_data` have let pass.
 
         Until the first checkpoint nothing is lost by another config, which then takes over.
@@ -144,6 +153,7 @@ class Workdir:
         Args:
           config: the whole config, validated.
           builder: its data is prepared; the workdir gets a copy of its encoder, and then needs nothing else.
+          began_from: of a warm start that begins, what `began_from` is to return.
         """
         if self._trained:
             (self.path / 'result.json').unlink(missing_ok=True)
@@ -154,9 +164,17 @@ class Workdir:
             self._take_encoder(Path(builder.data_dir))
             made_of = {'fingerprint': builder.builder_config.name, 'made_of': builder.made_of}
             write_atomically(self.path / 'data.json', to_json(made_of, indent=1) + '\n')
+            (self.path / 'began_from.json').unlink(missing_ok=True)
+            if began_from:
+                write_atomically(self.path / 'began_from.json', to_json(began_from, indent=1) + '\n')
         own_code.keep(config, self.own_code)
         wanted = json.loads(config.to_json())
         write_atomically(self.path / 'config.json', to_json(wanted, indent=1) + '\n')
+
+    def began_from(self) -> dict[str, Any] | None:
+        """What the run in the folder began with, where that was a warm start and it has a checkpoint."""
+        path = self.path / 'began_from.json'
+        return self._read_json(path) if self._trained and path.exists() else None
 
     def _take_encoder(self, folder: Path) -> None:
         target, temporary = self.path / 'encoder', self.path / '.encoder.tmp'
@@ -186,6 +204,8 @@ class Workdir:
         wanted = json.loads(config.to_json())
         differing = self._differences(self._saved_config(), wanted)
         fixed = [line for key, line in differing.items() if not _free(key, wanted)]
+        if bool(self.began_from()) != bool(config.training.warm_start):
+            fixed.append(differing['training.warm_start'])
         if fixed:
             raise UserError(
                 f'{self.path} holds a run of another config ({"; ".join(fixed)}); take another '

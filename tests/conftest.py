@@ -17,6 +17,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from ml_collections import ConfigDict
 
 import dlf_jax
@@ -127,6 +128,20 @@ def forget_compiled_functions():
     """Compiled functions of hundreds of tests would fill gigabytes."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(scope='module')
+def compiled_once(tmp_path_factory):
+    """Runs in this process, of the module that asks for this, share what they compile."""
+    keys = {'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('compiled')),
+            'jax_persistent_cache_min_compile_time_secs': 0}  # fmt: skip
+    before = {key: getattr(jax.config, key) for key in keys}
+    for key, value in keys.items():
+        jax.config.update(key, value)
+    yield
+    for key, value in before.items():
+        jax.config.update(key, value)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture(autouse=True)

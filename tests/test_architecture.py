@@ -13,7 +13,7 @@ FLOORS = (
     ('data',),
     ('models',),
     ('config', 'testing'),
-    ('config_by_size', 'own_code'),
+    ('config_by_size', 'own_code', 'config_arguments'),
     ('workdir',),
     ('training',),
     ('baselines',),
@@ -21,8 +21,8 @@ FLOORS = (
     ('analysis', 'compiling', 'exporting'),
     ('trained_model',),
     ('api', 'comparison'),
-    ('fit_frames',),
-    ('main', 'compare', 'serve', 'sklearn', 'tune'),
+    ('fit_frames', 'days'),
+    ('main', 'compare', 'daily', 'serve', 'sklearn', 'tune'),
 )
 # The wings of `data`, over what all of them stand on.
 WINGS = (

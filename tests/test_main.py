@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from dlf_jax import config as configs
-from dlf_jax import config_checks, main, models
+from dlf_jax import config_arguments, config_checks, models
 from dlf_jax.errors import UsageError
 from tests.conftest import ROOT, TINY, command, fail, finish, run, table_flags, write_table
 
@@ -170,13 +170,15 @@ def test_usage_errors_have_exit_code_2(case, trained):
 
 def test_the_model_decides_the_keys():
     file = ROOT / 'configs' / 'frappe.py'
-    rewritten = main._select_model(['main', f'--config={file}', '--config.model.name', 'mlp', '--x=1'])
+    rewritten = config_arguments.select_model(
+        ['main', f'--config={file}', '--config.model.name', 'mlp', '--x=1']
+    )
     assert rewritten == ['main', f'--config={file}:mlp', '--x=1']
-    assert main._select_model(['main', f'--config={file}:mlp'])[1] == f'--config={file}:mlp'
+    assert config_arguments.select_model(['main', f'--config={file}:mlp'])[1] == f'--config={file}:mlp'
 
 
 def test_keys_of_earlier_versions_are_read_and_told(capsys):
-    rewritten = main._select_model(['main', '--config.optimizer.tables=sgd'])
+    rewritten = config_arguments.select_model(['main', '--config.optimizer.tables=sgd'])
     assert rewritten[-1] == '--config.optimizer.embedding_rows=sgd'
     assert (
         '--config.optimizer.tables is called --config.optimizer.embedding_rows now' in capsys.readouterr().err

@@ -17,7 +17,7 @@ from dlf_jax.data.builders.base import Builder
 from dlf_jax.errors import UserError
 from dlf_jax.file_writing import writing
 from dlf_jax.lock import locked
-from dlf_jax.training import metrics
+from dlf_jax.training import metrics, warm_start
 
 _log = logging.getLogger(__name__)
 
@@ -57,11 +57,16 @@ def finished_results(runs: Sequence[Run]) -> dict[Run, Result]:
     opened: dict[str, Builder] = {}
     for run in finished:
         # The runs of one dataset share its files, which are summed once.
-        key = run.config.dataset.to_json(sort_keys=True)
+        key = run.config.training.warm_start + run.config.dataset.to_json(sort_keys=True)
         if key not in opened:
-            opened[key] = builders.build(run.config.dataset, os.path.expanduser(run.data_dir))
+            opened[key] = _opened(run)
         run.workdir.check_data(opened[key])
     return finished
+
+
+def _opened(run: Run) -> Builder:
+    ancestor = warm_start.ancestor(run.config, run.workdir)
+    return builders.build(run.config.dataset, os.path.expanduser(run.data_dir), ancestor)
 
 
 def carry_out(

@@ -38,6 +38,11 @@ Gather = Callable[[jax.Array, jax.Array], jax.Array]
 ROWS, PROJECTION = 'categorical', 'projection'
 
 
+def rows_part(embedding_size: int) -> str:
+    """Name of the part of the tables with the rows of the fields of one embedding size; 0: the model's."""
+    return _part(ROWS, embedding_size)
+
+
 def _part(kind: str, embedding_size: int) -> str:
     return f'{kind}_{embedding_size}' if embedding_size else kind
 
@@ -80,8 +85,8 @@ def init(
     for size in schema.embedding_sizes:
         rows = schema.vocabulary_of(size)
         padding = ((0, -rows % multiple), (0, 0))
-        tables[_part(ROWS, size)] = {
-            table: jnp.pad(draw(_part(ROWS, size), table, (rows, min(size or width, width))), padding)
+        tables[rows_part(size)] = {
+            table: jnp.pad(draw(rows_part(size), table, (rows, min(size or width, width))), padding)
             for table, width in widths.items()
         }
         projected = {table: width for table, width in widths.items() if 0 < size < width}
@@ -94,7 +99,7 @@ def init(
 def ids_of(batch: Mapping[str, jax.Array], schema: Schema) -> dict[str, jax.Array]:
     """Ids of a batch into each fused table, int32 [B, columns]: the categorical fields, then the
     multi-valued ones with `PADDING` after their last value."""
-    return {_part(ROWS, size): _ids_of_size(batch, schema, size) for size in schema.embedding_sizes}
+    return {rows_part(size): _ids_of_size(batch, schema, size) for size in schema.embedding_sizes}
 
 
 def _ids_of_size(batch: Mapping[str, jax.Array], schema: Schema, embedding_size: int) -> jax.Array:
@@ -179,7 +184,7 @@ def _projected(table: str, rows: Tables, dense: Tables, schema: Schema) -> dict[
     """Rows of a table by embedding size, each projected up to the table's width."""
     by_size = {}
     for size in schema.embedding_sizes:
-        by_size[size] = rows[_part(ROWS, size)][table]
+        by_size[size] = rows[rows_part(size)][table]
         if (projection := dense.get(_part(PROJECTION, size), {}).get(table)) is not None:
             by_size[size] = by_size[size] @ projection
     return by_size

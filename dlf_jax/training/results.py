@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from dlf_jax.data.preprocess.encoder import load_growth
 from dlf_jax.training import metrics, run_progress
 from dlf_jax.training.diagnosis import Diagnosis
+from dlf_jax.workdir import Workdir
 
 
 def of_run(
@@ -100,6 +103,27 @@ def of_runs(
         'mean': {part: _over_runs(evaluations, names, np.mean) for part, evaluations in by_part.items()},
         'std': {part: _over_runs(evaluations, names, _deviation) for part, evaluations in by_part.items()},
         'runs': found,
+    }
+
+
+def of_warm_start(workdir: Workdir) -> dict[str, Any]:
+    """What the result of a warm start has beside that of a run from scratch, which has none of it.
+
+    Args:
+      workdir: of the run.
+
+    Returns:
+      `began_from`; `progressive`, the metrics of the training part before training on it; and `growth`, the
+      numbers of values kept, new and forgotten by field with a vocabulary.
+    """
+    began_from = workdir.began_from()
+    if began_from is None:
+        return {}
+    progressive = json.loads(workdir.progressive.read_text('utf-8'))
+    return {
+        'began_from': began_from,
+        'progressive': progressive,
+        'growth': load_growth(workdir.path / 'encoder'),
     }
 
 

@@ -21,6 +21,7 @@ from dlf_jax.data.loading.batches import EvaluationBatches, TrainingBatches, ite
 from dlf_jax.data.loading.label_counts import LabelCounts
 from dlf_jax.data.loading.order import Order, even_batch
 from dlf_jax.errors import UserError
+from dlf_jax.file_writing import to_json, write_atomically
 from dlf_jax.training import (
     diagnosis,
     metrics,
@@ -32,6 +33,7 @@ from dlf_jax.training import (
     run_progress,
     runtime_errors,
     stored_scores,
+    warm_start,
 )
 from dlf_jax.training.checkpoint import Checkpoints, Unreadable
 from dlf_jax.training.compilation import Compiled
@@ -120,6 +122,8 @@ class Trainer:
         # Model, optimizer and their shardings.
         self.setup = TrainingSetup(config, schema, self.plan.total, options.batch_size)
         self.partitioner = self.setup.partitioner
+        # Of the weights that a warm start begins with now; None from scratch, and once a checkpoint is there.
+        self.origin: warm_start.Origin | None = None
         # Parts whose rows without a group have been told.
         self.told: set[str] = set()
 
@@ -148,7 +152,10 @@ class Trainer:
                         self.builder.blocks('train').rows,
                     )  # fmt: skip
                     self._restore_or_create()
-                multihost.run_on_first(lambda: self.workdir.begin(self.config, self.builder))
+                began_from = self.origin.to_json() if self.origin else None
+                multihost.run_on_first(lambda: self.workdir.begin(self.config, self.builder, began_from))
+                if self.origin:
+                    self._score_before_training()
                 if self._evaluation_pending() or self._active():
                     self._train()
                 self.checkpoints.wait()
@@ -156,7 +163,9 @@ class Trainer:
                 with self.preemption.interruptible(self.checkpoints.wait):
                     tests = self._test()
             found = self._diagnose()
-            return results.of_runs(self.config, self.runs, counts, tests, self.base_rates, found)
+            result = results.of_runs(self.config, self.runs, counts, tests, self.base_rates, found)
+            rows = self.builder.blocks('train').rows
+            return {**result, 'training_rows': rows, **results.of_warm_start(self.workdir)}
 
     @property
     def step(self) -> int:
@@ -175,8 +184,37 @@ class Trainer:
             self._set_learning_rate_scale()
             return
         self._begin_to_compile()
-        self.state = self.setup.initial_state(list(self.batches))
+        self.state = self._initial_state()
         self.runs = {seed: RunProgress() for seed in self.batches}
+
+    def _initial_state(self) -> TrainState:
+        """The state before the first step, from scratch or of the model to begin with."""
+        path = self.config.training.warm_start
+        if not path:
+            return self.setup.initial_state(list(self.batches))
+        found = multihost.run_on_first(lambda: warm_start.Origin.of(path).to_json())
+        self.origin = origin = warm_start.Origin(**found)
+        if origin.encoder != self.builder.made_of['grown_from']:
+            raise UserError(f'{path}: changes while this run begins from it; run the same command again')
+        which = '' if origin.step is None else f', step {origin.step}'
+        _log.info('going on from the weights of %s%s', path, which)
+        return warm_start.initial_state(self.config, self.setup, self.builder.encoder(), origin)
+
+    def _score_before_training(self) -> None:
+        """Scores the training part with the model to begin with, and saves that, so that nothing of where it
+        came from is needed any more."""
+        with self.preemption.interruptible(self.checkpoints.wait):
+            scores = self._score(self._weights_of_before(), 1, 'train')
+            (found,) = self._summaries(scores, 1, 'train')
+            _log.info('before training: train %s', metrics.describe(found, metrics.shown(self.config)))
+            text = to_json(found, undefined_as_null=True) + '\n'
+            multihost.run_on_first(lambda: write_atomically(self.workdir.progressive, text))
+            self.checkpoints.save(self.state, self.runs)
+
+    def _weights_of_before(self) -> TrainState:
+        """Weights that score as the model to begin with does."""
+        assert self.origin
+        return warm_start.weights_of_before(self.config, self.setup, self.builder.encoder(), self.origin)
 
     def _begin_to_compile(self) -> None:
         """Compiles the steps of all runs beside what is compiled and done before each is needed.

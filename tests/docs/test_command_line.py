@@ -16,7 +16,7 @@ def section(title):
     return text.split(f'## {title}\n', 1)[1].split('\n## ', 1)[0]
 
 
-@pytest.mark.parametrize('command', ['main', 'compare', 'tune', 'serve'])
+@pytest.mark.parametrize('command', ['main', 'daily', 'compare', 'tune', 'serve'])
 def test_every_flag_is_on_the_page(command):
     line = [sys.executable, '-m', f'dlf_jax.{command}', '--help']
     told = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False).stdout

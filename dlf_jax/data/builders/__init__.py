@@ -38,6 +38,7 @@ from dlf_jax.data.builders.frappe import Frappe
 from dlf_jax.data.builders.movielens import Movielens
 from dlf_jax.data.builders.own_table import OwnTable
 from dlf_jax.data.builders.synthetic import Synthetic
+from dlf_jax.data.preprocess.task import Ancestor
 from dlf_jax.errors import UsageError
 
 DATASETS: dict[str, type[Builder]] = {
@@ -71,7 +72,7 @@ def dataset_class(name: str) -> type[Builder]:
     return found
 
 
-def build(config: ConfigDict, data_dir: str) -> Builder:
+def build(config: ConfigDict, data_dir: str, ancestor: Ancestor | None = None) -> Builder:
     """Opens the dataset that a config selects.
 
     Args:
@@ -82,4 +83,6 @@ def build(config: ConfigDict, data_dir: str) -> Builder:
       UsageError: no such dataset.
       UserError: files that are missing, cannot be read, or are not what the config says.
     """
-    return dataset_class(config.name)(config, data_dir)
+    if ancestor is None:
+        return dataset_class(config.name)(config, data_dir)
+    return dataset_class(config.name)(config, data_dir, ancestor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 import logging
 import re
 import shutil
@@ -23,9 +24,9 @@ from dlf_jax.data.download.published_files import Published, check_rows, recogni
 from dlf_jax.data.loading.label_counts import LabelCounts
 from dlf_jax.data.loading.overlap import shared_rows
 from dlf_jax.data.loading.records import BlockWriter, RecordBlocks, features
-from dlf_jax.data.preprocess import beam, encoder, local
+from dlf_jax.data.preprocess import beam, encoder, growing, local
 from dlf_jax.data.preprocess.splits import PARTS, Split
-from dlf_jax.data.preprocess.task import WHOLE, ShardWriter, Task
+from dlf_jax.data.preprocess.task import WHOLE, Ancestor, ShardWriter, Task
 from dlf_jax.data.readers.tables import Table, check_columns, expand, families, open_table
 from dlf_jax.data.schema import MULTI_VALUED, SHARED_OPTIONS, Field, Schema, number_field, text_field
 from dlf_jax.errors import UserError
@@ -45,6 +46,8 @@ COMMON_KEYS = {
     'check_overlap': False,
     'beam_runner': '',
     'beam_options': (),
+    'forget_after': 0,
+    'refit_numbers': False,
 }
 FILE_KEYS = {'train': '', 'valid': '', 'test': '', 'separator': '', 'verify': False}
 RELEASE_KEYS = {'download': False, 'allow_modified': False}
@@ -59,6 +62,8 @@ _WORK_KEYS = (
     'name', 'check_overlap', 'beam_runner', 'beam_options', *PARTS, *RELEASE_KEYS, 'schema', 'infer',
     'verify',
 )  # fmt: skip
+# Keys that decide how an encoder grows from another, and nothing where it does not.
+_GROWTH_KEYS = ('forget_after', 'refit_numbers')
 
 
 class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
@@ -94,16 +99,17 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         options['skip_registration'] = True
         super().__init_subclass__(**options)  # type: ignore[call-arg]  # TFDS has no types
 
-    def __init__(self, config: ConfigDict, data_dir: str):
+    def __init__(self, config: ConfigDict, data_dir: str, ancestor: Ancestor | None = None):
         """Opens the files and checks their columns; reads no rows.
 
         Args:
           config: `config.dataset`. The dataset sees the keys of `keys()` alone.
           data_dir: folder of prepared data.
+          ancestor: encoder to grow from; None: one is fitted to the training part alone.
 
         Raises:
-          UserError: no files, files that cannot be read, missing columns, or files that claim to be a
-            published dataset and are not.
+          UserError: no files, files that cannot be read, missing columns, files that claim to be a
+            published dataset and are not, or a schema that does not fit the ancestor's.
         """
         self.dataset = ConfigDict(
             {key: config.get(key, neutral) for key, neutral in self._neutral_values().items()}
@@ -111,7 +117,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         if self.RELEASE and self.dataset.download and not self.dataset.train:
             folder = Path(data_dir) / 'downloads' / self.RELEASE.name
             self.dataset.update(fetch(self.RELEASE, folder, accept=True, data_dir=data_dir))
-        self.task = self._task()
+        self.task = self._task(ancestor)
         for table in self.task.tables.values():
             self._check_columns(table)
         if 'verify' in self.dataset and self.dataset.verify:
@@ -348,21 +354,26 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
     def _all_blocks(self) -> dict[str, RecordBlocks]:
         return {part: self.blocks(part) for part in self.parts()}
 
-    def _task(self) -> Task:
+    def _task(self, ancestor: Ancestor | None) -> Task:
         config, tables = self.dataset, self.open_tables()
         split = None
         if WHOLE in tables:
             split = Split(config.split, tuple(config.fractions), config.split_seed)
         schema = self.make_schema(next(iter(tables.values())))
         texts = [name for name in (*schema.text_columns(), schema.group) if name]
+        known: dict[str, str] = {}
+        if ancestor:
+            ancestor = dataclasses.replace(ancestor, **{key: config[key] for key in _GROWTH_KEYS})
+            known = growing.known_families(ancestor, schema)
         return Task(
             name=self.name,
             schema=schema,
             tables=tables,
-            families=families(tuple(tables.values()), texts),
+            families=families(tuple(tables.values()), texts, known),
             split=split,
             time=config.time if split and split.kind == 'time' else '',
             block_rows=config.block_rows,
+            ancestor=ancestor,
         )
 
     def _check_columns(self, table: Table) -> None:
@@ -380,6 +391,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
     def _fingerprint(self, data_dir: str) -> Fingerprint:
         unread = {*_WORK_KEYS, *(() if self.task.split else SPLIT_KEYS)}
+        unread.update(() if self.task.ancestor else _GROWTH_KEYS)
         keys = {
             key: self.dataset[key]
             for key, neutral in self._neutral_values().items()

@@ -71,6 +71,8 @@ class Fingerprint:
             'files': {part: [sums[path] for path in table.paths] for part, table in tables.items()},
             'encoder': encoder.VERSION,
         }
+        if self._task.ancestor:
+            contents['grown_from'] = self._task.ancestor.digest
         if folders := _folders(self._task):
             contents['folders'] = folders
         self.name = hashlib.sha256(to_json(contents, sort_keys=True).encode()).hexdigest()[:16]

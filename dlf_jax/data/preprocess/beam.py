@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from dlf_jax.data.preprocess import encoder as encoders
-from dlf_jax.data.preprocess import fitting
+from dlf_jax.data.preprocess import growing
 from dlf_jax.data.preprocess.splits import PARTS
 from dlf_jax.data.preprocess.statistics import Moments, Sample, Statistics, measure_chunk
 from dlf_jax.data.preprocess.task import (
@@ -113,8 +113,7 @@ def prepare(
     for part, count in rows.items():
         check_part(task, part, count)
     train = [p for p in pieces if p.table == task.table_of('train')]
-    encoder = fitting.fit(task.schema, _measure(task, totals, train, staging, beam_options), task.families)
-    encoder.save(encoder_folder)
+    encoder = growing.fit(task, _measure(task, totals, train, staging, beam_options), encoder_folder)
     writers: dict[str, list[ShardWriter]] = {}
     for part, count in rows.items():
         own = [p for p in pieces if p.table == task.table_of(part)]

@@ -36,6 +36,8 @@ from dlf_jax.errors import UserError
 from dlf_jax.file_writing import to_json
 
 VERSION = 4
+# Files of a saved encoder.
+FILES = ('encoder.json', 'vocabulary.parquet')
 _log = logging.getLogger(__name__)
 
 
@@ -58,18 +60,22 @@ class Encoder:
         curves: dict[str, np.ndarray] | None = None,
         families: dict[str, str] | None = None,
         expected_unknown: dict[str, float] | None = None,
+        growth: dict[str, dict[str, int]] | None = None,
     ):
         """Takes what was fitted to the training part.
 
         Args:
           schema: the features, their fields with sizes.
-          vocabularies: `value` (String) and `count` in the order of the ids, by owning field.
+          vocabularies: `value` (String) and `count` in the order of the ids, by owning field; of a grown
+            encoder also `unseen`, the number of generations since the latest with the value.
           moments: moments by numeric field.
           boundaries: first values of the second and later ranges, float64, rising, by `bucket` field.
           curves: curves (`preprocess.curves`) by field with such a treatment.
           families: what columns with a type of their own held (`Table.families`), by name.
           expected_unknown: share of values outside the vocabulary to expect in further rows of the same
             kind, by field with a vocabulary of its own.
+          growth: numbers of values `kept`, `new` and `forgotten` against the encoder that it grew from, by
+            field with a vocabulary; None where it did not grow (`preprocess.growing`).
         """
         self.schema = schema
         self.vocabularies = vocabularies
@@ -78,6 +84,7 @@ class Encoder:
         self.curves = curves or {}
         self.families = families or {}
         self.expected_unknown = expected_unknown or {}
+        self.growth = growth or {}
 
     def transform(self, chunk: Chunk) -> tuple[Rows, dict[str, np.ndarray]]:
         """Encodes the rows of a chunk that holds the features' columns.
@@ -244,11 +251,11 @@ class Encoder:
         """Writes `encoder.json` and `vocabulary.parquet` into a folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        columns = {'value': pl.String, 'count': pl.Int64, **({'unseen': pl.Int64} if self.growth else {})}
         frames = [
-            frame.select(pl.lit(name).alias('field'), 'value', 'count')
-            for name, frame in self.vocabularies.items()
+            frame.select(pl.lit(name).alias('field'), *columns) for name, frame in self.vocabularies.items()
         ]
-        empty = pl.DataFrame(schema={'field': pl.String, 'value': pl.String, 'count': pl.Int64})
+        empty = pl.DataFrame(schema={'field': pl.String, **columns})
         pl.concat([empty, *frames]).write_parquet(folder / 'vocabulary.parquet')
         saved = {
             'version': VERSION,
@@ -258,6 +265,7 @@ class Encoder:
             'curves': {name: curve.tolist() for name, curve in self.curves.items()},
             'families': self.families,
             'expected_unknown': self.expected_unknown,
+            **({'growth': self.growth} if self.growth else {}),
         }
         (folder / 'encoder.json').write_text(to_json(saved, indent=1) + '\n')
 
@@ -278,7 +286,7 @@ class Encoder:
         path = Path(folder) / 'vocabulary.parquet'
         with _readable(path):
             values = pl.read_parquet(path).partition_by('field', as_dict=True, include_key=False)
-            empty = pl.DataFrame(schema={'value': pl.String, 'count': pl.Int64})
+            empty = pl.DataFrame(schema={'value': pl.String, 'count': pl.Int64, 'unseen': pl.Int64})
             counted = [f for f in schema.owners if f.counted]
             vocabularies = {f.name: values.get((f.name,), empty) for f in counted}
             for field in counted:
@@ -296,8 +304,8 @@ class Encoder:
             for field in counted:
                 if not field.number:
                     vocabularies[field.name] = _respelled(vocabularies[field.name])
-        families, expected = saved.get('families', {}), saved.get('expected_unknown', {})
-        return cls(schema, vocabularies, moments, boundaries, curves, families, expected)
+        others = (saved.get(key, {}) for key in ('families', 'expected_unknown', 'growth'))
+        return cls(schema, vocabularies, moments, boundaries, curves, *others)
 
 
 class OutOfRange(UserError):
@@ -344,6 +352,20 @@ def load_expected_unknown(folder: str | Path) -> dict[str, float]:
     path = Path(folder) / 'encoder.json'
     with _readable(path):
         return _load_json(path)[0].get('expected_unknown', {})
+
+
+def load_growth(folder: str | Path) -> dict[str, dict[str, int]]:
+    """`growth` of a saved encoder; the vocabularies are not read. Errors as of `load_schema`."""
+    path = Path(folder) / 'encoder.json'
+    with _readable(path):
+        return _load_json(path)[0].get('growth', {})
+
+
+def load_families(folder: str | Path) -> dict[str, str]:
+    """`families` of a saved encoder; the vocabularies are not read. Errors as of `load_schema`."""
+    path = Path(folder) / 'encoder.json'
+    with _readable(path):
+        return _load_json(path)[0].get('families', {})
 
 
 def _load_json(path: Path) -> tuple[dict[str, Any], Schema]:

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 
+import numpy as np
 import polars as pl
 
 from dlf_jax.data.preprocess import curves
@@ -29,21 +30,50 @@ def fit(schema: Schema, found: Statistics, families: Mapping[str, str] | None = 
     Raises:
       UserError: no rows.
     """
-    if not found.rows:
-        raise UserError('the training part has no rows')
+    counts = counted(schema, found)
     moments = found.merged_moments()
     schema = _decided(schema, found, moments)
     by_name = {f.name: f for f in schema.owners}
-    counts = {name: _joined(counts, by_name[name]) for name, counts in found.counts.items()}
-    vocabularies = {name: _vocabulary(frame, by_name[name]) for name, frame in counts.items()}
+    vocabularies = {name: vocabulary(frame, by_name[name]) for name, frame in counts.items()}
     expected = {
         name: _expected_unknown(frame, vocabularies[name], by_name[name]) for name, frame in counts.items()
     }
     boundaries = {f.name: found.samples[f.name].boundaries(f.buckets) for f in schema.ranged}
     fitted = {f.name: curves.fit(f, found.samples[f.name].values) for f in schema.numeric if f.curved}
+    return assemble(schema, vocabularies, moments, boundaries, fitted, families, expected)
+
+
+def counted(schema: Schema, found: Statistics) -> dict[str, pl.DataFrame]:
+    """`value` and `count` of all values of the training part, however they are written, by owning field.
+
+    Raises:
+      UserError: no rows.
+    """
+    if not found.rows:
+        raise UserError('the training part has no rows')
+    by_name = {f.name: f for f in schema.owners}
+    return {name: _joined(counts, by_name[name]) for name, counts in found.counts.items()}
+
+
+def assemble(
+    schema: Schema,
+    vocabularies: dict[str, pl.DataFrame],
+    moments: dict[str, Moments],
+    boundaries: dict[str, np.ndarray],
+    fitted: dict[str, np.ndarray],
+    families: Mapping[str, str] | None,
+    expected: dict[str, float],
+    growth: dict[str, dict[str, int]] | None = None,
+) -> Encoder:
+    """The encoder of what was fitted, with the sizes of its fields; the arguments are `Encoder`'s.
+
+    Raises:
+      UserError: more ids than 32 bits have.
+    """
+    owners = {f.name for f in schema.owners}
 
     def size(field: Field) -> int:
-        if field.name not in by_name:
+        if field.name not in owners:
             return 0
         if field.hash_buckets:
             return field.hash_buckets + RESERVED
@@ -63,7 +93,7 @@ def fit(schema: Schema, found: Statistics, families: Mapping[str, str] | None = 
             f'largest field is {largest.name!r} with {largest.size:,}: fewer hash_buckets, a higher '
             'min_count or max_vocabulary'
         )
-    return Encoder(schema, vocabularies, moments, boundaries, fitted, dict(families or {}), expected)
+    return Encoder(schema, vocabularies, moments, boundaries, fitted, dict(families or {}), expected, growth)
 
 
 def _decided(schema: Schema, found: Statistics, moments: Mapping[str, Moments]) -> Schema:
@@ -113,7 +143,13 @@ def _expected_unknown(counts: pl.DataFrame, vocabulary: pl.DataFrame, field: Fie
     return round(1 - int(kept.sum()) / total, 6) if total else 0.0
 
 
-def _vocabulary(counts: pl.DataFrame, field: Field) -> pl.DataFrame:
+def vocabulary(counts: pl.DataFrame, field: Field) -> pl.DataFrame:
+    """The values with an id of their own, as texts, and their counts, in the order of the ids.
+
+    Args:
+      counts: `value` and `count` of all values.
+      field: their field.
+    """
     values = counts.filter(pl.col('count') >= field.min_count).cast({'value': pl.String})
     values = values.sort(['count', 'value'], descending=[True, False])
     return values.head(field.max_size) if field.max_size else values

@@ -15,7 +15,7 @@ import numpy as np
 from dlf_jax.data.loading.label_counts import LabelCounts, count_labels
 from dlf_jax.data.prefetch import column_pool, parallel_map, prefetch
 from dlf_jax.data.preprocess import encoder as encoders
-from dlf_jax.data.preprocess import fitting, statistics
+from dlf_jax.data.preprocess import growing, statistics
 from dlf_jax.data.preprocess.coder import CodedRows, Coder
 from dlf_jax.data.preprocess.id_tables import IdTables
 from dlf_jax.data.preprocess.splits import PARTS
@@ -56,8 +56,7 @@ def prepare(task: Task, folder: Path, staging: Path, check_rows: Callable[[dict[
     parts = {part: _StagedPart(task, staged[task.table_of(part)], part, cuts) for part in task.parts}
     for name, part in parts.items():
         check_part(task, name, part.rows)
-    encoder = fitting.fit(task.schema, _measure(coder, parts['train']), task.families)
-    encoder.save(folder / 'encoder')
+    encoder = growing.fit(task, _measure(coder, parts['train']), folder / 'encoder')
     tables = encoder.id_tables(coder.dictionaries)
     writers: dict[str, list[ShardWriter]] = {
         name: [

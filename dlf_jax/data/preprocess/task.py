@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 
 from dlf_jax.data.loading.label_counts import LabelCounts
 from dlf_jax.data.preprocess.splits import PARTS, Split
@@ -21,6 +22,23 @@ WHOLE = 'all'
 
 
 @dataclasses.dataclass(frozen=True)
+class Ancestor:
+    """Encoder that the one of a task grows from, see `preprocess.growing`.
+
+    Attributes:
+      folder: folder of the encoder.
+      digest: hash of its files.
+      forget_after: number of generations without a value after which it is forgotten; 0: never.
+      refit_numbers: whether means, ranges and curves of numbers are fitted to the new rows.
+    """
+
+    folder: Path
+    digest: str
+    forget_after: int = 0
+    refit_numbers: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
 class Task:
     """Dataset to be prepared.
 
@@ -32,6 +50,7 @@ class Task:
       time: name of the column that a split by time reads; '' for other splits.
       block_rows: rows of a block.
       families: what columns of text features and groups that have a type of their own hold, by name.
+      ancestor: encoder to grow from; None: one is fitted to the training part alone.
     """
 
     name: str
@@ -41,6 +60,7 @@ class Task:
     time: str
     block_rows: int
     families: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    ancestor: Ancestor | None = None
 
     @property
     def parts(self) -> tuple[str, ...]:

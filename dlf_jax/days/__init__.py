@@ -1,0 +1,1 @@
+"""Days of logs, each trained on from the day before."""
