@@ -12,6 +12,6 @@ setup(
     package_data={
         'dlf_jax.analysis.report': ['assets/*'],
         'dlf_jax.configs': ['spaces/*.toml', 'spaces/*/*.toml'],
-        'dlf_jax.serving.server': ['assets/*'],
+        'dlf_jax.server': ['assets/*'],
     },
 )

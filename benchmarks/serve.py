@@ -34,7 +34,7 @@ from benchmarks import criteo_rows
 from benchmarks.processes import ROOT, machine, run
 from benchmarks.step import PEER
 from dlf_jax.data.preprocess.joined_encoder import JoinedEncoder
-from dlf_jax.serving.server.rows import RowReader
+from dlf_jax.server.rows import RowReader
 from dlf_jax.workdir import Workdir
 
 NUMBERS = tuple(criteo_rows.NUMBERS)

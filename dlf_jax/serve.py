@@ -72,7 +72,7 @@ def parse(argv: list[str]) -> dict[str, Any]:
       argv: the command and its arguments.
 
     Returns:
-      Values of `serving.server.settings.Settings`, by name.
+      Values of `server.settings.Settings`, by name.
 
     Raises:
       UsageError: a mistake, in one line.
@@ -117,8 +117,8 @@ def main(argv: list[str]) -> int:
     try:
         values = parse(argv)
         _check_packages()
-        from dlf_jax.serving.server.process import serve
-        from dlf_jax.serving.server.settings import Settings
+        from dlf_jax.server.process import serve
+        from dlf_jax.server.settings import Settings
 
         if not values['token'] and values['host'] not in _LOOPBACK:
             logging.getLogger('dlf_jax').warning(

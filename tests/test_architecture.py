@@ -19,7 +19,7 @@ FLOORS = (
     ('baselines',),
     ('config_checks', 'serving'),
     ('analysis', 'compiling', 'exporting'),
-    ('trained_model',),
+    ('server', 'trained_model'),
     ('api', 'comparison'),
     ('fit_frames', 'days'),
     ('main', 'compare', 'daily', 'serve', 'sklearn', 'tune'),

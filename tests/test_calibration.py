@@ -14,8 +14,8 @@ from dlf_jax.data import builders
 from dlf_jax.data.readers import columns
 from dlf_jax.errors import UsageError, UserError
 from dlf_jax.exporting import onnx_file, raw_values, stablehlo
-from dlf_jax.serving.server.scorer import load
-from dlf_jax.serving.server.watcher import Watcher
+from dlf_jax.server.scorer import load
+from dlf_jax.server.watcher import Watcher
 from dlf_jax.training import stored_scores
 from dlf_jax.training.probability_metrics import expected_calibration_error
 from dlf_jax.workdir import Workdir

@@ -13,10 +13,10 @@ import tritonclient.http as triton
 
 import dlf_jax
 from dlf_jax.data.readers.frames import FrameTable
+from dlf_jax.server.scorer import load
 from dlf_jax.serving.encoded_batches import EncodedBatches
-from dlf_jax.serving.server.scorer import load
 from tests.conftest import SMALL_RUN
-from tests.serving.server.conftest import SCHEMA, serving, table
+from tests.server.conftest import SCHEMA, serving, table
 
 # ONNX has no operator for the bytes that are hashed; texts of a file have no lists without a separator.
 WITHOUT_HASHES = SCHEMA.replace('hash_buckets = 50\n', '').replace('hash_buckets = 20\n', '')

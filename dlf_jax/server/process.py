@@ -15,11 +15,11 @@ import uvicorn
 
 from dlf_jax import allocator
 from dlf_jax.errors import UserError
-from dlf_jax.serving.server.app import Service, application
-from dlf_jax.serving.server.connection import Connection
-from dlf_jax.serving.server.scorer import load
-from dlf_jax.serving.server.settings import Settings
-from dlf_jax.serving.server.watcher import Watcher
+from dlf_jax.server.app import Service, application
+from dlf_jax.server.connection import Connection
+from dlf_jax.server.scorer import load
+from dlf_jax.server.settings import Settings
+from dlf_jax.server.watcher import Watcher
 
 _log = logging.getLogger(__name__)
 

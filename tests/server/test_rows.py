@@ -17,11 +17,11 @@ from dlf_jax.data.preprocess.joined_encoder import JoinedEncoder, TypedRows
 from dlf_jax.data.readers import columns
 from dlf_jax.data.readers.frames import FrameTable
 from dlf_jax.data.values import _PERHAPS, PARTS, canonical, perhaps_rewritten
-from dlf_jax.serving.server.rows import BadRequest, RowReader
-from dlf_jax.serving.server.scorer import load, plan
+from dlf_jax.server.rows import BadRequest, RowReader
+from dlf_jax.server.scorer import load, plan
 from dlf_jax.workdir import Workdir
 from tests.conftest import SMALL_RUN
-from tests.serving.server.conftest import table
+from tests.server.conftest import table
 
 TEXTS = [
     'u1', 'new', '', 'NaN', 'nan', 'NA', '-1', '-1.0', '-0', '-0\n', '1.0', '1e5', '1.5e+3', 'True', 'FALSE',

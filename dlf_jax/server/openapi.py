@@ -6,8 +6,8 @@ from typing import Any
 
 import dlf_jax
 from dlf_jax.data.schema import Field
-from dlf_jax.serving.server.open_inference import HEADER
-from dlf_jax.serving.server.scorer import Scorer
+from dlf_jax.server.open_inference import HEADER
+from dlf_jax.server.scorer import Scorer
 
 _TEXT = {'type': ['string', 'number', 'boolean', 'null']}
 

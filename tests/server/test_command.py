@@ -167,7 +167,7 @@ def test_a_token_that_is_none(tmp_path, text):
 
 
 def test_flags_are_settings():
-    from dlf_jax.serving.server.settings import Settings
+    from dlf_jax.server.settings import Settings
 
     settings = Settings(**serve.parse(['serve', '--workdir=/tmp', '--port=9', '--max_delay_ms=1.5']))
     assert (settings.port, settings.max_delay_ms, settings.token) == (9, 1.5, '')
@@ -210,8 +210,8 @@ def test_a_port_that_is_taken(workdir):
 
 def test_a_port_that_another_server_takes_meanwhile(scorer, workdir, monkeypatch):
     """Both have bound it, before either listens."""
-    from dlf_jax.serving.server import process
-    from dlf_jax.serving.server.settings import Settings
+    from dlf_jax.server import process
+    from dlf_jax.server.settings import Settings
 
     class Reached(process.Server):
         def run(self, sockets=None):
@@ -235,8 +235,8 @@ def test_another_user_serves_a_folder_that_it_may_only_read(workdir, frame):
     """Nothing is written: neither into the workdir nor beside it."""
     code = (
         'import json, os, sys\n'
-        'from dlf_jax.serving.server.scorer import load\n'
-        'from dlf_jax.serving.server.watcher import Watcher\n'
+        'from dlf_jax.server.scorer import load\n'
+        'from dlf_jax.server.watcher import Watcher\n'
         'def serve():\n'
         '    scorer = load(sys.argv[1], (1,))\n'
         '    watcher = Watcher(sys.argv[1], lambda: scorer, print)\n'

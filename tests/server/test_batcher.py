@@ -8,10 +8,10 @@ import httpx
 import numpy as np
 import pytest
 
-from dlf_jax.serving.server.batcher import Batcher, Overloaded
-from dlf_jax.serving.server.rows import BadRequest
-from dlf_jax.serving.server.scorer import Scores
-from tests.serving.server.conftest import serving
+from dlf_jax.server.batcher import Batcher, Overloaded
+from dlf_jax.server.rows import BadRequest
+from dlf_jax.server.scorer import Scores
+from tests.server.conftest import serving
 
 
 class Fake:

@@ -16,12 +16,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from dlf_jax.data.preprocess.joined_encoder import TypedRows
-from dlf_jax.serving.server import guard, open_inference, openapi, page
-from dlf_jax.serving.server.batcher import Batcher
-from dlf_jax.serving.server.metrics import CONTENT_TYPE, Metrics
-from dlf_jax.serving.server.rows import BadRequest
-from dlf_jax.serving.server.scorer import Scorer, Scores
-from dlf_jax.serving.server.settings import Settings
+from dlf_jax.server import guard, open_inference, openapi, page
+from dlf_jax.server.batcher import Batcher
+from dlf_jax.server.metrics import CONTENT_TYPE, Metrics
+from dlf_jax.server.rows import BadRequest
+from dlf_jax.server.scorer import Scorer, Scores
+from dlf_jax.server.settings import Settings
 
 
 class Service:

@@ -15,9 +15,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dlf_jax.serving.server.batcher import Overloaded
-from dlf_jax.serving.server.metrics import Metrics
-from dlf_jax.serving.server.rows import BadRequest
+from dlf_jax.server.batcher import Overloaded
+from dlf_jax.server.metrics import Metrics
+from dlf_jax.server.rows import BadRequest
 
 _log = logging.getLogger(__name__)
 

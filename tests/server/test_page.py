@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.server.conftest import serving
+from tests.server.conftest import serving
 
 # Texts whose contrast is too low.
-CONTRAST = (Path(__file__).parents[2] / 'contrast.js').read_text()
+CONTRAST = (Path(__file__).parents[1] / 'contrast.js').read_text()
 
 
 @pytest.fixture(scope='module')

@@ -13,10 +13,10 @@ import polars as pl
 import pytest
 
 import dlf_jax
-from dlf_jax.serving.server.app import Service
-from dlf_jax.serving.server.process import Server, bound_socket
-from dlf_jax.serving.server.scorer import load
-from dlf_jax.serving.server.settings import Settings
+from dlf_jax.server.app import Service
+from dlf_jax.server.process import Server, bound_socket
+from dlf_jax.server.scorer import load
+from dlf_jax.server.settings import Settings
 from tests.conftest import SMALL_RUN
 
 SCHEMA = """

@@ -8,8 +8,8 @@ import time
 import httpx
 import pytest
 
-from dlf_jax.serving.server import connection
-from tests.serving.server.conftest import serving
+from dlf_jax.server import connection
+from tests.server.conftest import serving
 
 
 def connected(address, seconds=20):

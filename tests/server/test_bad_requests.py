@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dlf_jax.errors import UserError
-from dlf_jax.serving.server import open_inference
-from dlf_jax.serving.server.rows import BadRequest
-from tests.serving.server.conftest import serving
+from dlf_jax.server import open_inference
+from dlf_jax.server.rows import BadRequest
+from tests.server.conftest import serving
 
 HEADER = open_inference.HEADER
 

@@ -15,8 +15,8 @@ from typing import Any
 from dlf_jax import allocator
 from dlf_jax.errors import UserError
 from dlf_jax.exporting import folder as exports
+from dlf_jax.server.scorer import Scorer, load
 from dlf_jax.serving import weights
-from dlf_jax.serving.server.scorer import Scorer, load
 from dlf_jax.workdir import Workdir
 
 _log = logging.getLogger(__name__)

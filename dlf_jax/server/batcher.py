@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 from dlf_jax.data.preprocess.joined_encoder import TypedRows
 from dlf_jax.errors import UserError
-from dlf_jax.serving.server.rows import BadRequest
-from dlf_jax.serving.server.scorer import Scorer, Scores
+from dlf_jax.server.rows import BadRequest
+from dlf_jax.server.scorer import Scorer, Scores
 
 _log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from dlf_jax.data.readers.arrow_columns import number_values, text_values
 from dlf_jax.data.readers.chunk import Chunk, to_numbers
 from dlf_jax.data.schema import Field, Schema
 from dlf_jax.errors import UserError
-from dlf_jax.serving.server.derived import DerivedColumns
+from dlf_jax.server.derived import DerivedColumns
 
 _TEXT, _NUMBER = {str, type(None)}, {float, int, bool, type(None)}
 _TEXT_OR_FLOAT = {*_TEXT, float}

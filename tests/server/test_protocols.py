@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import tritonclient.http as triton
 
-from tests.serving.server.conftest import table
+from tests.server.conftest import table
 
 LISTS = ('tags', 'history', 'links')
 
@@ -224,7 +224,7 @@ def test_the_description_is_of_this_server(client, frame):
 
 
 def test_metrics_count(scorer, frame):
-    from tests.serving.server.conftest import serving
+    from tests.server.conftest import serving
 
     with serving(scorer) as (address, _), httpx.Client(base_url=address) as client:
         rows = [{**row, 'user': 'nobody', 'item': None} for row in frame[:6].to_dicts()]

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 import dlf_jax
-from dlf_jax.serving.server.scorer import load
-from tests.serving.server.test_command import started
-from tests.serving.server.test_swap import replace
+from dlf_jax.server.scorer import load
+from tests.server.test_command import started
+from tests.server.test_swap import replace
 
 SECONDS = 60 * float(os.environ.get('SOAK_MINUTES', '2'))
 CLIENTS = 12

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from dlf_jax.errors import UsageError, UserError
-from dlf_jax.serving.server.scorer import load
-from dlf_jax.serving.server.watcher import Watcher
+from dlf_jax.server.scorer import load
+from dlf_jax.server.watcher import Watcher
 
 SIZES = (1, 32)
 

@@ -14,10 +14,10 @@ from dlf_jax.data.preprocess.joined_encoder import JoinedEncoder, TypedRows
 from dlf_jax.data.rows import Rows
 from dlf_jax.data.schema import Schema
 from dlf_jax.errors import UserError
-from dlf_jax.serving.server import model_source
-from dlf_jax.serving.server.derived import DerivedColumns
-from dlf_jax.serving.server.model_source import Source
-from dlf_jax.serving.server.rows import BadRequest, RowReader
+from dlf_jax.server import model_source
+from dlf_jax.server.derived import DerivedColumns
+from dlf_jax.server.model_source import Source
+from dlf_jax.server.rows import BadRequest, RowReader
 from dlf_jax.training import probability_metrics
 
 _log = logging.getLogger(__name__)

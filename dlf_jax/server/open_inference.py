@@ -15,9 +15,9 @@ import dlf_jax
 from dlf_jax.data.preprocess.joined_encoder import TypedRows
 from dlf_jax.data.schema import Field
 from dlf_jax.errors import suggest
-from dlf_jax.serving.server import tensors
-from dlf_jax.serving.server.rows import BadRequest
-from dlf_jax.serving.server.scorer import Scorer
+from dlf_jax.server import tensors
+from dlf_jax.server.rows import BadRequest
+from dlf_jax.server.scorer import Scorer
 
 # Of HTTP, in small letters: the number of bytes of JSON before the tensors.
 HEADER = 'inference-header-content-length'

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import dlf_jax
-from dlf_jax.serving.server.scorer import load
-from dlf_jax.serving.server.watcher import Watcher
-from tests.serving.server.conftest import serving
+from dlf_jax.server.scorer import load
+from dlf_jax.server.watcher import Watcher
+from tests.server.conftest import serving
 
 
 def watched(folder, service):
@@ -136,7 +136,7 @@ def test_whatever_goes_wrong_in_loading_is_told_once(saved, tmp_path, lines, mon
         loads.append(arguments)
         raise RuntimeError('RESOURCE_EXHAUSTED')
 
-    monkeypatch.setattr('dlf_jax.serving.server.watcher.load', fail)
+    monkeypatch.setattr('dlf_jax.server.watcher.load', fail)
     os.utime(tmp_path / 'model' / 'weights.npz', (1, 1))
     for _ in range(3):
         watcher.look()
@@ -194,7 +194,7 @@ def test_a_folder_that_is_gone_for_a_while(saved, tmp_path):
 
 def test_a_better_checkpoint(tmp_path, data_dir, frame):
     """A run that goes on serves its new best step; a step that is no better changes nothing."""
-    from tests.serving.server.conftest import SCHEMA, table
+    from tests.server.conftest import SCHEMA, table
 
     (tmp_path / 'schema.toml').write_text(SCHEMA)
     table(900, 0).write_parquet(tmp_path / 'train.parquet')

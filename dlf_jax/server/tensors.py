@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dlf_jax.serving.server.rows import BadRequest
+from dlf_jax.server.rows import BadRequest
 
 # NumPy's types by the protocol's names; BYTES are texts.
 DATATYPES = {
