@@ -10,12 +10,14 @@ import pytest
 
 import dlf_jax
 from dlf_jax import api
+from dlf_jax.data import builders
 from dlf_jax.data.readers import columns
 from dlf_jax.errors import UsageError, UserError
 from dlf_jax.exporting import onnx_file, raw_values, stablehlo
 from dlf_jax.serving.server.scorer import load
 from dlf_jax.serving.server.watcher import Watcher
 from dlf_jax.training import stored_scores
+from dlf_jax.training.probability_metrics import expected_calibration_error
 from dlf_jax.workdir import Workdir
 from tests.conftest import SMALL_RUN, config_of, run, table_flags, write_table
 
@@ -202,3 +204,26 @@ def test_the_command(finished):
     assert told['method'] == 'isotonic'
     assert told['knots'] > 2
     assert told['after']['ece'] < told['before']['ece']
+
+
+@pytest.mark.slow
+def test_on_rows_of_known_probability_the_error_is_that_of_the_truth(tmp_path, capsys):
+    """`pytest tests/test_calibration.py -m slow -s` tells the numbers."""
+    keys = {
+        'dataset.rows': 400_000, 'training.epochs': 2, 'plateau.patience': 9,
+        'optimizer.learning_rate': 3e-3, 'calibration.method': 'isotonic',
+    }  # fmt: skip
+    config = dlf_jax.load_config('configs/synthetic.py', 'mlp', overrides=keys)
+    result = dlf_jax.train(config, tmp_path / 'run', tmp_path / 'data')
+    builder = builders.build(config.dataset, tmp_path / 'data')
+    builder.prepare()
+    truth = builder.true_probabilities('test')
+    logits, draw = np.log(truth) - np.log1p(-truth), np.random.default_rng(0)
+    own = [expected_calibration_error(draw.random(len(truth)) < truth, logits) for _ in range(200)]
+    before, after = result['test']['ece'], result['calibration']['test']['ece']
+    noise = np.std(own)
+    with capsys.disabled():
+        print(f'ece before {before:.4f}, after {after:.4f}; the truth {np.mean(own):.4f} +- {noise:.4f}')
+    assert before > np.mean(own) + 4 * noise
+    assert after < np.mean(own) + 3 * noise
+    assert result['calibration']['test']['logloss'] < result['test']['logloss']
