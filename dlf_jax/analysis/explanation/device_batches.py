@@ -13,7 +13,6 @@ from dlf_jax.data.rows import Rows
 from dlf_jax.training.model_setup import ModelSetup
 from dlf_jax.training.train_step import Batch
 
-
 # Rows of a batch on a CPU, whose caches then hold it: of DLF on Criteo's fields a core scored 29,000 rows a
 # second in batches of 512 to 2,048 and 20,000 in those of 4,096.
 _CPU_ROWS = 1024
