@@ -204,7 +204,11 @@ def _runs(folder: Path, found: _Found, outcome: Outcome, part: str, shown: Metri
     return element(
         'div',
         table('Every run', head, rows, sortable=True, numeric=range(1, len(head) - 2), hidden_caption=True),
-        paragraph('Linked are those with a page of their own. One is made by ', element('code', made), '.'),
+        paragraph(
+            'A run with a page of its own is linked to it, the others to their folders. A page is made by ',
+            element('code', made),
+            '.',
+        ),
     )
 
 
@@ -214,12 +218,12 @@ def _state(run: Run, outcome: Outcome) -> Content:
     return 'finished' if run in outcome.results else 'not finished'
 
 
-def _link(folder: Path, run: Run) -> Content:
-    own = run.workdir.path / NAME
+def _link(folder: Path, run: Run) -> list[Content]:
+    """Link to a run's page, or to its folder where it has none."""
     place = os.path.relpath(run.workdir.path, folder)
-    if not own.is_file():
-        return element('code', place)
-    return element('a', place, href=urllib.parse.quote(f'{place}/{NAME}'))
+    own = (run.workdir.path / NAME).is_file()
+    target = urllib.parse.quote(f'{place}/{NAME if own else ""}')
+    return [element('a', place, href=target), element('small', ' its page') if own else None]
 
 
 def _remarks(lines: Sequence[Line], notes: Sequence[str]) -> Element:

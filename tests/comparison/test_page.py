@@ -43,10 +43,11 @@ def test_the_table_and_every_run(written):
     found = Parsed(text)
     assert '0.98133' in text
     assert '± 0.00153' in text
-    # Every run is in the table, and those that have a page of their own are linked.
+    # Every run is in the table, linked to its page or its folder.
     assert text.count('<td>finished</td>') == 8
     links = [a['href'] for tag, a in found.tags if tag == 'a' and not a['href'].startswith('#')]
-    assert links == ['runs/frappe/dlf/seed0/report.html']
+    assert links[:2] == ['runs/frappe/dlf/seed0/report.html', 'runs/frappe/dlf/seed1/']
+    assert len(links) == 9
     assert (path.parent / links[0]).is_file()
     assert '<b>step 7</b>: the loss is nan' in found.text
     assert 'A <title>' in found.text

@@ -18,6 +18,7 @@ from dlf_jax import config as configs
 from dlf_jax.data import builders
 from dlf_jax.errors import UsageError, UserError
 from dlf_jax.serving.predict import Predictor
+from dlf_jax.trained_model import TrainedModel
 from dlf_jax.training import run_progress
 from dlf_jax.training.loss_guard import AHEAD, LossGuard
 from dlf_jax.training.model_setup import TrainingSetup
@@ -159,8 +160,7 @@ def test_checkpoints_are_the_latest_and_the_best_ones(together):
 
 def scores(workdir, config, seed, tmp_path):
     config.predict.seed = seed
-    predictor = Predictor(workdir, config)
-    found = predictor.evaluate(predictor.open(str(tmp_path / 'valid.csv'), labelled=True))
+    found = TrainedModel(workdir, config).evaluate(tmp_path / 'valid.csv')
     return {name: value for name, value in found.items() if name != 'out_of_vocabulary'}
 
 
