@@ -31,6 +31,7 @@ MODELS = {
     },
     'dlrm': {'bottom_hidden': (64,)},
     'dlrm_dcnv2': {'bottom_hidden': (64,), 'rank': 32},
+    'fcn': {'ecn_layers': 2, 'lcn_layers': 2},
     'finalmlp': {'heads': 4, 'gate_hidden': (64,)},
     'afm': {'attention_size': 32},
     'autoint': {'attention_size': 32, 'heads': 2, 'layers': 2},
@@ -38,10 +39,20 @@ MODELS = {
     'sam': {'layers': 1},
     'wukong': {'fm_tokens': 16, 'linear_tokens': 16, 'layers': 2},
 }
+# Of models whose every layer multiplies or normalises embeddings: these begin large enough to matter, and
+# dropout after each of the layers would leave little.
+_OF_LAYERS = {
+    'optimizer.learning_rate': 3e-3,
+    'embedding.penalty': 1e-3,
+    'embedding.std': 0.1,
+    'model.dropout': 0.0,
+}
 # Models whose embeddings are all that they have, or meet in products of several; FinalMLP's begin slowly;
 # ONN has embeddings for each other field.
 KEYS = {
     'finalmlp': {'optimizer.learning_rate': 3e-3},
+    'fcn': _OF_LAYERS,
+    'rankmixer': _OF_LAYERS,
     'onn': {'model.embedding_size': 4},
     'lr': {'optimizer.learning_rate': 1e-2, 'embedding.penalty': 1e-4},
     'fm': {'optimizer.learning_rate': 3e-3, 'embedding.penalty': 1e-3},

@@ -161,7 +161,18 @@ def test_training_lowers_the_loss():
     assert int(state.step) == 150
 
 
-@pytest.mark.parametrize('model', [name for name in models.MODELS if name not in ('dlf', 'lr')])
+# Like others in all that a step has to do with; their equations and gradients are held to the references.
+LIKE_OTHERS = ('dlrm_dcnv2', 'eulernet', 'fibinet', 'masknet', 'rankmixer')
+
+
+@pytest.mark.parametrize(
+    'model',
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in LIKE_OTHERS else name
+        for name in models.MODELS
+        if name not in ('dlf', 'lr')
+    ],
+)
 def test_every_model_trains(model):
     config = config_of(model, optimizer__learning_rate=3e-3)
     for name, value in config.model.items():
