@@ -120,6 +120,7 @@ def prepare(config: ConfigDict, data_dir: str | os.PathLike = DATA_DIR) -> dict[
         'vocabulary': schema.vocabulary,
         'out_of_vocabulary': unknown,
         'missing_numbers': missing,
+        **({'growth': encoder.growth} if encoder.growth else {}),
         'fields': {f.name: f.size if f.size else f.treatment or f.owner for f in schema.fields},
     }
 
