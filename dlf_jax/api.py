@@ -109,7 +109,8 @@ def prepare(config: ConfigDict, data_dir: str | os.PathLike = DATA_DIR) -> dict[
     encoder, rows = builder.encoder(), dict(builder.info.metadata['rows'])
     schema = encoder.schema
     # Kept statistics are of the rows that they were fitted to.
-    fitted = {} if encoder.growth and not config.dataset.refit_numbers else encoder.moments
+    kept = config.training.warm_start and not config.dataset.refit_numbers
+    fitted = {} if kept else encoder.moments
     missing = {name: round(1 - m.count / rows['train'], 6) for name, m in fitted.items()}
     shared = {'rows_also_in_train': builder.shared_rows()} if config.dataset.check_overlap else {}
     return {
@@ -123,6 +124,7 @@ def prepare(config: ConfigDict, data_dir: str | os.PathLike = DATA_DIR) -> dict[
         'vocabulary': schema.vocabulary,
         'out_of_vocabulary': unknown,
         'missing_numbers': missing,
+        **({'growth': encoder.growth} if encoder.growth else {}),
         'fields': {f.name: f.size if f.size else f.treatment or f.owner for f in schema.fields},
     }
 

@@ -23,7 +23,6 @@ def describe(there: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         *_schema(there['schema'], now['schema']),
         *_values('partition values of ', there.get('folders', {}), now.get('folders', {})),
         *_values('', _versions(there), _versions(now)),
-        *_values('', *({key: of[key] for key in ('grown_from',) if key in of} for of in (there, now))),
     ]
 
 

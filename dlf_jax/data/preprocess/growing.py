@@ -74,6 +74,11 @@ def fit(task: Task, found: Statistics, folder: Path) -> Encoder:
         )
     before = Encoder.load(task.ancestor.folder)
     encoder = grow(before, task, found)
+    told = [
+        f'{name} {of["kept"]:,} + {of["new"]:,} new, {of["forgotten"]:,} forgotten'
+        for name, of in encoder.growth.items()
+    ]
+    _log.info('vocabularies grown from %s: %s', task.ancestor.folder.parent, '; '.join(told) or 'none')
     encoder.save(folder)
     changes(before, encoder).write_parquet(folder / CHANGES)
     return encoder

@@ -114,6 +114,14 @@ def test_ranges_stay_where_refitting_makes_fewer():
     assert after.schema.vocabulary_of(0) == FIRST.schema.vocabulary_of(0)
 
 
+def test_categories_of_numbers_grow():
+    schema = Schema((number_field('n', 'log2', vocabulary={'min_count': 1}),), 'label')
+    before = fitted(schema, [chunk(label=[0.0] * 3, n=[1.0, 1.0, 2.0])])
+    after = grown(before, chunk(label=[0.0] * 3, n=[2.0, 900.0, 900.0]), schema)
+    assert values(after, 'n')[: len(values(before, 'n'))] == values(before, 'n')
+    assert growing.row_sources(before, after)[0].tolist() == [0, 1, 2, 3, -1]
+
+
 def test_saved_and_read(tmp_path):
     after = grown(FIRST, rows(['d', 'd', 'a', 'e'], ['w', 'w', 'v', 'x']))
     after.save(tmp_path)
