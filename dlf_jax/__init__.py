@@ -14,13 +14,14 @@ _PUBLIC = {
     'load_config': 'dlf_jax.api',
     'prepare': 'dlf_jax.api',
     'train': 'dlf_jax.api',
-    'evaluate': 'dlf_jax.api',
-    'predict': 'dlf_jax.api',
-    'export': 'dlf_jax.api',
-    'calibrate': 'dlf_jax.api',
-    'compare_runs': 'dlf_jax.api',
-    'report': 'dlf_jax.api',
-    'load': 'dlf_jax.api',
+    'evaluate': 'dlf_jax.trained_runs',
+    'predict': 'dlf_jax.trained_runs',
+    'export': 'dlf_jax.trained_runs',
+    'explain': 'dlf_jax.trained_runs',
+    'calibrate': 'dlf_jax.trained_runs',
+    'compare_runs': 'dlf_jax.trained_runs',
+    'report': 'dlf_jax.trained_runs',
+    'load': 'dlf_jax.trained_runs',
     'get_config': 'dlf_jax.config',
     'TrainedModel': 'dlf_jax.trained_model',
     'UserError': 'dlf_jax.errors',
@@ -34,24 +35,23 @@ _PUBLIC = {
 }
 
 if TYPE_CHECKING:
-    from dlf_jax.api import (
-        calibrate,
-        compare_runs,
-        evaluate,
-        export,
-        load,
-        load_config,
-        predict,
-        prepare,
-        report,
-        train,
-    )
+    from dlf_jax.api import load_config, prepare, train
     from dlf_jax.config import get_config
     from dlf_jax.data.builders import DATASETS
     from dlf_jax.errors import UsageError, UserError
     from dlf_jax.fit_frames import fit
     from dlf_jax.models import MODELS, CTRModel
     from dlf_jax.trained_model import TrainedModel
+    from dlf_jax.trained_runs import (
+        calibrate,
+        compare_runs,
+        evaluate,
+        explain,
+        export,
+        load,
+        predict,
+        report,
+    )
     from dlf_jax.training.metrics import METRICS
     from dlf_jax.training.optimizers import OPTIMIZERS
     from dlf_jax.training.row_optimizers import ROW_OPTIMIZERS
@@ -69,6 +69,7 @@ __all__ = [
     'calibrate',
     'compare_runs',
     'evaluate',
+    'explain',
     'export',
     'fit',
     'get_config',

@@ -13,8 +13,9 @@ from typing import Any
 import pyarrow.parquet as pq
 from ml_collections import ConfigDict
 
-from dlf_jax import api, plugins
+from dlf_jax import api, plugins, trained_runs
 from dlf_jax import config as configs
+from dlf_jax.data import builders
 from dlf_jax.data.preprocess.splits import PARTS
 from dlf_jax.data.readers.frames import is_frame, names_of_files, to_arrow
 from dlf_jax.errors import UsageError, UserError
@@ -96,13 +97,13 @@ def fit(
         if loaded.dataset.name == 'table' and not loaded.dataset.schema and not any(map(keys.get, _COLUMNS)):
             _propose_schema(loaded, folder / 'schema.toml')
         run = folder / 'run' if workdir is None else Path(workdir).expanduser()
-        prepared = data_dir or (folder / 'data' if any(map(is_frame, parts.values())) else api.DATA_DIR)
+        prepared = data_dir or (folder / 'data' if any(map(is_frame, parts.values())) else builders.DATA_DIR)
         try:
             api.train(loaded, run, prepared)
         except KeyboardInterrupt:
             _tell_where(run, is_temporary=workdir is None)
             raise
-        return api.load(run)
+        return trained_runs.load(run)
 
 
 def _name_of(model: type) -> str:

@@ -39,7 +39,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict, config_flags
 
-from dlf_jax import api, config_arguments, config_checks, program_cache
+from dlf_jax import api, config_arguments, config_checks, program_cache, trained_runs
 from dlf_jax import config as configs
 from dlf_jax.baselines import fitting
 from dlf_jax.compiling import targets
@@ -78,7 +78,7 @@ _OUTPUT = flags.DEFINE_string(
     'Where predict writes (.csv or .parquet), export and explain (a folder), report (.html; default: in the '
     'workdir), or prepare a proposed schema (.toml).',
 )
-_DATA_DIR = flags.DEFINE_string('data_dir', '~/.cache/dlf_jax', 'Where prepared data is kept, for all runs.')
+_DATA_DIR = flags.DEFINE_string('data_dir', builders.DATA_DIR, 'Where prepared data is kept, for all runs.')
 
 
 def train() -> dict[str, Any]:
@@ -163,25 +163,25 @@ def evaluate() -> dict[str, Any]:
     for key, value in options.items():
         section, _, name = key.partition('.')
         how[section][name] = value
-    return api.evaluate(_required(_WORKDIR), spec, how['predict'], **how['evaluate'])
+    return trained_runs.evaluate(_required(_WORKDIR), spec, how['predict'], **how['evaluate'])
 
 
 def predict() -> dict[str, Any]:
     """Writes the probabilities of files of rows."""
     spec, output = _required(_INPUT), _required(_OUTPUT)
-    return api.predict(_required(_WORKDIR), spec, output, _predict_options())
+    return trained_runs.predict(_required(_WORKDIR), spec, output, _predict_options())
 
 
 def calibrate() -> dict[str, Any]:
     """Fits a calibrator to a finished run's scores, or to those of labelled files."""
     options = _trained_options('calibration.', 'predict.')
-    return api.calibrate(_required(_WORKDIR), _INPUT.value or None, options)
+    return trained_runs.calibrate(_required(_WORKDIR), _INPUT.value or None, options)
 
 
 def export() -> dict[str, Any]:
     """Writes the model for services that have nothing of this package."""
     workdir, output = _required(_WORKDIR), _required(_OUTPUT)
-    return api.export(workdir, output, _trained_options('export.', 'predict.'))
+    return trained_runs.export(workdir, output, _trained_options('export.', 'predict.'))
 
 
 def report() -> dict[str, Any]:
@@ -190,14 +190,14 @@ def report() -> dict[str, Any]:
     _trained_options()
     # A folder may have a comma in its name.
     folders = [named] if Path(named).expanduser().is_dir() else [part for part in named.split(',') if part]
-    return api.report(folders, _OUTPUT.value, _DATA_DIR.value)
+    return trained_runs.report(folders, _OUTPUT.value, _DATA_DIR.value)
 
 
 def explain() -> dict[str, Any]:
     """Writes what the model looks at, and tells the most important fields and pairs."""
     workdir = _required(_WORKDIR)
     _keep_compiled()
-    found = api.explain(
+    found = trained_runs.explain(
         workdir,
         _INPUT.value or None,
         _OUTPUT.value or None,

@@ -20,7 +20,7 @@ FLOORS = (
     ('config_checks', 'serving'),
     ('analysis', 'compiling', 'exporting'),
     ('server', 'trained_model'),
-    ('api', 'comparison'),
+    ('api', 'comparison', 'trained_runs'),
     ('fit_frames', 'days'),
     ('main', 'compare', 'daily', 'serve', 'sklearn', 'tune'),
 )

@@ -9,7 +9,6 @@ import polars as pl
 import pytest
 
 import dlf_jax
-from dlf_jax import api
 from dlf_jax.data import builders
 from dlf_jax.data.readers import columns
 from dlf_jax.errors import UsageError, UserError
@@ -54,7 +53,7 @@ def rows(tmp_path_factory):
 @pytest.mark.parametrize(('method', 'kind', 'inputs'), WAYS)
 def test_all_that_score_give_the_same_probabilities(finished, rows, tmp_path, method, kind, inputs):
     keys = {'calibration.method': method, 'calibration.negatives_kept': 0.3}
-    told = api.calibrate(finished, options=keys)
+    told = dlf_jax.calibrate(finished, options=keys)
     assert (told['method'], told['fitted_to']) == (method, 'the validation part')
     model, frame = dlf_jax.load(finished), pl.read_csv(rows)
     plain = dlf_jax.load(finished)
@@ -91,7 +90,7 @@ def test_evaluation_tells_before_and_after(finished, rows):
     before = dlf_jax.load(finished)
     before._predictor.calibrator = None
     before = before.evaluate(str(rows))
-    api.calibrate(finished, str(rows), {'calibration.method': 'platt'})
+    dlf_jax.calibrate(finished, str(rows), {'calibration.method': 'platt'})
     found = dlf_jax.load(finished).evaluate(str(rows))
     assert 'before_calibration' not in before
     assert found['before_calibration'] == {
@@ -139,7 +138,7 @@ def test_what_is_fitted_in_one_call_is_calibrated(rows):
 
 
 def test_a_calibrator_of_other_weights_is_not_applied(finished, rows, caplog):
-    api.calibrate(finished, options={'calibration.method': 'platt'})
+    dlf_jax.calibrate(finished, options={'calibration.method': 'platt'})
     path = finished / 'calibration.json'
     there = json.loads(path.read_text())
     path.write_text(json.dumps({**there, 'step': there['step'] + 1}))
@@ -151,22 +150,22 @@ def test_a_calibrator_of_other_weights_is_not_applied(finished, rows, caplog):
     with pytest.raises(UserError, match=r'calibration\.json: cannot be read as a calibrator'):
         dlf_jax.load(finished)
     # As it says.
-    api.calibrate(finished, str(rows), {'calibration.method': 'platt'})
+    dlf_jax.calibrate(finished, str(rows), {'calibration.method': 'platt'})
     assert 'before_calibration' in dlf_jax.load(finished).evaluate(str(rows))
 
 
 def test_what_cannot_be_fitted_leaves_what_was_there(finished, tmp_path):
-    api.calibrate(finished, options={'calibration.method': 'platt'})
+    dlf_jax.calibrate(finished, options={'calibration.method': 'platt'})
     before = (finished / 'calibration.json').read_bytes()
     (tmp_path / 'one.csv').write_text('click,user,ad,price\n1,u1,a1,0.5\n1,u2,a1,0.1\n')
     with pytest.raises(UserError, match='have none without'):
-        api.calibrate(finished, str(tmp_path / 'one.csv'), {'calibration.method': 'platt'})
+        dlf_jax.calibrate(finished, str(tmp_path / 'one.csv'), {'calibration.method': 'platt'})
     with pytest.raises(UsageError, match=r"config\.calibration\.method='plat'"):
-        api.calibrate(finished, options={'calibration.method': 'plat'})
+        dlf_jax.calibrate(finished, options={'calibration.method': 'plat'})
     with pytest.raises(UsageError, match=r'config\.seed: calibrating takes'):
-        api.calibrate(finished, options={'seed': 1})
+        dlf_jax.calibrate(finished, options={'seed': 1})
     assert (finished / 'calibration.json').read_bytes() == before
-    assert api.calibrate(finished, options={'calibration.method': 'none'})['method'] == 'none'
+    assert dlf_jax.calibrate(finished, options={'calibration.method': 'none'})['method'] == 'none'
     assert not (finished / 'calibration.json').exists()
 
 
@@ -189,11 +188,11 @@ def test_the_server_takes_a_changed_calibrator(finished):
     scorer = [load(finished, (1,))]
     watcher = Watcher(finished, lambda: scorer[-1], scorer.append, seconds=0.05)
     watcher.note()
-    api.calibrate(finished, options={'calibration.method': 'platt'})
+    dlf_jax.calibrate(finished, options={'calibration.method': 'platt'})
     watcher.look()
     assert len(scorer) == 2
     assert scorer[0].version != scorer[1].version
-    api.calibrate(finished, options={'calibration.method': 'platt'})
+    dlf_jax.calibrate(finished, options={'calibration.method': 'platt'})
     watcher.look()
     # The same again is no new version.
     assert len(scorer) == 2

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 
 from dlf_jax import api, config_checks
 from dlf_jax import config as configs
+from dlf_jax.data import builders
 from dlf_jax.days import table
 from dlf_jax.errors import UsageError, UserError
 from dlf_jax.file_writing import writing
@@ -54,7 +55,7 @@ class Options:
 
     days: str
     workdir: str
-    data_dir: str = api.DATA_DIR
+    data_dir: str = builders.DATA_DIR
     start: str = ''
     keep_days: int = 0
 

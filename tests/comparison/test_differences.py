@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dlf_jax import api
+import dlf_jax
 from dlf_jax.analysis import intervals
 from dlf_jax.comparison import differences, results_table
 from dlf_jax.errors import UserError
@@ -44,7 +44,7 @@ def test_the_first_common_seed_is_compared_row_by_row(scored):
         for key in ('difference', 'low', 'high'):
             assert mlp[f'{metric}_{key}'] == expected[metric][key]
     assert mlp['auc_high'] < 0 < mlp['logloss_low']
-    told = api.compare_runs(runs[0].path, runs[1].path, 'valid')
+    told = dlf_jax.compare_runs(runs[0].path, runs[1].path, 'valid')
     assert told == {'part': 'valid', 'rows': 800, **expected}
     # Of three seeds: -0.01, -0.007, -0.008.
     assert mlp['auc_seeds_needed'] == 3
@@ -83,6 +83,6 @@ def test_runs_on_other_rows_are_refused(scored):
     scores['label'][3] = 1 - scores['label'][3]
     stored_scores.write(workdir, 'valid', scores, {0: scores['logit']}, 0)
     with pytest.raises(UserError, match='not scored on the same rows: the label of row 4'):
-        api.compare_runs(workdir.path, found.rows[0].runs[0].workdir.path, 'valid')
+        dlf_jax.compare_runs(workdir.path, found.rows[0].runs[0].workdir.path, 'valid')
     (mlp, _) = differences.summarise(found, outcome)
     assert 'the label of row 4' in mlp['missing']

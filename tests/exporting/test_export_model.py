@@ -11,7 +11,6 @@ import polars as pl
 import pytest
 
 import dlf_jax
-from dlf_jax import api
 from dlf_jax import config as configs
 from dlf_jax.data.schema import Schema, text_field
 from dlf_jax.errors import UsageError, UserError
@@ -223,7 +222,7 @@ def test_the_command(trained, tmp_path):
     result = run('--mode=export', f'--workdir={trained}', f'--output={tmp_path / "model"}')
     assert (result['format'], result['inputs']) == ('onnx', 'raw')
     rows = pl.read_csv(write_table(tmp_path / 'new.csv', 100, seed=5))
-    api.predict(trained, str(tmp_path / 'new.csv'), str(tmp_path / 'scores.parquet'))
+    dlf_jax.predict(trained, str(tmp_path / 'new.csv'), str(tmp_path / 'scores.parquet'))
     session = onnxruntime.InferenceSession(tmp_path / 'model' / 'model.onnx')
     inputs = {
         'user': rows['user'].to_numpy().astype(object), 'ad': rows['ad'].to_numpy().astype(object),

@@ -41,6 +41,9 @@ from dlf_jax.data.builders.synthetic import Synthetic
 from dlf_jax.data.preprocess.task import Ancestor
 from dlf_jax.errors import UsageError
 
+# Folder of prepared data, shared by all runs.
+DATA_DIR = '~/.cache/dlf_jax'
+
 DATASETS: dict[str, type[Builder]] = {
     'avazu': Avazu,
     'criteo': Criteo,

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 import dlf_jax
-from dlf_jax import api, main
+from dlf_jax import main
 from dlf_jax.analysis.explanation import drawing, explain
 from dlf_jax.errors import UsageError, UserError
 from tests.analysis.explanation.conftest import KEYS, table
@@ -77,13 +77,13 @@ def run(tmp_path_factory):
 def test_rows_are_those_of_the_validation_part(run, monkeypatch):
     # The files need not be there any more.
     (run / 'rows.csv').rename(run / 'moved.csv')
-    found = api.explain(run / 'run', options=QUICK, data_dir=run / 'data')
+    found = dlf_jax.explain(run / 'run', options=QUICK, data_dir=run / 'data')
     assert found['output'] == str(run / 'run' / 'explain')
     assert (found['of'], found['rows']) == ('the validation part', 200)
     saved = json.loads((run / 'run' / 'explain' / 'explain.json').read_text())
     assert saved['fields'] == found['fields']
     with pytest.raises(UserError, match=r'the records that this model .* not there; .*--input.*--data_dir'):
-        api.explain(run / 'run', data_dir=run / 'elsewhere')
+        dlf_jax.explain(run / 'run', data_dir=run / 'elsewhere')
 
 
 def test_files_are_explained_by_the_command(run, monkeypatch, capsys):
@@ -108,7 +108,7 @@ def test_an_interrupted_explanation_leaves_nothing(run, monkeypatch):
     before = sorted(path.name for path in (run / 'run').iterdir())
     monkeypatch.setattr(explain, 'embedding_health', stop)
     with pytest.raises(KeyboardInterrupt):
-        api.explain(run / 'run', output=run / 'stopped', options=QUICK, data_dir=run / 'data')
+        dlf_jax.explain(run / 'run', output=run / 'stopped', options=QUICK, data_dir=run / 'data')
     assert not (run / 'stopped').exists()
     assert sorted(path.name for path in (run / 'run').iterdir()) == before
 
@@ -127,7 +127,7 @@ def test_an_interrupted_explanation_leaves_nothing(run, monkeypatch):
 )
 def test_keys_that_cannot_be(run, options, message):
     with pytest.raises(UsageError, match=message):
-        api.explain(run / 'run', options=options, data_dir=run / 'data')
+        dlf_jax.explain(run / 'run', options=options, data_dir=run / 'data')
 
 
 def test_rows_without_a_label(run, linear, rows):

@@ -42,7 +42,7 @@ def hostile(tmp_path_factory):
     }
     config = dlf_jax.load_config(model='fm', overrides={k: v for k, v in values.items() if 'hidden' not in k})
     api.train(config, folder / 'run', folder / 'data')
-    api.explain(folder / 'run', options={'explain.rows': 200}, data_dir=folder / 'data')
+    dlf_jax.explain(folder / 'run', options={'explain.rows': 200}, data_dir=folder / 'data')
     return folder / 'run'
 
 
@@ -50,7 +50,7 @@ def hostile(tmp_path_factory):
 def report(hostile, tmp_path_factory):
     """The page of that run, and what the command told."""
     output = tmp_path_factory.mktemp('report') / 'report.html'
-    told = api.report([hostile], output, hostile.parent / 'data')
+    told = dlf_jax.report([hostile], output, hostile.parent / 'data')
     return output, told
 
 
