@@ -50,8 +50,9 @@ def auc_estimate(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | N
       scores: finite numbers, [rows].
       weights: weights of the rows, 0 or more, [rows]; None: all 1.
     """
-    placements = _placements(labels, scores, weights)
-    return Estimate(auc(labels, scores, weights), _error(labels, placements, weights))
+    return Estimate(
+        auc(labels, scores, weights), auc_error(labels, placements(labels, scores, weights), weights)
+    )
 
 
 def auc_difference(
@@ -68,13 +69,22 @@ def auc_difference(
       weights: weights of the rows, 0 or more, [rows]; None: all 1.
     """
     value = auc(labels, scores, weights) - auc(labels, others, weights)
-    placements = _placements(labels, scores, weights) - _placements(labels, others, weights)
-    return Estimate(value, _error(labels, placements, weights))
+    changes = placements(labels, scores, weights) - placements(labels, others, weights)
+    return Estimate(value, auc_error(labels, changes, weights))
 
 
-def _placements(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-    """For a click, the share of other rows that score below it, a tie counting half; for another row, the
-    share of clicks above it; [rows]."""
+def placements(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Each row's share in an AUC, which is the mean of the clicks' shares, and of the other rows'.
+
+    Args:
+      labels: above 0.5 for clicks, [rows].
+      scores: finite numbers, [rows].
+      weights: weights of the rows, 0 or more, [rows]; None: all 1.
+
+    Returns:
+      For a click, the share of other rows that score below it, a tie counting half; for another row, the
+      share of clicks above it; float64 [rows], nan where all labels are the same.
+    """
     weights = np.ones(len(labels)) if weights is None else np.asarray(weights, np.float64)
     click = np.asarray(labels) > 0.5
     _, place = np.unique(scores, return_inverse=True)
@@ -86,17 +96,31 @@ def _placements(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | No
         return np.where(click, (below / other.sum())[place], (above / own.sum())[place])
 
 
-def _error(labels: np.ndarray, placements: np.ndarray, weights: np.ndarray | None) -> float:
+def auc_error(labels: np.ndarray, placements: np.ndarray, weights: np.ndarray | None) -> float:
+    """Standard error of an AUC with these placements, or of a difference of two; nan where undefined.
+
+    Args:
+      labels: above 0.5 for clicks, [rows].
+      placements: see `placements`; or differences of two scores' placements, [rows].
+      weights: weights of the rows, 0 or more, [rows]; None: all 1.
+    """
     weights = np.ones(len(labels)) if weights is None else np.asarray(weights, np.float64)
-    click, variance = np.asarray(labels) > 0.5, 0.0
-    for rows in (click, ~click):
-        total = weights[rows].sum()
-        if total <= 0:
-            return math.nan
-        shares = weights[rows] / total
-        mean = (shares * placements[rows]).sum()
-        free = 1 - (shares**2).sum()
-        if free <= 0:
-            return math.nan
-        variance += (shares**2 * (placements[rows] - mean) ** 2).sum() / free
-    return math.sqrt(variance)
+    click = np.asarray(labels) > 0.5
+    return math.hypot(*(mean_error(placements[rows], weights[rows]) for rows in (click, ~click)))
+
+
+def mean_error(values: np.ndarray, weights: np.ndarray) -> float:
+    """Standard error of a weighted mean of independent rows; nan of fewer than two.
+
+    Args:
+      values: [rows].
+      weights: 0 or more, [rows].
+    """
+    total = weights.sum()
+    if total <= 0:
+        return math.nan
+    shares = weights / total
+    free = 1 - (shares**2).sum()
+    if free <= 0:
+        return math.nan
+    return math.sqrt((shares**2 * (values - (shares * values).sum()) ** 2).sum() / free)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dlf_jax.analysis import delong
 from dlf_jax.training import probability_metrics
 
 # Of a normal distribution: 95 % lie within so many standard deviations.
@@ -62,47 +63,22 @@ class Scored:
             probability_metrics.sigmoid(logits), probability_metrics.CLIP, 1 - probability_metrics.CLIP
         )
         self.losses = -(labels * np.log(probability) + (1 - labels) * np.log1p(-probability))
-        self.placements = _placements(labels > 0.5, logits, weights)
+        self.placements = delong.placements(labels, logits, weights)
 
 
-def _placements(clicks: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    order = np.argsort(scores)
-    ordered = scores[order]
-    positive = np.where(clicks[order], weights[order], 0.0)
-    negative = weights[order] - positive
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    tie = np.repeat(np.arange(len(starts)), np.diff([*starts, len(ordered)]))
-    # Per distinct score, then per row.
-    tied_positive, tied_negative = (np.add.reduceat(w, starts) for w in (positive, negative))
-    below = np.cumsum(tied_negative) - tied_negative / 2
-    above = positive.sum() - np.cumsum(tied_positive) + tied_positive / 2
-    totals = positive.sum(), negative.sum()
-    if not min(totals):
-        return np.full(len(scores), np.nan)
-    found = np.empty(len(scores))
-    found[order] = np.where(positive > 0, below[tie] / totals[1], above[tie] / totals[0])
-    return found
-
-
-def auc_change(clicks: np.ndarray, difference: np.ndarray, weights: np.ndarray) -> Estimate:
-    """A change of the AUC, from the rows' changes of placement.
-
-    The interval is that of paired scores of DeLong et al. 1988, for weighted rows.
+def auc_change(labels: np.ndarray, difference: np.ndarray, weights: np.ndarray) -> Estimate:
+    """A change of the AUC, from the rows' changes of placement, with DeLong's interval of paired scores.
 
     Args:
-      clicks: bool [n].
+      labels: above 0.5 for clicks, [n].
       difference: of the rows' placements, float64 [n].
       weights: [n].
     """
-    variance, means = 0.0, []
-    for kind in (clicks, ~clicks):
-        values, shares = difference[kind], weights[kind]
-        if len(values) < 2 or not np.isfinite(values).all():
-            return Estimate(None, None, None)
-        mean = float(np.average(values, weights=shares))
-        variance += _variance(values, shares, mean)
-        means.append(mean)
-    return estimate(means[0], math.sqrt(variance))
+    clicks = labels > 0.5
+    if not clicks.any():
+        return Estimate(None, None, None)
+    mean = float(np.average(difference[clicks], weights=weights[clicks]))
+    return estimate(mean, delong.auc_error(labels, difference, weights))
 
 
 def mean_change(difference: np.ndarray, weights: np.ndarray) -> Estimate:
@@ -110,13 +86,7 @@ def mean_change(difference: np.ndarray, weights: np.ndarray) -> Estimate:
     mean = float(np.average(difference, weights=weights))
     if len(difference) < 2:
         return Estimate(mean, None, None)
-    return estimate(mean, math.sqrt(_variance(difference, weights, mean)))
-
-
-def _variance(values: np.ndarray, weights: np.ndarray, mean: float) -> float:
-    """Variance of a weighted mean of independent rows."""
-    spread = float((weights**2 * (values - mean) ** 2).sum() / weights.sum() ** 2)
-    return spread * len(values) / (len(values) - 1)
+    return estimate(mean, delong.mean_error(difference, weights))
 
 
 def both_changes(
@@ -124,6 +94,6 @@ def both_changes(
 ) -> dict[str, Any]:
     """What rows' changes amount to: `auc` and `logloss`, each with its interval, as JSON."""
     return {
-        'auc': auc_change(labels > 0.5, placements, weights).to_json(),
+        'auc': auc_change(labels, placements, weights).to_json(),
         'logloss': mean_change(losses, weights).to_json(),
     }

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dlf_jax.analysis.explanation.costs import Scored, auc_change, both_changes, mean_change
-from dlf_jax.training import metrics
+from dlf_jax.training import probability_metrics, ranking_metrics
 
 
 def drawn(rows, seed, ties=False):
@@ -26,7 +26,7 @@ def test_placements_are_shares_of_pairs(ties):
         np.testing.assert_allclose(found[i], expected, rtol=1e-12)
     for kind in (labels > 0.5, labels <= 0.5):
         area = np.average(found[kind], weights=weights[kind])
-        np.testing.assert_allclose(area, metrics.auc(labels, logits, weights), rtol=1e-12)
+        np.testing.assert_allclose(area, ranking_metrics.auc(labels, logits, weights), rtol=1e-12)
 
 
 def test_changes_are_differences_of_the_metrics():
@@ -34,8 +34,10 @@ def test_changes_are_differences_of_the_metrics():
     other = logits + np.random.default_rng(2).normal(size=200).astype(np.float32)
     base, changed = Scored(labels, logits, weights), Scored(labels, other, weights)
     found = both_changes(labels, changed.losses - base.losses, base.placements - changed.placements, weights)
-    loss = metrics.logloss(labels, other, weights) - metrics.logloss(labels, logits, weights)
-    area = metrics.auc(labels, logits, weights) - metrics.auc(labels, other, weights)
+    loss = probability_metrics.logloss(labels, other, weights) - probability_metrics.logloss(
+        labels, logits, weights
+    )
+    area = ranking_metrics.auc(labels, logits, weights) - ranking_metrics.auc(labels, other, weights)
     np.testing.assert_allclose(found['logloss']['mean'], loss, rtol=1e-9)
     np.testing.assert_allclose(found['auc']['mean'], area, rtol=1e-9)
 
@@ -47,7 +49,7 @@ def test_intervals_are_those_of_other_samples():
         labels, logits, weights = drawn(400, seed)
         other = logits + np.random.default_rng([seed, 1]).normal(size=400).astype(np.float32)
         base, changed = Scored(labels, logits, weights), Scored(labels, other, weights)
-        area = auc_change(labels > 0.5, base.placements - changed.placements, weights)
+        area = auc_change(labels, base.placements - changed.placements, weights)
         loss = mean_change(changed.losses - base.losses, weights)
         areas.append(area.mean)
         losses.append(loss.mean)

@@ -14,7 +14,7 @@ from scipy import stats
 import dlf_jax
 from dlf_jax.data.builders import synthetic
 from dlf_jax.data.builders.synthetic import CATEGORIES, CHUNK_ROWS, CROSSED, NUMBERS, PAIRS, TRIPLES
-from dlf_jax.training import metrics
+from dlf_jax.training import probability_metrics
 
 ROWS = 600_000
 NOISE_NUMBERS = tuple(f'N{i}' for i in range(1, 6))
@@ -54,15 +54,15 @@ def costs_of_the_law(law):
     ]
     numbers = frame.select(NUMBERS).to_numpy().astype(np.float64)
     labels, order = frame['label'].to_numpy(), np.random.default_rng(1).permutation(frame.height)
-    whole = metrics.logloss(labels, law.logits(ids, numbers))
+    whole = probability_metrics.logloss(labels, law.logits(ids, numbers))
     found = {}
     for i, name in enumerate(CATEGORIES):
         changed = [own[order] if i == j else own for j, own in enumerate(ids)]
-        found[name] = metrics.logloss(labels, law.logits(changed, numbers)) - whole
+        found[name] = probability_metrics.logloss(labels, law.logits(changed, numbers)) - whole
     for i, name in enumerate(NUMBERS):
         changed = numbers.copy()
         changed[:, i] = changed[order, i]
-        found[name] = metrics.logloss(labels, law.logits(ids, changed)) - whole
+        found[name] = probability_metrics.logloss(labels, law.logits(ids, changed)) - whole
     return found
 
 
