@@ -17,9 +17,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dlf_jax.data.builders.base import Builder
-from dlf_jax.data.loading.batches import EvaluationBatches, TrainingBatches, iterate
+from dlf_jax.data.loading.batches import TrainingBatches, iterate
 from dlf_jax.data.loading.label_counts import LabelCounts
-from dlf_jax.data.loading.order import Order, even_batch
+from dlf_jax.data.loading.order import Order
 from dlf_jax.errors import UserError
 from dlf_jax.file_writing import to_json, write_atomically
 from dlf_jax.training import (
@@ -28,7 +28,6 @@ from dlf_jax.training import (
     model_size,
     multihost,
     part_checks,
-    ranking_metrics,
     results,
     run_progress,
     runtime_errors,
@@ -38,10 +37,10 @@ from dlf_jax.training import (
 from dlf_jax.training.checkpoint import Checkpoints, Unreadable
 from dlf_jax.training.compilation import Compiled
 from dlf_jax.training.diagnosis import Diagnosis
-from dlf_jax.training.evaluation import score, summary, tell_rows_without_group
 from dlf_jax.training.loss_guard import LossGuard
 from dlf_jax.training.metric_writer import MetricWriter
 from dlf_jax.training.model_setup import TrainingSetup
+from dlf_jax.training.part_scorer import PartScorer
 from dlf_jax.training.preemption import Preempted, Preemption
 from dlf_jax.training.run_progress import RunProgress, Runs
 from dlf_jax.training.seeds import StackedBatches, seeds_of, stack_runs, unstack_runs
@@ -124,8 +123,7 @@ class Trainer:
         self.partitioner = self.setup.partitioner
         # Of the weights that a warm start begins with now; None from scratch, and once a checkpoint is there.
         self.origin: warm_start.Origin | None = None
-        # Parts whose rows without a group have been told.
-        self.told: set[str] = set()
+        self.scorer = PartScorer(config, builder, self.setup, self._compiling, self._stop_if_due)
 
     def run(self) -> dict[str, Any]:
         """Trains, evaluates and tests; see `train`."""
@@ -204,8 +202,8 @@ class Trainer:
         """Scores the training part with the model to begin with, and saves that, so that nothing of where it
         came from is needed any more."""
         with self.preemption.interruptible(self.checkpoints.wait):
-            scores = self._score(self._weights_of_before(), 1, 'train')
-            (found,) = self._summaries(scores, 1, 'train')
+            scores = self.scorer.score(self._weights_of_before(), 1, 'train')
+            (found,) = self.scorer.summaries(scores, 1, 'train')
             _log.info('before training: train %s', metrics.describe(found, metrics.shown(self.config)))
             text = to_json(found, undefined_as_null=True) + '\n'
             multihost.run_on_first(lambda: write_atomically(self.workdir.progressive, text))
@@ -226,7 +224,7 @@ class Trainer:
             return
         count = len(self.batches)
         train_step = self.setup.train_step(count)
-        state, batches = self.setup.abstract_state(count), self._evaluation_batches('valid')
+        state, batches = self.setup.abstract_state(count), self.scorer.batches('valid')
         shapes = functools.partial(self.partitioner.shapes, batches[0])
         if isinstance(train_step, Compiled):
             train_step.begin(state, shapes(self.config.training.batch_size, count))
@@ -360,8 +358,8 @@ class Trainer:
         The state has been saved.
         """
         start, step, stack = time.monotonic(), self.step, run_progress.in_stack(self.runs)
-        scores, told = self._score(self.state, len(stack), 'valid'), []
-        summaries = self._summaries(scores, len(stack), 'valid')
+        scores, told = self.scorer.score(self.state, len(stack), 'valid'), []
+        summaries = self.scorer.summaries(scores, len(stack), 'valid')
         for (seed, run), found in zip(stack.items(), summaries, strict=True):
             value = metrics.monitored(self.config.training.monitor, found)
             if math.isnan(value):
@@ -392,36 +390,6 @@ class Trainer:
         self.checkpoints.note(self.runs)
         self._set_learning_rate_scale()
 
-    def _score(self, state: TrainState, count: int, part: str) -> dict[str, np.ndarray]:
-        """Scores of a part by a stack of `count` runs, as `evaluation.score` returns them."""
-        source = self._evaluation_batches(part)
-        predict = self.setup.predict_step(count)
-        if predict.executable is None:
-            with self._compiling(predict):
-                predict.compile(state.weights(), self.partitioner.put(source[0]))
-        with iterate(source) as batches:
-            return score(
-                predict, self.partitioner, state, batches, source.rows, self._stop_if_due, f'the {part} part'
-            )
-
-    def _summaries(self, scores: dict[str, np.ndarray], count: int, part: str) -> list[dict[str, Any]]:
-        """Metrics of the scores of a part for each run of a stack of `count`."""
-        wanted = metrics.selected(self.config)
-        found = [summary({**scores, 'logit': own}, wanted) for own in unstack_runs(scores['logit'], count)]
-        if part not in self.told:
-            self.told.add(part)
-            tell_rows_without_group(found[0], f'the {part} part')
-        truth = self.builder.true_probabilities(part)
-        if truth is not None:
-            best_possible = ranking_metrics.auc(scores['label'], truth)
-            found = [{**one, 'best_possible_auc': best_possible} for one in found]
-        return found
-
-    def _evaluation_batches(self, part: str) -> EvaluationBatches:
-        wanted = self.config.predict.batch_size or self.config.training.batch_size
-        size = even_batch(wanted, len(self.partitioner.devices))
-        return EvaluationBatches(self.builder.blocks(part), size, jax.process_index(), jax.process_count())
-
     def _test(self) -> dict[int, dict[str, Any] | None]:
         """Stores the scores of the validation and test part at each run's best step.
 
@@ -436,12 +404,12 @@ class Trainer:
             if part not in self.builder.parts():
                 continue
             _log.info('scoring the %s part at the best step', part)
-            scores = self._score(state, count, part)
+            scores = self.scorer.score(state, count, part)
             logits = dict(zip(self.runs, unstack_runs(scores['logit'], count), strict=True))
             store = functools.partial(stored_scores.write, self.workdir, part, scores, logits, seed)
             multihost.run_on_first(store)
             if part == 'test':
-                found = dict(zip(self.runs, self._summaries(scores, count, part), strict=True))
+                found = dict(zip(self.runs, self.scorer.summaries(scores, count, part), strict=True))
         return found
 
     def _diagnose(self) -> dict[int, Diagnosis]:
