@@ -131,13 +131,13 @@ def forget_compiled_functions():
 
 
 @pytest.fixture(scope='module')
-def compiled_once(tmp_path_factory):
-    """Runs in this process, of the module that asks for this, share what they compile."""
-    keys = {'jax_compilation_cache_dir': str(tmp_path_factory.mktemp('compiled')),
-            'jax_persistent_cache_min_compile_time_secs': 0}  # fmt: skip
+def compiled_once():
+    """Runs of the module that asks for this share what they compile with the processes of `command`."""
+    keys = ('jax_compilation_cache_dir', 'jax_persistent_cache_min_compile_time_secs')
     before = {key: getattr(jax.config, key) for key in keys}
-    for key, value in keys.items():
+    for key, value in zip(keys, (compiled()['JAX_COMPILATION_CACHE_DIR'], 0), strict=True):
         jax.config.update(key, value)
+    compilation_cache.reset_cache()
     yield
     for key, value in before.items():
         jax.config.update(key, value)

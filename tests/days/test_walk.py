@@ -17,16 +17,16 @@ import dlf_jax
 from dlf_jax import daily
 from dlf_jax.days import walk
 from dlf_jax.errors import UsageError, UserError
-from tests.conftest import ROOT, SMALL_FLAGS, compiled, finish, write_table
+from tests.conftest import ROOT, compiled, finish, write_table
 from tests.test_resume import checkpoint, course
 
 pytestmark = pytest.mark.usefixtures('compiled_once')
+# The model that compiles fastest.
 FLAGS = (
-    *(flag for flag in SMALL_FLAGS if 'epochs' not in flag), '--dataset=table',
-    '--config.dataset.label=click', '--config.dataset.forget_after=2',
-    "--config.dataset.categorical=('user','ad')", "--config.dataset.numeric=('price',)",
-    '--config.training.batch_size=128', '--config.training.checkpoint_every=2',
-    '--config.training.log_every=1',
+    '--config.model.name=lr', '--config.dataset.block_rows=256', '--config.training.batch_size=128',
+    '--config.training.checkpoint_every=2', '--config.training.log_every=1', '--dataset=table',
+    '--config.dataset.label=click', "--config.dataset.categorical=('user','ad')",
+    "--config.dataset.numeric=('price',)", '--config.dataset.forget_after=2',
 )  # fmt: skip
 
 
@@ -88,8 +88,8 @@ def test_finished_days_stay_and_new_ones_are_taken(root, logs, data_dir, tmp_pat
     before = {path: path.stat().st_mtime_ns for path in (root / 'days').rglob('*') if path.is_file()}
     assert walked(logs, root, data_dir)['trained'] == []
     assert before == {path: path.stat().st_mtime_ns for path in (root / 'days').rglob('*') if path.is_file()}
-    with pytest.raises(UserError, match=r'day2 holds a run of another config .*model.hidden'):
-        walked(logs, root, data_dir, '--config.model.hidden=(9,)')
+    with pytest.raises(UserError, match=r'day2 holds a run of another config .*learning_rate'):
+        walked(logs, root, data_dir, '--config.optimizer.learning_rate=0.1')
 
 
 def test_bad_day_is_named_and_late_day_is_left_out(root, logs, data_dir, tmp_path):

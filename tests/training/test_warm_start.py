@@ -21,14 +21,17 @@ from dlf_jax.training import train_state, warm_start
 from dlf_jax.training.checkpoint import Checkpoints
 from dlf_jax.training.model_setup import TrainingSetup
 from dlf_jax.workdir import Workdir
-from tests.conftest import ROOT, SMALL_RUN
+from tests.conftest import ROOT
 from tests.training import growth
 
 pytestmark = pytest.mark.usefixtures('compiled_once')
-SMALL = {**SMALL_RUN, 'training.epochs': 1, 'optimizer.embedding_rows': 'lazy_adam', 'plateau.patience': 0}
+SMALL = {
+    'dataset.block_rows': 256, 'model.embedding_size': 4, 'training.batch_size': 256, 'training.epochs': 1,
+    'optimizer.embedding_rows': 'lazy_adam', 'plateau.patience': 0,
+}  # fmt: skip
 
 
-def config_of(files, day, model='mlp', **changes):
+def config_of(files, day, model='fm', **changes):
     values = {'dataset.name': 'table', 'dataset.train': str(files / f'{day}.csv'), **SMALL, **changes}
     return dlf_jax.load_config(
         model=model, overrides={'dataset.schema': str(files / 'schema.toml'), **values}
@@ -190,7 +193,7 @@ def test_what_does_not_fit_is_named(files, before, tmp_path):
         assert error in str(caught.value)
         assert not (tmp_path / 'run' / 'config.json').exists()
 
-    refused('config.model.hidden (8,) there, (4,) now', **{'model.hidden': (4,)})
+    refused('config.model.embedding_size 4 there, 8 now', **{'model.embedding_size': 8})
     refused(
         "config.optimizer.embedding_rows 'lazy_adam' there, 'adam' now",
         **{'optimizer.embedding_rows': 'adam'},
