@@ -160,7 +160,13 @@ USAGE = {
 }
 
 
-@pytest.mark.parametrize('case', USAGE)
+# One of each place that finds mistakes: flags, keys, values, modes, a trained model's keys.
+QUICK = ('unknown key', 'unknown flag', 'impossible value', 'no input', 'config at prediction')
+
+
+@pytest.mark.parametrize(
+    'case', [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in USAGE]
+)
 def test_usage_errors_have_exit_code_2(case, trained):
     arguments, *parts = USAGE[case]
     message = fail(*[a.replace('{trained}', str(trained)) for a in arguments], code=2)
