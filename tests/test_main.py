@@ -20,8 +20,8 @@ from tests.conftest import ROOT, TINY, command, fail, finish, run, table_flags, 
 def test_result_line_and_file(trained):
     result = json.loads((trained / 'result.json').read_text())
     assert list(result) == [
-        'model', 'variant', 'dataset', 'seed', 'steps', 'best_step', 'parameters', 'seconds',
-        'samples_per_second', 'valid', 'test', 'base_rate_logloss', 'learnt', 'warnings',
+        'model', 'variant', 'dataset', 'seed', 'steps', 'best_step', 'parameters', 'training_rows',
+        'seconds', 'samples_per_second', 'valid', 'test', 'base_rate_logloss', 'learnt', 'warnings',
     ]  # fmt: skip
     assert result['model'] == 'mlp'
     assert result['steps'] == 2 * -(-1400 // 256)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dlf_jax.errors import UserError
@@ -50,7 +50,9 @@ def replacing(target: Path) -> Iterator[Path]:
 def _others(folder: Path) -> list[str]:
     """Names in an export's folder that are not its own."""
     own = {MANIFEST, *json.loads((folder / MANIFEST).read_text()).get('files', {})}
-    return sorted(set(_files(folder)) - own)
+    folders = {parent.as_posix() for name in own for parent in PurePosixPath(name).parents}
+    found = (path.relative_to(folder).as_posix() for path in folder.rglob('*'))
+    return sorted(set(found) - own - folders)
 
 
 def is_export(folder: Path) -> bool:

@@ -161,9 +161,9 @@ class Trainer:
                 with self.preemption.interruptible(self.checkpoints.wait):
                     tests = self._test()
             found = self._diagnose()
-            result = results.of_runs(self.config, self.runs, counts, tests, self.base_rates, found)
             rows = self.builder.blocks('train').rows
-            return {**result, 'training_rows': rows, **results.of_warm_start(self.workdir)}
+            result = results.of_runs(self.config, self.runs, counts, rows, tests, self.base_rates, found)
+            return {**result, **results.of_warm_start(self.workdir)}
 
     @property
     def step(self) -> int:

@@ -250,7 +250,7 @@ def test_products_have_the_precision_of_the_config(name, expected):
     state = jax.eval_shape(setup.create, np.int32(0))
     for function, arguments in (
         (setup.body(), (state, batch_of())),
-        (setup._with_precision(lambda a, b: a @ b), (np.ones((2, 2), np.float32),) * 2),
+        (setup.with_precision(lambda a, b: a @ b), (np.ones((2, 2), np.float32),) * 2),
     ):
         text = str(jax.make_jaxpr(function)(*arguments))
         assert 'dot_general' in text
