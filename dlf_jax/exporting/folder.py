@@ -14,8 +14,8 @@ from dlf_jax.errors import UserError
 from dlf_jax.file_writing import replacing_folder, to_json, write_atomically
 
 MANIFEST = 'manifest.json'
-# What `kind` in a manifest says, and the version of its form.
-KIND, VERSION = 'dlf_jax export', 1
+# What `kind` in a manifest says, and the version of its form: 1 had no encoder, dataset and step.
+KIND, VERSION = 'dlf_jax export', 2
 
 
 @contextlib.contextmanager
