@@ -137,6 +137,7 @@ def explain(predictor: Predictor, stream: Iterable[Rows], of: str, config: Confi
         ranked = [entry['field'] for entry in by_field]
         pairs = interactions.interactions(replacing, of_pairs, ranked[:paired], options.seed)
         curves = dependence.partial_dependence(
+            predictor,
             Replacing(predictor, len(detail), progress.advance),
             detail,
             sample,
@@ -162,6 +163,8 @@ def explain(predictor: Predictor, stream: Iterable[Rows], of: str, config: Confi
         'rows': len(sample),
         'of': of,
         'seed': options.seed,
+        'calibrated': predictor.calibrator is not None,
+        'weights': {'seed': int(predictor.state.seed), 'step': int(predictor.state.step)},
         'metrics': evaluation.summary(scores, metrics.selected(config)),
         'fields': by_field,
         'groups': importance.most_important_first(by_group),
