@@ -1,8 +1,10 @@
 """Every section shows what the folder has, and says what is missing and which command brings it."""
 
 import ast
+import dataclasses
 import itertools
 import json
+import re
 import shlex
 import shutil
 
@@ -11,7 +13,9 @@ import pytest
 
 from dlf_jax import api
 from dlf_jax import config as configs
-from dlf_jax.analysis.report import commands, facts
+from dlf_jax.analysis.report import commands, facts, side_by_side
+from dlf_jax.analysis.report import section as sections
+from dlf_jax.analysis.report.elements import markup
 from dlf_jax.analysis.report.write import write_report
 from dlf_jax.errors import UsageError, UserError
 from dlf_jax.training import stored_scores
@@ -128,6 +132,18 @@ def test_several_runs_side_by_side(copied, hostile, tmp_path):
     assert '<h3 id="r1-scores-title"' in page
     levels = [int(tag[1]) for tag, _ in Parsed(page).tags if tag in ('h1', 'h2', 'h3', 'h4', 'h5')]
     assert all(b <= a + 1 for a, b in itertools.pairwise(levels))
+
+
+def test_a_curve_is_of_one_seed(hostile, copied):
+    """Of several seeds in one folder, that which prediction uses: each has steps of its own."""
+    [run] = facts.read([copied], None)
+    lines = [line for line in run.history if line['kind'] == 'valid']
+    other = [{**line, 'seed': line['seed'] + 1, 'auc': 0.5} for line in lines]
+    several = dataclasses.replace(run, history=[*other, *run.history])
+    [_, curves, _] = side_by_side.draw([several, dataclasses.replace(run, name='other')])
+    page = markup(sections.draw(curves))
+    points = [re.findall(r'<circle', group) for group in re.findall(r'<g class="series.*?</g>', page)]
+    assert [len(found) for found in points] == [len(lines)] * 4
 
 
 def test_the_command_that_repeats_a_run_makes_its_config(hostile):
