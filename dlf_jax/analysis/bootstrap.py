@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from dlf_jax.data.schema import NO_GROUP
-from dlf_jax.training.probability_metrics import CLIP, sigmoid
+from dlf_jax.training.probability_metrics import row_losses, sigmoid
 
 # Numbers drawn at once: half of them are held as float64.
 _DRAWN = 1 << 23
@@ -70,8 +70,7 @@ def sums(scores: Mapping[str, np.ndarray]) -> np.ndarray:
     """
     labels, weights = (np.asarray(scores[name], np.float64) for name in ('label', 'weight'))
     probability = sigmoid(scores['logit'])
-    clipped = np.clip(probability, CLIP, 1 - CLIP)
-    loss = -(labels * np.log(clipped) + (1 - labels) * np.log1p(-clipped))
+    loss = row_losses(labels, scores['logit'])
     columns = (np.ones_like(weights), labels, probability, loss, (probability - labels) ** 2)
     return np.stack(columns, axis=1) * weights[:, None]
 

@@ -26,9 +26,22 @@ def logloss(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None =
     Returns:
       A number above 0; nan where no row has a weight above 0.
     """
+    return _average(row_losses(labels, logits), weights)
+
+
+def row_losses(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """Binary cross-entropy of each row, of which `logloss` is the mean, with its clipping.
+
+    Args:
+      labels: probabilities of clicks, from 0 to 1, [rows].
+      logits: [rows].
+
+    Returns:
+      float64 [rows].
+    """
     probability = np.clip(sigmoid(logits), CLIP, 1 - CLIP)
     target = np.asarray(labels, np.float64)
-    return _average(-(target * np.log(probability) + (1 - target) * np.log(1 - probability)), weights)
+    return -(target * np.log(probability) + (1 - target) * np.log(1 - probability))
 
 
 def constant_logloss(rate: float, probability: float) -> float:

@@ -60,6 +60,15 @@ def test_logloss_equals_scikit_learn():
     assert probability_metrics.logloss(labels, logits) == pytest.approx(expected, abs=1e-9)
 
 
+def test_row_losses_are_what_logloss_is_the_mean_of():
+    labels, logits = np.array([1.0, 0.0, 0.25]), np.array([-1000.0, 1.0, 0.0])
+    found = probability_metrics.row_losses(labels, logits)
+    assert found == pytest.approx([-np.log(1e-7), np.log1p(np.e), np.log(2)], abs=1e-12)
+    weights = np.array([0.5, 2.0, 1.0])
+    mean = np.average(found, weights=weights)
+    assert probability_metrics.logloss(labels, logits, weights) == pytest.approx(mean, abs=1e-15)
+
+
 def test_logloss_is_clipped_at_1e_7():
     assert probability_metrics.logloss(np.array([1.0]), np.array([-1000.0])) == pytest.approx(-np.log(1e-7))
     assert probability_metrics.logloss(np.array([0.0]), np.array([1000.0])) == pytest.approx(-np.log(1e-7))
