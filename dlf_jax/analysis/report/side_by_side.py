@@ -78,9 +78,10 @@ def _metrics(runs: Sequence[Run]) -> Section:
 def _differences(runs: Sequence[Run], found: Mapping[str, Mapping[str, Any]], part: str) -> list[Content]:
     first = runs[0]
     rows: list[list[Cell | Content]] = []
-    same = same_rows(runs, part)
+    same, bounded = same_rows(runs, part), False
     for run in runs[1:]:
         paired = uncertainty.paired(run.scores[part], first.scores[part]) if same else None
+        bounded |= paired is not None
         cells: list[Cell | Content] = [run.name]
         for name in _COMPARED:
             value, base = found[run.name].get(name), found[first.name].get(name)
@@ -88,12 +89,15 @@ def _differences(runs: Sequence[Run], found: Mapping[str, Mapping[str, Any]], pa
             cells.append(_difference(difference, (paired or {}).get(name)))
         rows.append(cells)
     head = ['run', *map(scores_section.short_title, _COMPARED)]
-    note = (
-        'Intervals of 95 % are paired, on the same rows: DeLong’s for AUC, else of bootstrap samples. They '
-        'are about these weights; how far seeds differ is another question.'
-        if same
-        else 'The runs were scored on different rows, so a difference may be that of the rows.'
-    )
+    if bounded:
+        note = (
+            'Intervals of 95 % are paired, on the same rows. They are about these weights; how far seeds '
+            'differ is another question.'
+        )
+    elif same:
+        note = 'The rows are too many to resample their groups, so there are no intervals.'
+    else:
+        note = 'The runs were scored on different rows, so a difference may be that of the rows.'
     return [
         table(f'Differences from {first.name}', head, rows, sortable=True, numeric=range(1, len(head))),
         paragraph(note, class_='small'),

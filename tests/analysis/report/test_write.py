@@ -183,6 +183,17 @@ def test_a_broken_file_is_named(copied, tmp_path):
         write_report([copied], tmp_path / 'page.html')
 
 
+def test_an_explanation_of_other_weights_says_so(copied, hostile, tmp_path):
+    assert '--mode=explain' not in section(page_of(hostile, tmp_path=tmp_path)[1], 'explanation')
+    path = copied / 'explain' / 'explain.json'
+    found = json.loads(path.read_text())
+    assert found['weights'] == {'seed': 0, 'step': Workdir(copied).result()['best_step']}
+    path.write_text(json.dumps({**found, 'weights': {'seed': 0, 'step': 1}}))
+    shown = section(page_of(copied, tmp_path=tmp_path)[1], 'explanation')
+    assert 'of the weights of seed 0 at step 1.' in shown
+    assert '--mode=explain' in shown
+
+
 def test_pictures_outside_of_the_folder_are_not_read(copied, tmp_path):
     path = copied / 'explain' / 'explain.json'
     found = json.loads(path.read_text())
