@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from dlf_jax import config as configs
 from dlf_jax import config_by_size, config_checks
-from dlf_jax.analysis import calibration
+from dlf_jax.analysis import calibration, drift
 from dlf_jax.baselines import fitting
 from dlf_jax.compiling.compile_run import compile_run
 from dlf_jax.config_files import find_config_file
@@ -103,10 +103,7 @@ def prepare(config: ConfigDict, data_dir: str | os.PathLike = DATA_DIR) -> dict[
     unknown = _tell_unknown(builder)
     encoder, rows = builder.encoder(), dict(builder.info.metadata['rows'])
     schema = encoder.schema
-    # Kept statistics are of the rows that they were fitted to.
-    kept = config.training.warm_start and not config.dataset.refit_numbers
-    fitted = {} if kept else encoder.moments
-    missing = {name: round(1 - m.count / rows['train'], 6) for name, m in fitted.items()}
+    missing = drift.missing_numbers(config, encoder, rows['train'])
     shared = {'rows_also_in_train': builder.shared_rows()} if config.dataset.check_overlap else {}
     return {
         **shared,
@@ -118,7 +115,7 @@ def prepare(config: ConfigDict, data_dir: str | os.PathLike = DATA_DIR) -> dict[
         'rows_per_second': None if builder.reused else round(sum(rows.values()) / seconds),
         'vocabulary': schema.vocabulary,
         'out_of_vocabulary': unknown,
-        'missing_numbers': missing,
+        'missing_numbers': {name: round(share, 6) for name, share in missing.items()},
         **({'growth': encoder.growth} if encoder.growth else {}),
         'fields': {f.name: f.size if f.size else f.treatment or f.owner for f in schema.fields},
     }

@@ -198,6 +198,12 @@ def validate_explanation(config: ConfigDict) -> None:
         name, equals, members = text.partition('=')
         if not (name and equals and all(members.split('+'))):
             raise UsageError(f'config.explain.groups: {text!r}: expected NAME=FIELD+FIELD')
+    shown = len(set(options.attributed_rows))
+    if shown > options.rows:
+        raise UsageError(
+            f'config.explain.attributed_rows: {shown:,} rows, more than '
+            f'config.explain.rows={options.rows:,}, of which they are'
+        )
 
 
 _LEAST_OF_EXPLANATION = {

@@ -13,6 +13,7 @@ from typing import Any
 from dlf_jax import config as configs
 from dlf_jax import config_checks
 from dlf_jax.analysis import calibration, intervals
+from dlf_jax.analysis.explanation.explain import check_output
 from dlf_jax.data.builders import DATA_DIR
 from dlf_jax.errors import UsageError, suggest
 from dlf_jax.serving.predict import Predictor
@@ -210,6 +211,8 @@ def explain(
     """
     sections = _by_section(workdir, options, 'explain')
     folder = Workdir(workdir).path / 'explain' if output is None else Path(output).expanduser()
+    # Before minutes of scoring.
+    check_output(folder)
     model = load(workdir, sections['predict'])
     explanation = model.explain(input, sections['explain'], data_dir)
     return {'output': str(folder), **explanation.write(folder)}

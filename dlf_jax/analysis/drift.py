@@ -6,8 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from dlf_jax.analysis.prepared import Sample
+from dlf_jax.data.preprocess.encoder import Encoder
 from dlf_jax.data.rows import Rows
 from dlf_jax.data.schema import MISSING, OUT_OF_VOCABULARY, PADDING, RESERVED, Field, Schema
 
@@ -49,6 +51,22 @@ def psi(expected: np.ndarray, found: np.ndarray) -> float:
     """
     p, q = ((c + _PRIOR) / (c.sum() + _PRIOR * len(c)) for c in (expected.astype(float), found.astype(float)))
     return float(np.sum((q - p) * np.log(q / p)))
+
+
+def missing_numbers(config: ConfigDict, encoder: Encoder, rows: int) -> dict[str, float]:
+    """Share of missing training values by numeric field, from what was counted while preparing.
+
+    Args:
+      config: of the run.
+      encoder: fitted to the training part.
+      rows: of the training part.
+
+    Returns:
+      Nothing where statistics were kept over a warm start: they are of the rows that they were fitted to.
+    """
+    if not rows or (config.training.warm_start and not config.dataset.refit_numbers):
+        return {}
+    return {name: 1 - moments.count / rows for name, moments in encoder.moments.items()}
 
 
 def compare(

@@ -28,6 +28,8 @@ class Segment:
       normalized_entropy: see `training.probability_metrics`; of the segment's own rate.
       calibration_ratio: promised clicks by observed ones.
       logloss: mean of the rows.
+      clicks: number of rows with a click.
+      rest: whether they are all the rows whose own value is not among the top ones.
     """
 
     column: str
@@ -38,6 +40,8 @@ class Segment:
     normalized_entropy: float | None
     calibration_ratio: float | None
     logloss: float | None
+    clicks: int = 0
+    rest: bool = False
 
 
 def segments(
@@ -83,22 +87,24 @@ def segments(
     found = []
     for text, start, end in zip(texts, bounds, bounds[1:], strict=False):
         members = entries[order[start:end]]
-        if own[order[start]] == len(kept):
+        rest = own[order[start]] == len(kept)
+        if rest:
             # A row with several of the rest's values is one row of the rest.
             members = np.unique(members)
-        found.append(_segment(column, text, {name: scores[name][members] for name in _COLUMNS}))
+        found.append(_segment(column, text, {name: scores[name][members] for name in _COLUMNS}, bool(rest)))
     return sorted(found, key=_worst_first)
 
 
 _COLUMNS = ('logit', 'label', 'weight')
 
 
-def _segment(column: str, value: str, scores: Mapping[str, np.ndarray]) -> Segment:
+def _segment(column: str, value: str, scores: Mapping[str, np.ndarray], rest: bool) -> Segment:
     weights = np.asarray(scores['weight'], np.float64)
     total = weights.sum()
     rate = float((weights * scores['label']).sum() / total) if total > 0 else None
     found = {name: METRICS[name](scores) for name in _METRICS}
-    return Segment(column, value, len(weights), rate, **found)
+    clicks = int((np.asarray(scores['label']) > 0.5).sum())
+    return Segment(column, value, len(weights), rate, **found, clicks=clicks, rest=rest)
 
 
 def _worst_first(segment: Segment) -> tuple[float, int]:

@@ -172,8 +172,8 @@ class Residual(nn.Module):
     `M` tokens by a learned matrix. The norm is an addition as well; a deep stack needs it.
 
     Parameters: `gate_kernel: [d, d]`; `token_kernel: [N, M]` if the counts differ; `norm: [d]`, or
-    `[M d]` with BatchNorm (unless `norm` is 'none'). For explanations it sows its `state`, the `gate` and
-    what is `carried`, the second term.
+    `[M d]` with BatchNorm (unless `norm` is 'none'). For explanations it sows the `gate` and what is
+    `carried`, the second term.
 
     Attributes:
       gate: whether the connection is gated.
@@ -187,6 +187,12 @@ class Residual(nn.Module):
 
     @nn.compact
     def __call__(self, fused: jax.Array, state: jax.Array, mode: Mode) -> jax.Array:
+        kept = self.carry(state, fused.shape[1])
+        self.sow('intermediates', 'carried', kept)
+        return normalise(fused + kept, self.norm, mode)
+
+    def carry(self, state: jax.Array, tokens: int) -> jax.Array:
+        """The second term, float32 [B, tokens, d]: what of the state goes past the blocks."""
         kept = state
         if self.gate:
             width = state.shape[-1]
@@ -194,9 +200,7 @@ class Residual(nn.Module):
             gate = jnp.maximum(self.epsilon, state @ kernel)
             self.sow('intermediates', 'gate', gate)
             kept = gate * state
-        if kept.shape[1] != fused.shape[1]:
-            shape = (kept.shape[1], fused.shape[1])
+        if kept.shape[1] != tokens:
+            shape = (kept.shape[1], tokens)
             kept = map_tokens(kept, self.param('token_kernel', kernel_init, shape))
-        self.sow('intermediates', 'state', state)
-        self.sow('intermediates', 'carried', kept)
-        return normalise(fused + kept, self.norm, mode)
+        return kept

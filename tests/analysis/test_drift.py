@@ -1,10 +1,12 @@
 """Shares of missing, unknown and shifted values, against counts by hand."""
 
 import math
+import types
 
 import numpy as np
 import pytest
 
+from dlf_jax import config as configs
 from dlf_jax.analysis import drift
 from dlf_jax.analysis.prepared import Sample
 from dlf_jax.data.schema import MULTI_VALUED, Field, Schema, number_field, text_field
@@ -72,3 +74,14 @@ def test_rows_without_drift_have_what_chance_gives():
     found = drift.compare(schema, {'train': part(20_000), 'valid': part(5000)})
     expected = 9 * (1 / 20_000 + 1 / 5000)
     assert all(f.psi['valid'] < 4 * expected for f in found)
+
+
+def test_statistics_that_were_kept_say_nothing_of_missing_numbers():
+    """They are of the rows of an earlier run, which may be more than there are now."""
+    encoder = types.SimpleNamespace(moments={'x': types.SimpleNamespace(count=150)})
+    config = configs.get_config()
+    assert drift.missing_numbers(config, encoder, 200) == {'x': 0.25}
+    config.training.warm_start = 'earlier'
+    assert drift.missing_numbers(config, encoder, 100) == {}
+    config.dataset.refit_numbers = True
+    assert drift.missing_numbers(config, encoder, 200) == {'x': 0.25}

@@ -48,6 +48,8 @@ def test_values_beyond_the_top_are_one_segment(rows):
     found = {one.value: one for one in segments('device', codes, NAMES, scores, top=2)}
     assert set(found) == {'mobile', 'desktop', 'the rest (3 values)'}
     assert sum(one.rows for one in found.values()) == 2000
+    assert [one.value for one in found.values() if one.rest] == ['the rest (3 values)']
+    assert sum(one.clicks for one in found.values()) == (scores['label'] > 0.5).sum()
     # A single value is no rest.
     assert {one.value for one in segments('device', codes, NAMES, scores, top=4)} == set(NAMES)
 

@@ -23,12 +23,12 @@ import numpy as np
 
 from dlf_jax.analysis.explanation.device_batches import batch_size_for, batches_on_devices
 from dlf_jax.analysis.explanation.field_values import FieldValues
+from dlf_jax.analysis.explanation.probabilities import probabilities
 from dlf_jax.analysis.explanation.sample import Sample
 from dlf_jax.data.rows import Rows
 from dlf_jax.models import embedding
 from dlf_jax.models.inputs import Bag, Inputs
 from dlf_jax.serving.predict import Predictor
-from dlf_jax.training import probability_metrics
 from dlf_jax.training.train_state import TrainState
 from dlf_jax.training.train_step import Batch
 
@@ -53,6 +53,7 @@ class Attributions:
           advance: called with the number of scorings since.
         """
         setup, self._state, self._advance = predictor.setup, predictor.state, advance
+        self._predictor = predictor
         self._setup, self._schema = setup, setup.schema
         sharding, model = setup.partitioner.table_sharding(training=False), setup.forward.model
         schema = setup.schema
@@ -131,8 +132,9 @@ class Attributions:
         """Attributions of rows, as JSON.
 
         An entry has the `row`, counted from 0 in the input, its `label`, its `probability` and that of the
-        baseline, the `fields` with their `value` and `attribution` in units of the logit, the largest first,
-        and `gap`, what the attributions lack to the difference of the logits, from `steps` points.
+        baseline, both after the calibrator where there is one, the `fields` with their `value` and
+        `attribution` in units of the model's own logit, the largest first, and `gap`, what the attributions
+        lack to the difference of the logits, from `steps` points.
 
         Args:
           rows: to explain.
@@ -140,13 +142,16 @@ class Attributions:
           values: tells what ids and treated numbers stand for.
         """
         read = self._of(rows.rows)
-        (base_logit,) = jax.device_get(self._logits(self._state, base))
+        moving, _ = _parted(base)
         logits = jax.device_get(self._logits(self._state, read))
         found = []
         for i, logit in enumerate(logits):
             row = jax.tree.map(lambda x, i=i: x[i : i + 1], read)
+            # The way begins where the row has its values: a mask is no part of it.
+            start = _joined(moving, _parted(row)[1])
+            (base_logit,) = jax.device_get(self._logits(self._state, start))
             difference = float(logit) - float(base_logit)
-            parts, steps = self._divided(row, base, difference)
+            parts, steps = self._divided(row, start, difference)
             fields = [
                 {
                     'field': field.name,
@@ -155,12 +160,13 @@ class Attributions:
                 }
                 for field, part in zip(_ordered(self._schema), parts, strict=True)
             ]
+            told = probabilities(self._predictor, np.array([logit, base_logit]))
             found.append(
                 {
                     'row': int(rows.numbers[i]),
                     'label': float(rows.rows['label'][i]),
-                    'probability': float(probability_metrics.sigmoid(logit)),
-                    'baseline_probability': float(probability_metrics.sigmoid(base_logit)),
+                    'probability': float(told[0]),
+                    'baseline_probability': float(told[1]),
                     'gap': difference - float(parts.sum()),
                     'steps': steps,
                     'fields': sorted(fields, key=lambda entry: -abs(entry['attribution'])),

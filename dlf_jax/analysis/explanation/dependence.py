@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 
 from dlf_jax.analysis.explanation.field_values import FieldValues
+from dlf_jax.analysis.explanation.probabilities import probabilities
 from dlf_jax.analysis.explanation.replacing import Replacing
 from dlf_jax.analysis.explanation.sample import Sample
 from dlf_jax.data.schema import PADDING, Field
-from dlf_jax.training import probability_metrics
+from dlf_jax.serving.predict import Predictor
 
 
 def partial_dependence(
+    predictor: Predictor,
     replacing: Replacing,
     detail: Sample,
     sample: Sample,
@@ -32,6 +34,7 @@ def partial_dependence(
     mean `probability`, and the number of sampled `rows` that have the value; of a number, that are nearest.
 
     Args:
+      predictor: the model, whose calibrator is applied where it has one.
       replacing: scores rows.
       detail: rows that are averaged over.
       sample: rows that the values are taken from.
@@ -47,7 +50,7 @@ def partial_dependence(
         chosen, rows = _of_number(column, points) if number else _of_category(column, points)
         settings = [(field.name, values.row_with(field, value)) for value in chosen]
         logits = replacing.set_to(detail.rows, settings)
-        probability = np.average(probability_metrics.sigmoid(logits), axis=1, weights=weights)
+        probability = np.average(probabilities(predictor, logits), axis=1, weights=weights)
         found.append(
             {
                 'field': field.name,

@@ -36,7 +36,7 @@ class _Layer:
     Attributes:
       gates: by residual connection; none where it is not gated.
       parts: of the output by pathway, [tokens, d] each.
-      states: of the residual connections by name.
+      kept: what the residual connections carry, by their names.
       added: what the fusion adds.
       carried: ratio of the norms of the carried term and of the whole output, summed over rows.
       attention: by attention layer.
@@ -44,7 +44,7 @@ class _Layer:
 
     gates: dict[str, Gates]
     parts: dict[str, Moments]
-    states: dict[str, Moments]
+    kept: dict[str, Moments]
     carried: float
     attention: list[AttentionMaps]
 
@@ -127,7 +127,7 @@ class Inside:
         return _Layer(
             gates={n: Gates(self._model.gate_epsilon) for n in names if 'gate' in sown[n]},
             parts={part: Moments() for part in parts},
-            states={name: Moments() for name in names},
+            kept={name: Moments() for name in names},
             carried=0.0,
             attention=[AttentionMaps(blocks, within) for n in attention if n.startswith('attention_')],
         )
@@ -136,7 +136,7 @@ class Inside:
         outputs = sown['outputs']
         for name, tokens in outputs.items():
             layer.parts[name].add(tokens)
-        names = list(layer.states)
+        names = list(layer.kept)
         carried = np.concatenate([sown[name]['carried'] for name in names], 1)
         layer.parts[RESIDUAL].add(carried)
         fused = sown['fused'] if 'fused' in sown else np.concatenate(list(outputs.values()), 1)
@@ -146,7 +146,7 @@ class Inside:
         norms = [np.sqrt(np.square(x, dtype=np.float64).sum((1, 2))) for x in (carried, fused + carried)]
         layer.carried += float((norms[0] / np.maximum(norms[1], 1e-30)).sum())
         for name in names:
-            layer.states[name].add(sown[name]['state'])
+            layer.kept[name].add(sown[name]['carried'])
         for name, gates in layer.gates.items():
             gates.add(sown[name]['gate'])
         for i, maps in enumerate(layer.attention):
@@ -161,7 +161,7 @@ class Inside:
         for i, layer in enumerate(layers):
             blocks = {n: m.mean for n, m in layer.parts.items() if n not in (added, RESIDUAL)}
             own = {'fusion': layer.parts[added].mean} if added else {}
-            means[f'layer_{i}'] = {**blocks, **own, **{n: m.mean for n, m in layer.states.items()}}
+            means[f'layer_{i}'] = {**blocks, **own, **{n: m.mean for n, m in layer.kept.items()}}
         size = batch_size_for(len(self._detail), self._predictor.batch_size, self._predictor.setup)
         removal = Removal(self._predictor, pathways, means, size, self._advance)
         shape = len(layers), len(pathways)

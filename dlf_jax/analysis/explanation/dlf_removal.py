@@ -19,6 +19,7 @@ from dlf_jax.analysis.explanation.device_batches import batches_on_devices, ever
 from dlf_jax.data.rows import Rows
 from dlf_jax.models import embedding
 from dlf_jax.models.dlf import DLF
+from dlf_jax.models.dlf_blocks import Residual
 from dlf_jax.serving.predict import Predictor
 from dlf_jax.training.compilation import common_options
 from dlf_jax.training.train_state import TrainState
@@ -45,7 +46,7 @@ class Removal:
         Args:
           predictor: its model is a DLF.
           pathways: names of a layer's pathways: blocks, what the fusion adds, `RESIDUAL`.
-          means: of the blocks' tokens, of the `fusion`'s own and of the residual connections' states.
+          means: of the blocks' tokens, of the `fusion`'s own and of what the residual connections carry.
           size: rows of a batch, from `batch_size_for`.
           advance: called with the number of rows that have been scored since.
         """
@@ -135,16 +136,17 @@ def _interceptor(model: DLF, pathways: list[str], means: Any, removed: jax.Array
         call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
     ) -> Any:
         path = context.module.path
-        if context.method_name != '__call__' or len(path) != 2 or not path[0].startswith('layer_'):
+        # A residual connection's norm stays behind it; its own term is a method of its own.
+        method = 'carry' if isinstance(context.module, Residual) else '__call__'
+        if context.method_name != method or len(path) != 2 or not path[0].startswith('layer_'):
             return call(*args, **kwargs)
         layer, name = int(path[0].removeprefix('layer_')), path[1]
         mean = means[path[0]].get(name)
         if mean is None:
             return call(*args, **kwargs)
-        if name.endswith(RESIDUAL):
-            fused, state, mode = args
-            return call(fused, chosen(mean, state, layer, RESIDUAL), mode)
         output = call(*args, **kwargs)
+        if name.endswith(RESIDUAL):
+            return chosen(mean, output, layer, RESIDUAL)
         if name != 'fusion':
             return chosen(mean, output, layer, name)
         own = output.shape[1] - mean.shape[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import os
 from collections.abc import Iterable, Sequence
@@ -65,11 +66,7 @@ class Explanation:
         Raises:
           UserError: the folder holds something else, or cannot be written.
         """
-        target = Path(folder).expanduser().resolve()
-        if target.exists() and not (target.is_dir() and _may_be_replaced(target)):
-            raise UserError(
-                f'--output={target}: is there already, and is no explanation; name another folder'
-            )
+        target = check_output(folder)
         drawn: list[Picture] = []
         if drawing.available():
             drawn = pictures(self.found, self.attention)
@@ -92,9 +89,34 @@ class Explanation:
         return listed
 
 
-def _may_be_replaced(folder: Path) -> bool:
-    """Whether a folder is empty or holds an explanation."""
-    return not any(folder.iterdir()) or (folder / NAME).is_file()
+def check_output(folder: str | os.PathLike) -> Path:
+    """The whole path of the folder of an explanation, which may be written or replaced.
+
+    Raises:
+      UserError: something else is there, or in it.
+    """
+    target = Path(folder).expanduser().resolve()
+    if not target.exists():
+        return target
+    if not target.is_dir():
+        raise UserError(f'--output={target}: is a file; name a folder')
+    names = {path.name for path in target.iterdir()}
+    others = sorted(names - _written(target))
+    if others:
+        raise UserError(
+            f'--output={target}: is there already, and holds {others[0]}, which is no part of an explanation '
+            'and would be lost; name another folder'
+        )
+    return target
+
+
+def _written(folder: Path) -> set[str]:
+    """Names of the files of the explanation in a folder; none where there is none."""
+    try:
+        found = json.loads((folder / NAME).read_text('utf-8'))
+        return {NAME, *(entry['file'] for key in ('tables', 'pictures') for entry in found[key])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
 
 
 def explain(predictor: Predictor, stream: Iterable[Rows], of: str, config: ConfigDict) -> Explanation:
@@ -137,6 +159,7 @@ def explain(predictor: Predictor, stream: Iterable[Rows], of: str, config: Confi
         ranked = [entry['field'] for entry in by_field]
         pairs = interactions.interactions(replacing, of_pairs, ranked[:paired], options.seed)
         curves = dependence.partial_dependence(
+            predictor,
             Replacing(predictor, len(detail), progress.advance),
             detail,
             sample,
@@ -162,6 +185,8 @@ def explain(predictor: Predictor, stream: Iterable[Rows], of: str, config: Confi
         'rows': len(sample),
         'of': of,
         'seed': options.seed,
+        'calibrated': predictor.calibrator is not None,
+        'weights': {'seed': int(predictor.state.seed), 'step': int(predictor.state.step)},
         'metrics': evaluation.summary(scores, metrics.selected(config)),
         'fields': by_field,
         'groups': importance.most_important_first(by_group),

@@ -209,7 +209,8 @@ def bars(title: str, description: str, found: Sequence[Bar], label: str, number:
     ends = [
         v for bar in found for v in (bar.value, bar.low, bar.high, 0.0) if v is not None and math.isfinite(v)
     ]
-    axis = Axis(label, min(ends), max(ends) or 1.0)
+    low, high = min(ends, default=0.0), max(ends, default=0.0)
+    axis = Axis(label, low, high if high > low else low + 1.0)
     height = _TOP + line * len(found) + _BOTTOM
     bottom = height - _BOTTOM
 

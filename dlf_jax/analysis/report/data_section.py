@@ -32,7 +32,10 @@ def draw(run: Run) -> Section:
         )
         return section(KEY, TITLE, _about(run), without, _fields(run, {}))
     samples = {part: prepared.sample(blocks, SAMPLED) for part, blocks in records.blocks.items()}
-    compared = drift.compare(records.schema, samples, _missing(run)) if 'train' in samples else []
+    compared = []
+    if 'train' in samples:
+        missing = drift.missing_numbers(run.config, run.encoder, records.blocks['train'].rows)
+        compared = drift.compare(records.schema, samples, missing)
     read = {part: len(s.numbers) for part, s in samples.items() if len(s.numbers) < s.of}
     return section(
         KEY,
@@ -44,12 +47,6 @@ def draw(run: Run) -> Section:
         _fields(run, {shares.field.name: shares for shares in compared}),
         _shifts(compared),
     )
-
-
-def _missing(run: Run) -> dict[str, float]:
-    """Share of missing training values by numeric field, from what was counted while preparing."""
-    rows = run.records.blocks['train'].rows if run.records and 'train' in run.records.blocks else 0
-    return {name: 1 - m.count / rows for name, m in run.encoder.moments.items()} if rows else {}
 
 
 def _about(run: Run) -> Element:

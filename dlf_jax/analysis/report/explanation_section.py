@@ -11,7 +11,7 @@ from dlf_jax.analysis.report import charts, commands, elements, formatting
 from dlf_jax.analysis.report.charts import Bar
 from dlf_jax.analysis.report.elements import Cell, Content, Element, element, paragraph, table
 from dlf_jax.analysis.report.facts import Run
-from dlf_jax.analysis.report.section import Section, missing, section
+from dlf_jax.analysis.report.section import Section, missing, note, section
 
 KEY, TITLE = 'explanation', 'What the model looks at'
 _FOLDER, _FILE = 'explain', 'explain.json'
@@ -38,11 +38,28 @@ def draw(run: Run) -> Section:
     return section(
         KEY,
         TITLE,
+        _stale(run, found.get('weights')),
         paragraph(f'From {rows} rows of {found.get("of", "the data")}.', class_='about'),
         _fields(fields),
         _pairs(found.get('pairs', [])),
         _pictures(run.path / _FOLDER, found.get('pictures', [])),
     )
+
+
+def _stale(run: Run, weights: Mapping[str, int] | None) -> Element | None:
+    """A warning where what was explained are other weights than those that prediction uses."""
+    best = run.best
+    if not weights or best is None or 'best_step' not in best:
+        return None
+    if (weights['seed'], weights['step']) == (best['seed'], best['best_step']):
+        return None
+    told = (
+        f'This is of the weights of seed {weights["seed"]} at step {weights["step"]:,}. Prediction uses '
+        f'those of seed {best["seed"]} at step {best["best_step"]:,} now; this explains them:'
+    )
+    found = note(told, commands.mode(run, 'explain'))
+    found.set('class', 'note warning')
+    return found
 
 
 def _fields(fields: Sequence[Mapping[str, Any]]) -> Content:

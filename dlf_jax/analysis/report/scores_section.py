@@ -108,11 +108,14 @@ def _about_intervals(bounds: _Bounds) -> Content:
     known = [found for found in bounds.values() if found]
     if not known:
         return None
-    resampled = f'{known[0]["samples"]:,} bootstrap samples of {known[0]["unit"]}'
-    auc = '; those of AUC are DeLong’s' if known[0]['unit'] == 'rows' else ''
-    return paragraph(
-        f'Intervals of {formatting.round_percent(known[0]["level"])}, from {resampled}{auc}.', class_='small'
-    )
+    level = formatting.round_percent(known[0]['level'])
+    resampled = next((found for found in known if found['samples']), None)
+    if resampled is None:
+        told = 'DeLong’s for AUC, of the error of the mean for Logloss; for resampling the rows are too many'
+        return paragraph(f'Intervals of {level}: {told}.', class_='small')
+    samples = f'{resampled["samples"]:,} bootstrap samples of {resampled["unit"]}'
+    auc = '; those of AUC are DeLong’s' if resampled['unit'] == 'rows' else ''
+    return paragraph(f'Intervals of {level}, from {samples}{auc}.', class_='small')
 
 
 def _beside(run: Run, part: str, key: str) -> str:

@@ -10,13 +10,14 @@ from dlf_jax.analysis.report.calibration_section import before_and_after
 from dlf_jax.analysis.report.elements import Cell, Content, Element, details, element, paragraph, table
 from dlf_jax.analysis.report.facts import Run
 from dlf_jax.analysis.report.section import Section, missing, section
-from dlf_jax.analysis.segments import REST, Segment
+from dlf_jax.analysis.segments import Segment
 
 KEY, TITLE = 'segments', 'Segments'
 # What bounds the time: rows of the part, all fields together, and values of a field.
 MOST_ROWS, MOST_CELLS, TOP = 200_000, 2_000_000, 12
-# The worst segments of all fields are told of those that have so many rows, and this share of them.
-_LEAST_ROWS, _LEAST_SHARE, _WORST = 100, 0.02, 8
+# The worst segments of all fields are told of those that have so many rows, this share of them, and so many
+# rows with a click and without one: the normalized entropy of fewer is mostly chance.
+_LEAST_ROWS, _LEAST_SHARE, _LEAST_OF_CLASS, _WORST = 100, 0.02, 30, 8
 # A calibration ratio further from 1 than this stands out.
 _OFF = 0.1
 _HEAD = ('rows', 'share of rows', 'click rate', 'AUC', 'NE', 'calibration ratio', 'Logloss')
@@ -78,13 +79,19 @@ def _worst(by_field: Sequence[tuple[str, Sequence[Segment]]], number: int) -> Co
         s
         for _, those in by_field
         for s in those
-        if least <= s.rows < number and s.normalized_entropy and not s.value.startswith(REST)
+        if least <= s.rows < number
+        and min(s.clicks, s.rows - s.clicks) >= _LEAST_OF_CLASS
+        and s.normalized_entropy
+        and not s.rest
     ]
     worst = sorted(every, key=lambda s: -(s.normalized_entropy or 0.0))[:_WORST]
     if not worst:
         return None
     rows: list[list[Cell | Content]] = [[_named(s.column, s.value), *_cells(s, number)] for s in worst]
-    caption = f'The worst segments of all fields with at least {formatting.count(least)} rows, by NE'
+    caption = (
+        f'The worst segments of all fields by NE, of those with at least {formatting.count(least)} rows, '
+        f'{_LEAST_OF_CLASS} of them with a click and {_LEAST_OF_CLASS} without'
+    )
     return table(caption, ['segment', *_HEAD], rows, sortable=True, numeric=range(1, len(_HEAD) + 1))
 
 

@@ -78,9 +78,10 @@ def _metrics(runs: Sequence[Run]) -> Section:
 def _differences(runs: Sequence[Run], found: Mapping[str, Mapping[str, Any]], part: str) -> list[Content]:
     first = runs[0]
     rows: list[list[Cell | Content]] = []
-    same = same_rows(runs, part)
+    same, bounded = same_rows(runs, part), False
     for run in runs[1:]:
         paired = uncertainty.paired(run.scores[part], first.scores[part]) if same else None
+        bounded |= paired is not None
         cells: list[Cell | Content] = [run.name]
         for name in _COMPARED:
             value, base = found[run.name].get(name), found[first.name].get(name)
@@ -88,12 +89,15 @@ def _differences(runs: Sequence[Run], found: Mapping[str, Mapping[str, Any]], pa
             cells.append(_difference(difference, (paired or {}).get(name)))
         rows.append(cells)
     head = ['run', *map(scores_section.short_title, _COMPARED)]
-    note = (
-        'Intervals of 95 % are paired, on the same rows: DeLong’s for AUC, else of bootstrap samples. They '
-        'are about these weights; how far seeds differ is another question.'
-        if same
-        else 'The runs were scored on different rows, so a difference may be that of the rows.'
-    )
+    if bounded:
+        note = (
+            'Intervals of 95 % are paired, on the same rows. They are about these weights; how far seeds '
+            'differ is another question.'
+        )
+    elif same:
+        note = 'The rows are too many to resample their groups, so there are no intervals.'
+    else:
+        note = 'The runs were scored on different rows, so a difference may be that of the rows.'
     return [
         table(f'Differences from {first.name}', head, rows, sortable=True, numeric=range(1, len(head))),
         paragraph(note, class_='small'),
@@ -139,13 +143,27 @@ def _seconds(run: Run) -> Cell:
 
 def _curves(runs: Sequence[Run]) -> Section:
     key, title = 'curves', 'Training, over each other'
-    named = {run.name: [line for line in run.history if line['kind'] == 'valid'] for run in runs}
+    named = {run.name: _evaluations(run) for run in runs}
     colours = {name: i for i, name in enumerate(named)}
     drawn = [training_course.curves(named, metric, colours) for metric in ('auc', 'logloss')]
     shown: list[Element] = [one for one in drawn if one is not None]
     if not shown:
         return missing(key, title, 'None of the runs has been evaluated yet.')
-    return section(key, title, element('div', shown, class_='charts'))
+    several = any(len(run.results) > 1 for run in runs)
+    told = 'Of a run with several seeds, the one that prediction uses; its own section has all.'
+    return section(
+        key,
+        title,
+        paragraph(told, class_='small') if several else None,
+        element('div', shown, class_='charts'),
+    )
+
+
+def _evaluations(run: Run) -> list[dict[str, Any]]:
+    """Evaluations of one seed: that which prediction uses; before the run's end, the first."""
+    lines = [line for line in run.history if line['kind'] == 'valid']
+    seed = run.best['seed'] if run.best else next((line.get('seed') for line in lines), None)
+    return [line for line in lines if line.get('seed') == seed]
 
 
 def _calibration(runs: Sequence[Run]) -> Section:
@@ -160,7 +178,9 @@ def _calibration(runs: Sequence[Run]) -> Section:
     ratios = {run.name: scores_section.evaluations(run)[part].get('calibration_ratio') for run in scored}
     bars = [charts.Bar(name, ratio - 1) for name, ratio in ratios.items() if ratio is not None]
     told = ', '.join(f'{bar.name} {formatting.signed(bar.value, 3)}' for bar in bars)
-    off = charts.bars(
-        'Clicks promised beyond those observed', f'{told}.', bars, 'share of the observed clicks'
-    )
+    off = None
+    if bars:
+        off = charts.bars(
+            'Clicks promised beyond those observed', f'{told}.', bars, 'share of the observed clicks'
+        )
     return section(key, title, element('div', [drawn, off], class_='charts natural'))

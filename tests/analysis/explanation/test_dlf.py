@@ -56,7 +56,7 @@ class Reference:
         self.mode = Mode(False, None)
 
     def layers(self, removed=(), means=None):
-        """Block outputs, fused tokens, gate, carried term and state of every layer; and the logits.
+        """Block outputs, fused tokens, gate and carried term of every layer; and the logits.
 
         Args:
           removed: pairs of a layer and a pathway whose values are the means over the rows.
@@ -77,20 +77,21 @@ class Reference:
             own = len(outputs) * self.fields['tokens']
             if (l, 'attention') in removed:
                 fused = np.concatenate([fused[:, :own], self.mean(fused[:, own:])], 1)
-            kept = self.mean_of[l] if (l, 'residual') in removed else state
             residual = params['residual']
-            gate = np.maximum(self.fields['gate_epsilon'], kept @ residual['gate_kernel'])
+            gate = np.maximum(self.fields['gate_epsilon'], state @ residual['gate_kernel'])
             carried = (
-                np.einsum('bnd,nm->bmd', gate * kept, residual['token_kernel'])
+                np.einsum('bnd,nm->bmd', gate * state, residual['token_kernel'])
                 if ('token_kernel' in residual)
-                else gate * kept
+                else gate * state
             )
-            found.append(
-                {'outputs': outputs, 'fused': fused, 'gate': gate, 'carried': carried, 'state': state}
-            )
+            if (l, 'residual') in removed:
+                carried = self.mean_of[l]
+            found.append({'outputs': outputs, 'fused': fused, 'gate': gate, 'carried': carried})
+            # Plain, a state of as many tokens is carried as it is.
             state = reference.residual(
-                residual, stats.get('residual', {}), fused, kept, self.fields, self.mode
-            )
+                {k: v for k, v in residual.items() if k == 'norm'}, stats.get('residual', {}), fused, carried,
+                {**self.fields, 'gate': False}, self.mode,
+            )  # fmt: skip
         flat = state.reshape(len(state), -1)
         head = self.stats.get('head')
         logits = mlp(self.params['head'], head, flat, self.fields['head'], True, self.mode)[:, 0]
@@ -150,7 +151,7 @@ def test_pathways_shares_are_those_of_the_reference(summary, expected):
 
 def test_removals_are_those_of_the_reference(summary, expected, sample):
     found, whole, final = expected.layers()
-    expected.mean_of = [expected.mean(layer['state']) for layer in found]
+    expected.mean_of = [expected.mean(layer['carried']) for layer in found]
     labels = np.asarray(sample.rows['label'], np.float64)
 
     def loss(logits):
@@ -250,4 +251,4 @@ def test_training_has_nothing_of_it(encoder, monkeypatch):
     calls = []
     monkeypatch.setattr(nn.Module, 'sow', lambda *args, **options: calls.append(args[2]))
     assert texts() == with_sowing
-    assert {'gate', 'state', 'carried', 'final', 'outputs', 'fused', 'weights_0'} <= set(calls)
+    assert {'gate', 'carried', 'final', 'outputs', 'fused', 'weights_0'} <= set(calls)

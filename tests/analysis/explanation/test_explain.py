@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 import dlf_jax
-from dlf_jax import main
+from dlf_jax import main, trained_runs
 from dlf_jax.analysis.explanation import drawing, explain
 from dlf_jax.errors import UsageError, UserError
 from tests.analysis.explanation.conftest import KEYS, table
@@ -42,16 +42,27 @@ def test_what_is_written(explanation, tmp_path):
     assert attributed.height == 2 * 6
     # The same explanation, byte by byte, in the place of the one before.
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    (folder / 'left.txt').write_text('of before')
     explanation.write(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    # But not with somebody's own file.
+    (folder / 'notes.md').write_text('mine')
+    with pytest.raises(UserError, match=r'holds notes\.md, which is no part of an explanation'):
+        explanation.write(folder)
+    assert {path.name for path in folder.iterdir()} == {*before, 'notes.md'}
 
 
 def test_a_folder_of_something_else_is_left_alone(explanation, tmp_path):
     (tmp_path / 'notes.txt').write_text('mine')
-    with pytest.raises(UserError, match='is there already, and is no explanation'):
+    with pytest.raises(UserError, match=r'holds notes\.txt, which is no part of an explanation'):
         explanation.write(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ['notes.txt']
+
+
+def test_the_folder_is_looked_at_before_anything_is_scored(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(trained_runs, 'load', None)
+    (tmp_path / 'notes.txt').write_text('mine')
+    with pytest.raises(UserError, match=r'holds notes\.txt'):
+        dlf_jax.explain(run / 'run', output=tmp_path, data_dir=run / 'data')
 
 
 def test_without_matplotlib_there_are_no_pictures(explanation, tmp_path, monkeypatch, caplog):
@@ -123,6 +134,7 @@ def test_an_interrupted_explanation_leaves_nothing(run, monkeypatch):
         ({'explain.baseline': 'means'}, "config.explain.baseline='means': .*mean"),
         ({'explain.row': 3}, 'config.explain.row: there is no such key'),
         ({'explain.attributed_rows': (1.5,)}, 'config.explain.attributed_rows'),
+        ({'explain.attributed_rows': (1, 2, 3), 'explain.rows': 2}, 'attributed_rows: 3 rows, more than'),
     ],
 )
 def test_keys_that_cannot_be(run, options, message):

@@ -1,6 +1,7 @@
 """Scales have round marks; charts hold every value, in words too."""
 
 import math
+import re
 
 import pytest
 from hypothesis import given
@@ -72,3 +73,11 @@ def test_bars_keep_long_names_in_their_tips():
     assert f'<title>{name}: 0.5</title>' in page
     assert '>a_very_long_name_o…<' in page
     assert page.count('<rect') == 2
+
+
+@pytest.mark.parametrize(('values', 'widths'), [((-0.05, -0.025), [237.2, 118.6]), ((0.0,), [1.0]), ((), [])])
+def test_bars_below_zero_fill_the_axis_and_none_are_no_mistake(values, widths):
+    page = markup(charts.bars('Bars', 'Some.', [Bar(str(v), v) for v in values], 'length'))
+    found = [float(w) for w in re.findall(r'width="([\d.]+)" height="14', page)]
+    assert found == pytest.approx(widths, abs=60)
+    assert len(found) < 2 or found[0] == pytest.approx(2 * found[1], rel=0.01)

@@ -1,8 +1,10 @@
 """Every section shows what the folder has, and says what is missing and which command brings it."""
 
 import ast
+import dataclasses
 import itertools
 import json
+import re
 import shlex
 import shutil
 
@@ -11,7 +13,9 @@ import pytest
 
 from dlf_jax import api
 from dlf_jax import config as configs
-from dlf_jax.analysis.report import commands, facts
+from dlf_jax.analysis.report import commands, facts, side_by_side
+from dlf_jax.analysis.report import section as sections
+from dlf_jax.analysis.report.elements import markup
 from dlf_jax.analysis.report.write import write_report
 from dlf_jax.errors import UsageError, UserError
 from dlf_jax.training import stored_scores
@@ -130,6 +134,18 @@ def test_several_runs_side_by_side(copied, hostile, tmp_path):
     assert all(b <= a + 1 for a, b in itertools.pairwise(levels))
 
 
+def test_a_curve_is_of_one_seed(hostile, copied):
+    """Of several seeds in one folder, that which prediction uses: each has steps of its own."""
+    [run] = facts.read([copied], None)
+    lines = [line for line in run.history if line['kind'] == 'valid']
+    other = [{**line, 'seed': line['seed'] + 1, 'auc': 0.5} for line in lines]
+    several = dataclasses.replace(run, history=[*other, *run.history])
+    [_, curves, _] = side_by_side.draw([several, dataclasses.replace(run, name='other')])
+    page = markup(sections.draw(curves))
+    points = [re.findall(r'<circle', group) for group in re.findall(r'<g class="series.*?</g>', page)]
+    assert [len(found) for found in points] == [len(lines)] * 4
+
+
 def test_the_command_that_repeats_a_run_makes_its_config(hostile):
     [run] = facts.read([hostile], None)
     line = commands.repeat(run).replace('\\\n', ' ')
@@ -165,6 +181,17 @@ def test_a_broken_file_is_named(copied, tmp_path):
     (copied / 'explain' / 'explain.json').write_text('{')
     with pytest.raises(UserError, match=r'explain\.json: cannot be read'):
         write_report([copied], tmp_path / 'page.html')
+
+
+def test_an_explanation_of_other_weights_says_so(copied, hostile, tmp_path):
+    assert '--mode=explain' not in section(page_of(hostile, tmp_path=tmp_path)[1], 'explanation')
+    path = copied / 'explain' / 'explain.json'
+    found = json.loads(path.read_text())
+    assert found['weights'] == {'seed': 0, 'step': Workdir(copied).result()['best_step']}
+    path.write_text(json.dumps({**found, 'weights': {'seed': 0, 'step': 1}}))
+    shown = section(page_of(copied, tmp_path=tmp_path)[1], 'explanation')
+    assert 'of the weights of seed 0 at step 1.' in shown
+    assert '--mode=explain' in shown
 
 
 def test_pictures_outside_of_the_folder_are_not_read(copied, tmp_path):
