@@ -316,8 +316,8 @@ def _validate_runs(config: ConfigDict, check: _Check) -> None:
 
 
 def _validate_warm_start(config: ConfigDict, check: _Check) -> None:
-    """Checks the keys of a warm start, and makes its path absolute, in place. Links are followed: they may point
-    elsewhere by the time that it is read again."""
+    """Checks the keys of a warm start, and makes its path absolute, in place. Links are followed, which may
+    point elsewhere by the time that it is read again."""
     options = config.training
     if not options.warm_start:
         return
