@@ -275,7 +275,7 @@ def _with_calibration(
 
 def _calibrated(workdir: Workdir, state: TrainState) -> Callable[[np.ndarray], np.ndarray] | None:
     """The calibrator of a model, as a function of logits."""
-    found = calibrator.load(workdir, state)
+    found = calibrator.load(workdir, state, workdir.config())
     return found.logits if found else None
 
 
