@@ -15,7 +15,7 @@ from scipy import optimize
 from dlf_jax.errors import UserError
 from dlf_jax.serving import calibrator as calibrators
 from dlf_jax.serving.calibrator import Calibrator
-from dlf_jax.training import metrics, stored_scores
+from dlf_jax.training import metrics, results, stored_scores
 from dlf_jax.training.evaluation import summary
 from dlf_jax.training.probability_metrics import CLIP, sigmoid
 from dlf_jax.workdir import Workdir
@@ -31,6 +31,8 @@ _KNOTS = 1000
 
 # What the stored scores are fitted to, for people.
 VALID = 'the validation part'
+# Modes that fit a calibrator.
+TRAIN, CALIBRATE = 'train', 'calibrate'
 
 
 class Degenerate(UserError):
@@ -197,7 +199,13 @@ def asked(options: ConfigDict) -> bool:
 
 
 def calibrate(
-    workdir: Workdir, config: ConfigDict, scores: Mapping[str, np.ndarray], source: str, seed: int, step: int
+    workdir: Workdir,
+    config: ConfigDict,
+    scores: Mapping[str, np.ndarray],
+    source: str,
+    seed: int,
+    step: int,
+    mode: str,
 ) -> tuple[Calibrator, dict[str, Any]]:
     """Fits the calibrator that a config asks for, and writes it into the workdir.
 
@@ -208,10 +216,11 @@ def calibrate(
       source: what the rows are, for people.
       seed: of the weights that gave the scores.
       step: of them.
+      mode: that asks for it, `TRAIN` or `CALIBRATE`.
 
     Returns:
       The calibrator; and, for people, `method`, `negatives_kept`, `slope` and `intercept` or the number of
-      `knots`, `fitted_to`, `rows`, and the metrics of these rows `before` and `after`.
+      `knots`, `fitted_to`, `mode`, `rows`, and the metrics of these rows `before` and `after`.
 
     Raises:
       Degenerate: the rows do not determine a calibrator; what was there before stays.
@@ -222,6 +231,7 @@ def calibrate(
     wanted, shown = metrics.selected(config), {**metrics.shown(config), 'ece': None}
     about: dict[str, Any] = {
         'fitted_to': source,
+        'mode': mode,
         'downsampled': bool(options.downsampled),
         'rows': len(rows['label']),
         'before': summary(rows, wanted),
@@ -241,71 +251,91 @@ def _told(found: Calibrator, about: Mapping[str, Any]) -> dict[str, Any]:
     return {'method': found.method, 'negatives_kept': found.negatives_kept, **shape, **about}
 
 
-def of_run(workdir: Workdir, config: ConfigDict, result: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The calibrator that a config asks for of a finished run, fitted to its stored validation scores.
+def of_run(workdir: Workdir, config: ConfigDict, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Fits the calibrator that a config asks for of a finished run to its stored validation scores.
 
-    One that is there already and is as asked is kept; one of other weights is removed.
+    One that is there already is kept if it is as asked, or if `--mode=calibrate` fitted it; one of other
+    weights is removed. Where the scores determine none, it is the correction for rows that were left out
+    alone, if there were such, and else there is none, with a warning.
 
     Args:
       workdir: of the run.
       config: the whole config.
-      result: of the run.
+      result: of the run, not of a baseline.
 
     Returns:
-      As the second of `calibrate`, and `test`: metrics of the stored test scores, calibrated, where there are
-      such. None where the config asks for none, or where the rows do not determine one, which is logged;
-      the correction for rows that were left out does not depend on them, and is made all the same.
+      As `noted`.
     """
-    options, (seed, step) = config.calibration, weights_of(result)
-    there = calibrators.read(workdir)
-    if there is not None and (there['seed'], there['step']) != (seed, step):
+    options, there = config.calibration, calibrators.read(workdir)
+    if there is not None and (there['seed'], there['step']) != results.weights_of(result):
         _log.warning('%s is of other weights, and removed', workdir.calibration)
         workdir.calibration.unlink()
         there = None
-    if not asked(options):
-        return None
-    if there is not None and _as_asked(there, options):
-        found = Calibrator.from_json(there)
-        told = _told(found, there['fitted'])
-    else:
-        scores = stored_scores.read(workdir, 'valid')
-        try:
-            found, told = calibrate(workdir, config, scores, VALID, seed, step)
-        except Degenerate as error:
-            if options.negatives_kept == 1:
-                _log.warning('WARNING: no calibrator: %s', error)
-                workdir.calibration.unlink(missing_ok=True)
-                return None
-            _log.warning(
-                'WARNING: no calibrator but the correction for the rows without a click that were left out '
-                '(negatives_kept=%g): %s', options.negatives_kept, error,
+    if asked(options) and (there is None or not _as_asked(there, options)):
+        if there is not None and there['fitted'].get('mode') == CALIBRATE:
+            _log.info(
+                '%s stays as --mode=calibrate has fitted it, by %s, not %s as config.calibration.method says',
+                workdir.calibration, there['method'], options.method,
             )  # fmt: skip
-            plain = config.copy_and_resolve_references()
-            plain.calibration.method = 'none'
-            found, told = calibrate(workdir, plain, scores, VALID, seed, step)
-    if 'test' in stored_scores.parts(workdir):
-        rows = stored_scores.read(workdir, 'test')
-        if options.downsampled:
-            rows = restored(rows, options.negatives_kept)
-        calibrated = {**rows, 'logit': found.logits(rows['logit'])}
-        told['test'] = summary(calibrated, metrics.selected(config))
-    return told
+        else:
+            _fit_to_stored(workdir, config)
+    return noted(workdir, config, result)
+
+
+def _fit_to_stored(workdir: Workdir, config: ConfigDict) -> None:
+    options = config.calibration
+    try:
+        scores, weights = stored_scores.read(workdir, 'valid'), stored_scores.weights_of(workdir)
+    except UserError as error:
+        _log.warning('WARNING: no calibrator: %s', error)
+        return
+    try:
+        calibrate(workdir, config, scores, VALID, *weights, TRAIN)
+    except Degenerate as error:
+        if options.negatives_kept == 1:
+            _log.warning('WARNING: no calibrator: %s', error)
+            workdir.calibration.unlink(missing_ok=True)
+            return
+        _log.warning(
+            'WARNING: no calibrator but the correction for the rows without a click that were left out '
+            '(negatives_kept=%g): %s', options.negatives_kept, error,
+        )  # fmt: skip
+        plain = config.copy_and_resolve_references()
+        plain.calibration.method = 'none'
+        calibrate(workdir, plain, scores, VALID, *weights, TRAIN)
 
 
 def _as_asked(there: Mapping[str, Any], options: ConfigDict) -> bool:
     about = there['fitted']
-    return (there['method'], there['negatives_kept'], about['fitted_to'], about['downsampled']) == (
+    return (there['method'], there['negatives_kept'], about.get('fitted_to'), about.get('downsampled')) == (
         options.method, options.negatives_kept, VALID, options.downsampled,
     )  # fmt: skip
 
 
-def weights_of(result: Mapping[str, Any], seed: int | None = None) -> tuple[int, int]:
-    """Seed and step of the weights that prediction uses.
+def noted(workdir: Workdir, config: ConfigDict, result: Mapping[str, Any]) -> dict[str, Any]:
+    """The result of a run with the calibrator of the weights that it is of, written where it has changed.
 
     Args:
-      result: of a finished run.
-      seed: of the run, where there are several; None: the best.
+      workdir: of the finished run.
+      config: the whole config.
+      result: of the run.
+
+    Returns:
+      The result; `calibration` is as the second of `calibrate`, with `test`: metrics of the stored test
+      scores, calibrated, where there are such. Without `calibration` where there is no such calibrator.
     """
-    runs = {run['seed']: run for run in result.get('runs', [result])}
-    chosen = result.get('best_seed', next(iter(runs))) if seed is None else seed
-    return chosen, runs[chosen]['best_step']
+    found = {name: value for name, value in result.items() if name != 'calibration'}
+    there = calibrators.read(workdir)
+    if there is not None and (there['seed'], there['step']) == results.weights_of(result):
+        calibrator, about = Calibrator.from_json(there), there['fitted']
+        told = _told(calibrator, about)
+        if 'test' in stored_scores.parts(workdir):
+            rows = stored_scores.read(workdir, 'test')
+            if about.get('downsampled'):
+                rows = restored(rows, calibrator.negatives_kept)
+            calibrated = {**rows, 'logit': calibrator.logits(rows['logit'])}
+            told['test'] = summary(calibrated, metrics.selected(config))
+        found['calibration'] = told
+    if found != result:
+        workdir.finish(found)
+    return found
