@@ -46,7 +46,8 @@ def fit(scores: Mapping[str, np.ndarray], method: str, negatives_kept: float = 1
     `platt`: `sigmoid(a * logit + b)` (Platt 1999, without his smoothing of the labels), `a` above 0.
     `isotonic`: the non-decreasing function of the logit (Zadrozny & Elkan 2002), whose steps are joined by
     straight lines between their middles (Oron & Flournoy 2017, "Centered Isotonic Regression"), so that rows
-    keep their order but before the first middle and after the last, and a rounded logit changes little.
+    keep their order but before the first middle and after the last, and a rounded logit changes little. Rows
+    of one kind alone, below all clicks or above all others, promise no certainty.
     `none`: the correction alone, and nothing is read of the scores.
 
     The correction: a model trained on all clicks and on a share `w` of the other rows, drawn at random, gives
@@ -89,7 +90,7 @@ def _check(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray, method: 
         )
     if logits.min() == logits.max():
         raise Degenerate(f'config.calibration.method={method!r}: the model gives all rows the same score')
-    if logits[clicks].min() >= logits[others].max() and method != 'isotonic':
+    if logits[clicks].min() >= logits[others].max():
         raise Degenerate(
             f'config.calibration.method={method!r}: all rows with a click score above all others, so the '
             'best fit would be certain of each; calibrate on more rows'
@@ -131,10 +132,14 @@ def _platt(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple
         loss, np.array([1.0, 0.0]), jac=True, hess=curvature, method='trust-exact', options={'gtol': 1e-10}
     )
     slope, intercept = map(float, found.x)
-    if not _SLOPES[0] <= slope <= _SLOPES[1]:
+    low, high = _SLOPES
+    if not low <= slope <= high:
+        bound, why = f'at least {low:g}', 'the scores say nothing of these rows, or the reverse'
+        if slope > high:
+            bound, why = f'at most {high:g}', 'the scores are too close together'
         raise Degenerate(
-            f"config.calibration.method='platt': the best slope is {slope:.3g}, and one of at least "
-            f'{_SLOPES[0]:g} is needed: the scores say nothing of these rows, or the reverse'
+            f"config.calibration.method='platt': the best slope is {slope:.3g}, and one of {bound} is "
+            f'needed: {why}'
         )
     return slope, intercept
 
@@ -161,9 +166,12 @@ def _isotonic(
         return np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
 
     # Rows of the same score, then steps of the same value, then steps of few rows beside each other.
-    weight, rate, score = joined(changes(logits), weights, labels, logits)
+    scores = changes(logits)
+    weight, rate, score = joined(scores, weights, labels, logits)
     step = isotonic_regression(rate, sample_weight=weight, y_min=0.0, y_max=1.0)
-    weight, value, middle = joined(changes(step), weight, step, score)
+    steps = changes(step)
+    weight, value, middle = joined(steps, weight, step, score)
+    value = _without_certainty(value, weight**2 / np.add.reduceat(weights**2, scores[steps]))
     place = ((np.cumsum(weight) - weight / 2) * _KNOTS).astype(np.int64)
     _, value, middle = joined(changes(place), weight, value, middle)
     # As exported programs hold them.
@@ -177,6 +185,24 @@ def _isotonic(
         )
     knots, values = (tuple(map(float, array)) for array in (middle, np.maximum.accumulate(value)))
     return Calibrator('isotonic', negatives_kept, knots=knots, values=values)
+
+
+def _without_certainty(value: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Steps of which the first is not 0, nor the last 1: n rows without a click say at most 0.5 / (n + 1).
+
+    That is the mean of a rate under Jeffreys' prior, Beta(1/2, 1/2), after as many rows of one kind; but no
+    more than the next step says.
+
+    Args:
+      value: of each step, rising, [steps].
+      rows: effective number of each step's rows, (sum w)^2 / sum w^2, [steps].
+    """
+    found, bound = value.copy(), 0.5 / (rows + 1)
+    if len(value) > 1 and value[0] < CLIP:
+        found[0] = min(bound[0], value[1])
+    if len(value) > 1 and value[-1] > 1 - CLIP:
+        found[-1] = max(1 - bound[-1], value[-2])
+    return found
 
 
 def restored(scores: Mapping[str, np.ndarray], negatives_kept: float) -> Scores:
