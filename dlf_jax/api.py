@@ -261,16 +261,7 @@ def _with_calibration(
     if config.model.name in configs.BASELINES:
         return result
 
-    def add() -> dict[str, Any]:
-        found = calibration.of_run(folder, config, result)
-        if found is None:
-            return result
-        whole = {**result, 'calibration': found}
-        if whole != result:
-            folder.finish(whole)
-        return whole
-
-    return _on_first(add, preemption)
+    return _on_first(lambda: calibration.of_run(folder, config, result), preemption)
 
 
 def _calibrated(workdir: Workdir, state: TrainState) -> Callable[[np.ndarray], np.ndarray] | None:

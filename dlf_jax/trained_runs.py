@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from dlf_jax import config as configs
 from dlf_jax import config_checks
 from dlf_jax.analysis import calibration, intervals
 from dlf_jax.analysis.explanation.explain import check_output
 from dlf_jax.data.builders import DATA_DIR
-from dlf_jax.errors import UsageError, suggest
+from dlf_jax.errors import UsageError, UserError, suggest
 from dlf_jax.serving.predict import Predictor
 from dlf_jax.trained_model import TrainedModel
 from dlf_jax.training import stored_scores
@@ -56,15 +58,20 @@ def calibrate(
         that changes nothing, where the run itself has a `negatives_kept` below 1.
 
     Returns:
-      `method`, `negatives_kept`, `slope` and `intercept` or the number of `knots`, `fitted_to`, `rows`, and
-      the metrics of these rows `before` and `after`.
+      `method`, `negatives_kept`, `slope` and `intercept` or the number of `knots`, `fitted_to`, `mode`,
+      `rows`, and the metrics of these rows `before` and `after`. `result.json` of the run tells them, too.
 
     Raises:
-      UserError: there are no scores, or they do not determine a calibrator; what was there before stays.
+      UserError: there are no scores, or they do not determine a calibrator, or the run is of a baseline; what
+        was there before stays.
       UsageError: there is no such option, or its value cannot be.
     """
     folder = Workdir(workdir)
     config = folder.config()
+    if config.model.name in configs.BASELINES:
+        raise UserError(
+            f'{folder.path}: the baseline {config.model.name!r} has no calibrator: no model of it is kept'
+        )
     sampled = config.calibration.negatives_kept < 1
     for section, values in _by_section(workdir, options, 'calibration').items():
         configs.set_options(config, section, values)
@@ -73,18 +80,27 @@ def calibrate(
     # What the run says of its rows is applied unless a calibrator for its weights says otherwise.
     if not calibration.asked(config.calibration) and not sampled:
         folder.calibration.unlink(missing_ok=True)
+        _note(folder, config)
         return {'method': 'none', 'negatives_kept': 1.0}
     if input is None:
-        result = folder.result()
         seed = None if config.predict.seed == -1 else config.predict.seed
         scores, source = stored_scores.read(folder, 'valid', seed), calibration.VALID
-        seed, step = calibration.weights_of(result or {}, seed)
+        seed, step = stored_scores.weights_of(folder, seed)
     else:
         predictor = Predictor(folder, config, calibrated=False)
         table = predictor.open(input, labelled=True)
         scores, _ = predictor.scored(table)
         source, seed, step = table.name, int(predictor.state.seed), int(predictor.state.step)
-    return calibration.calibrate(folder, config, scores, source, seed, step)[1]
+    told = calibration.calibrate(folder, config, scores, source, seed, step, calibration.CALIBRATE)[1]
+    _note(folder, config)
+    return told
+
+
+def _note(folder: Workdir, config: ConfigDict) -> None:
+    """Lets the result of a finished run tell the calibrator that is there now."""
+    result = folder.result()
+    if result is not None:
+        calibration.noted(folder, config, result)
 
 
 def evaluate(

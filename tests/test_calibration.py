@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 import dlf_jax
+from dlf_jax import config as configs
 from dlf_jax.data import builders
 from dlf_jax.data.readers import columns
 from dlf_jax.errors import UsageError, UserError
@@ -173,7 +174,7 @@ def test_a_part_that_determines_nothing_ends_training_without_a_calibrator(finis
     workdir = Workdir(finished)
     shutil.copytree(workdir.scores, kept := finished.parent / 'scores')
     scores = stored_scores.read(workdir, 'valid')
-    seed = stored_scores.seed_of(workdir)
+    seed = stored_scores.weights_of(workdir)[0]
     stored_scores.write(workdir, 'valid', scores, {seed: -scores['logit']}, seed)
     config = workdir.config()
     config.calibration.method = 'platt'
@@ -181,6 +182,47 @@ def test_a_part_that_determines_nothing_ends_training_without_a_calibrator(finis
     assert 'WARNING: no calibrator: ' in caplog.text
     assert not workdir.calibration.exists()
     shutil.copytree(kept, workdir.scores, dirs_exist_ok=True)
+
+
+def test_the_result_tells_the_calibrator_that_is_there(trained, rows, tmp_path, data_dir, caplog):
+    """And training again leaves one that was asked for by hand."""
+    workdir = Workdir(tmp_path / 'run')
+    shutil.copytree(trained, workdir.path)
+    config = workdir.config()
+    config.calibration.method = 'temperature'
+    assert dlf_jax.train(config, workdir.path, data_dir)['calibration']['mode'] == 'train'
+    dlf_jax.calibrate(workdir.path, str(rows), {'calibration.method': 'platt'})
+    there = workdir.calibration.read_bytes()
+    found = workdir.result()['calibration']
+    assert (found['method'], found['mode']) == ('platt', 'calibrate')
+    assert found['test']['auc'] == workdir.result()['test']['auc']
+    with caplog.at_level('INFO', 'dlf_jax'):
+        assert dlf_jax.train(config, workdir.path, data_dir)['calibration'] == found
+    assert 'stays as --mode=calibrate has fitted it, by platt, not temperature' in caplog.text
+    assert workdir.calibration.read_bytes() == there
+    dlf_jax.calibrate(workdir.path, options={'calibration.method': 'none'})
+    assert 'calibration' not in workdir.result()
+    assert workdir.result() == Workdir(trained).result()
+
+
+def test_an_earlier_run_without_scores_keeps_its_result(trained, tmp_path, data_dir, caplog):
+    workdir = Workdir(tmp_path / 'run')
+    shutil.copytree(trained, workdir.path)
+    shutil.rmtree(workdir.scores)
+    config = workdir.config()
+    config.calibration.method = 'temperature'
+    assert dlf_jax.train(config, workdir.path, data_dir) == Workdir(trained).result()
+    assert 'WARNING: no calibrator: ' in caplog.text
+    assert 'no stored scores: an earlier version finished this run' in caplog.text
+
+
+def test_a_baseline_has_no_calibrator(trained, tmp_path):
+    workdir = Workdir(tmp_path)
+    config = Workdir(trained).config()
+    config.model = configs.get_config('logistic').model
+    (tmp_path / 'config.json').write_text(config.to_json())
+    with pytest.raises(UserError, match="the baseline 'logistic' has no calibrator"):
+        dlf_jax.calibrate(workdir.path, options={'calibration.method': 'platt'})
 
 
 def test_the_correction_for_left_out_rows_needs_no_calibrator(trained, rows, tmp_path, data_dir, caplog):
@@ -199,7 +241,7 @@ def test_the_correction_for_left_out_rows_needs_no_calibrator(trained, rows, tmp
     np.testing.assert_allclose(scored(), expected, rtol=0, atol=1e-6)
     assert 'only corrected for the rows without a click' in caplog.text
     assert 'not calibrated by platt' in caplog.text
-    scores, seed = stored_scores.read(workdir, 'valid'), stored_scores.seed_of(workdir)
+    scores, seed = stored_scores.read(workdir, 'valid'), stored_scores.weights_of(workdir)[0]
     stored_scores.write(workdir, 'valid', scores, {seed: -scores['logit']}, seed)
     found = dlf_jax.train(config, workdir.path, data_dir)['calibration']
     assert (found['method'], found['negatives_kept']) == ('none', 0.1)

@@ -15,7 +15,7 @@ from scipy import optimize
 from dlf_jax.errors import UserError
 from dlf_jax.serving import calibrator as calibrators
 from dlf_jax.serving.calibrator import Calibrator
-from dlf_jax.training import metrics, stored_scores
+from dlf_jax.training import metrics, results, stored_scores
 from dlf_jax.training.evaluation import summary
 from dlf_jax.training.probability_metrics import CLIP, sigmoid
 from dlf_jax.workdir import Workdir
@@ -31,6 +31,8 @@ _KNOTS = 1000
 
 # What the stored scores are fitted to, for people.
 VALID = 'the validation part'
+# Modes that fit a calibrator.
+TRAIN, CALIBRATE = 'train', 'calibrate'
 
 
 class Degenerate(UserError):
@@ -44,7 +46,8 @@ def fit(scores: Mapping[str, np.ndarray], method: str, negatives_kept: float = 1
     `platt`: `sigmoid(a * logit + b)` (Platt 1999, without his smoothing of the labels), `a` above 0.
     `isotonic`: the non-decreasing function of the logit (Zadrozny & Elkan 2002), whose steps are joined by
     straight lines between their middles (Oron & Flournoy 2017, "Centered Isotonic Regression"), so that rows
-    keep their order but before the first middle and after the last, and a rounded logit changes little.
+    keep their order but before the first middle and after the last, and a rounded logit changes little. Rows
+    of one kind alone, below all clicks or above all others, promise no certainty.
     `none`: the correction alone, and nothing is read of the scores.
 
     The correction: a model trained on all clicks and on a share `w` of the other rows, drawn at random, gives
@@ -87,7 +90,7 @@ def _check(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray, method: 
         )
     if logits.min() == logits.max():
         raise Degenerate(f'config.calibration.method={method!r}: the model gives all rows the same score')
-    if logits[clicks].min() >= logits[others].max() and method != 'isotonic':
+    if logits[clicks].min() >= logits[others].max():
         raise Degenerate(
             f'config.calibration.method={method!r}: all rows with a click score above all others, so the '
             'best fit would be certain of each; calibrate on more rows'
@@ -129,10 +132,14 @@ def _platt(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple
         loss, np.array([1.0, 0.0]), jac=True, hess=curvature, method='trust-exact', options={'gtol': 1e-10}
     )
     slope, intercept = map(float, found.x)
-    if not _SLOPES[0] <= slope <= _SLOPES[1]:
+    low, high = _SLOPES
+    if not low <= slope <= high:
+        bound, why = f'at least {low:g}', 'the scores say nothing of these rows, or the reverse'
+        if slope > high:
+            bound, why = f'at most {high:g}', 'the scores are too close together'
         raise Degenerate(
-            f"config.calibration.method='platt': the best slope is {slope:.3g}, and one of at least "
-            f'{_SLOPES[0]:g} is needed: the scores say nothing of these rows, or the reverse'
+            f"config.calibration.method='platt': the best slope is {slope:.3g}, and one of {bound} is "
+            f'needed: {why}'
         )
     return slope, intercept
 
@@ -159,9 +166,12 @@ def _isotonic(
         return np.flatnonzero(np.concatenate([[True], values[1:] != values[:-1]]))
 
     # Rows of the same score, then steps of the same value, then steps of few rows beside each other.
-    weight, rate, score = joined(changes(logits), weights, labels, logits)
+    scores = changes(logits)
+    weight, rate, score = joined(scores, weights, labels, logits)
     step = isotonic_regression(rate, sample_weight=weight, y_min=0.0, y_max=1.0)
-    weight, value, middle = joined(changes(step), weight, step, score)
+    steps = changes(step)
+    weight, value, middle = joined(steps, weight, step, score)
+    value = _without_certainty(value, weight**2 / np.add.reduceat(weights**2, scores[steps]))
     place = ((np.cumsum(weight) - weight / 2) * _KNOTS).astype(np.int64)
     _, value, middle = joined(changes(place), weight, value, middle)
     # As exported programs hold them.
@@ -175,6 +185,24 @@ def _isotonic(
         )
     knots, values = (tuple(map(float, array)) for array in (middle, np.maximum.accumulate(value)))
     return Calibrator('isotonic', negatives_kept, knots=knots, values=values)
+
+
+def _without_certainty(value: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Steps of which the first is not 0, nor the last 1: n rows without a click say at most 0.5 / (n + 1).
+
+    That is the mean of a rate under Jeffreys' prior, Beta(1/2, 1/2), after as many rows of one kind; but no
+    more than the next step says.
+
+    Args:
+      value: of each step, rising, [steps].
+      rows: effective number of each step's rows, (sum w)^2 / sum w^2, [steps].
+    """
+    found, bound = value.copy(), 0.5 / (rows + 1)
+    if len(value) > 1 and value[0] < CLIP:
+        found[0] = min(bound[0], value[1])
+    if len(value) > 1 and value[-1] > 1 - CLIP:
+        found[-1] = max(1 - bound[-1], value[-2])
+    return found
 
 
 def restored(scores: Mapping[str, np.ndarray], negatives_kept: float) -> Scores:
@@ -197,7 +225,13 @@ def asked(options: ConfigDict) -> bool:
 
 
 def calibrate(
-    workdir: Workdir, config: ConfigDict, scores: Mapping[str, np.ndarray], source: str, seed: int, step: int
+    workdir: Workdir,
+    config: ConfigDict,
+    scores: Mapping[str, np.ndarray],
+    source: str,
+    seed: int,
+    step: int,
+    mode: str,
 ) -> tuple[Calibrator, dict[str, Any]]:
     """Fits the calibrator that a config asks for, and writes it into the workdir.
 
@@ -208,10 +242,11 @@ def calibrate(
       source: what the rows are, for people.
       seed: of the weights that gave the scores.
       step: of them.
+      mode: that asks for it, `TRAIN` or `CALIBRATE`.
 
     Returns:
       The calibrator; and, for people, `method`, `negatives_kept`, `slope` and `intercept` or the number of
-      `knots`, `fitted_to`, `rows`, and the metrics of these rows `before` and `after`.
+      `knots`, `fitted_to`, `mode`, `rows`, and the metrics of these rows `before` and `after`.
 
     Raises:
       Degenerate: the rows do not determine a calibrator; what was there before stays.
@@ -222,6 +257,7 @@ def calibrate(
     wanted, shown = metrics.selected(config), {**metrics.shown(config), 'ece': None}
     about: dict[str, Any] = {
         'fitted_to': source,
+        'mode': mode,
         'downsampled': bool(options.downsampled),
         'rows': len(rows['label']),
         'before': summary(rows, wanted),
@@ -241,71 +277,91 @@ def _told(found: Calibrator, about: Mapping[str, Any]) -> dict[str, Any]:
     return {'method': found.method, 'negatives_kept': found.negatives_kept, **shape, **about}
 
 
-def of_run(workdir: Workdir, config: ConfigDict, result: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The calibrator that a config asks for of a finished run, fitted to its stored validation scores.
+def of_run(workdir: Workdir, config: ConfigDict, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Fits the calibrator that a config asks for of a finished run to its stored validation scores.
 
-    One that is there already and is as asked is kept; one of other weights is removed.
+    One that is there already is kept if it is as asked, or if `--mode=calibrate` fitted it; one of other
+    weights is removed. Where the scores determine none, it is the correction for rows that were left out
+    alone, if there were such, and else there is none, with a warning.
 
     Args:
       workdir: of the run.
       config: the whole config.
-      result: of the run.
+      result: of the run, not of a baseline.
 
     Returns:
-      As the second of `calibrate`, and `test`: metrics of the stored test scores, calibrated, where there are
-      such. None where the config asks for none, or where the rows do not determine one, which is logged;
-      the correction for rows that were left out does not depend on them, and is made all the same.
+      As `noted`.
     """
-    options, (seed, step) = config.calibration, weights_of(result)
-    there = calibrators.read(workdir)
-    if there is not None and (there['seed'], there['step']) != (seed, step):
+    options, there = config.calibration, calibrators.read(workdir)
+    if there is not None and (there['seed'], there['step']) != results.weights_of(result):
         _log.warning('%s is of other weights, and removed', workdir.calibration)
         workdir.calibration.unlink()
         there = None
-    if not asked(options):
-        return None
-    if there is not None and _as_asked(there, options):
-        found = Calibrator.from_json(there)
-        told = _told(found, there['fitted'])
-    else:
-        scores = stored_scores.read(workdir, 'valid')
-        try:
-            found, told = calibrate(workdir, config, scores, VALID, seed, step)
-        except Degenerate as error:
-            if options.negatives_kept == 1:
-                _log.warning('WARNING: no calibrator: %s', error)
-                workdir.calibration.unlink(missing_ok=True)
-                return None
-            _log.warning(
-                'WARNING: no calibrator but the correction for the rows without a click that were left out '
-                '(negatives_kept=%g): %s', options.negatives_kept, error,
+    if asked(options) and (there is None or not _as_asked(there, options)):
+        if there is not None and there['fitted'].get('mode') == CALIBRATE:
+            _log.info(
+                '%s stays as --mode=calibrate has fitted it, by %s, not %s as config.calibration.method says',
+                workdir.calibration, there['method'], options.method,
             )  # fmt: skip
-            plain = config.copy_and_resolve_references()
-            plain.calibration.method = 'none'
-            found, told = calibrate(workdir, plain, scores, VALID, seed, step)
-    if 'test' in stored_scores.parts(workdir):
-        rows = stored_scores.read(workdir, 'test')
-        if options.downsampled:
-            rows = restored(rows, options.negatives_kept)
-        calibrated = {**rows, 'logit': found.logits(rows['logit'])}
-        told['test'] = summary(calibrated, metrics.selected(config))
-    return told
+        else:
+            _fit_to_stored(workdir, config)
+    return noted(workdir, config, result)
+
+
+def _fit_to_stored(workdir: Workdir, config: ConfigDict) -> None:
+    options = config.calibration
+    try:
+        scores, weights = stored_scores.read(workdir, 'valid'), stored_scores.weights_of(workdir)
+    except UserError as error:
+        _log.warning('WARNING: no calibrator: %s', error)
+        return
+    try:
+        calibrate(workdir, config, scores, VALID, *weights, TRAIN)
+    except Degenerate as error:
+        if options.negatives_kept == 1:
+            _log.warning('WARNING: no calibrator: %s', error)
+            workdir.calibration.unlink(missing_ok=True)
+            return
+        _log.warning(
+            'WARNING: no calibrator but the correction for the rows without a click that were left out '
+            '(negatives_kept=%g): %s', options.negatives_kept, error,
+        )  # fmt: skip
+        plain = config.copy_and_resolve_references()
+        plain.calibration.method = 'none'
+        calibrate(workdir, plain, scores, VALID, *weights, TRAIN)
 
 
 def _as_asked(there: Mapping[str, Any], options: ConfigDict) -> bool:
     about = there['fitted']
-    return (there['method'], there['negatives_kept'], about['fitted_to'], about['downsampled']) == (
+    return (there['method'], there['negatives_kept'], about.get('fitted_to'), about.get('downsampled')) == (
         options.method, options.negatives_kept, VALID, options.downsampled,
     )  # fmt: skip
 
 
-def weights_of(result: Mapping[str, Any], seed: int | None = None) -> tuple[int, int]:
-    """Seed and step of the weights that prediction uses.
+def noted(workdir: Workdir, config: ConfigDict, result: Mapping[str, Any]) -> dict[str, Any]:
+    """The result of a run with the calibrator of the weights that it is of, written where it has changed.
 
     Args:
-      result: of a finished run.
-      seed: of the run, where there are several; None: the best.
+      workdir: of the finished run.
+      config: the whole config.
+      result: of the run.
+
+    Returns:
+      The result; `calibration` is as the second of `calibrate`, with `test`: metrics of the stored test
+      scores, calibrated, where there are such. Without `calibration` where there is no such calibrator.
     """
-    runs = {run['seed']: run for run in result.get('runs', [result])}
-    chosen = result.get('best_seed', next(iter(runs))) if seed is None else seed
-    return chosen, runs[chosen]['best_step']
+    found = {name: value for name, value in result.items() if name != 'calibration'}
+    there = calibrators.read(workdir)
+    if there is not None and (there['seed'], there['step']) == results.weights_of(result):
+        calibrator, about = Calibrator.from_json(there), there['fitted']
+        told = _told(calibrator, about)
+        if 'test' in stored_scores.parts(workdir):
+            rows = stored_scores.read(workdir, 'test')
+            if about.get('downsampled'):
+                rows = restored(rows, calibrator.negatives_kept)
+            calibrated = {**rows, 'logit': calibrator.logits(rows['logit'])}
+            told['test'] = summary(calibrated, metrics.selected(config))
+        found['calibration'] = told
+    if found != result:
+        workdir.finish(found)
+    return found

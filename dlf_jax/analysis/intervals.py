@@ -42,9 +42,7 @@ def of_metrics(
     totals = bootstrap.unit_sums(scores, unit)
     found: dict[str, list[np.ndarray]] = {name: [] for name in OF_SUMS}
     ranked: dict[str, list[float]] = {'pr_auc': [], **({'auc': []} if grouped else {})}
-    order = np.argsort(scores['logit'], kind='stable')
-    logits, labels, place = (np.asarray(values)[order] for values in (scores['logit'], scores['label'], unit))
-    weights = np.asarray(scores['weight'], np.float64)[order]
+    labels, logits, weights, place = _by_score(scores, unit)
     functions = {'auc': ranking_metrics.auc, 'pr_auc': ranking_metrics.average_precision}
     for drawn in bootstrap.draws(count, samples, seed):
         for name, values in bootstrap.of_sums(drawn.astype(np.float64) @ totals).items():
@@ -65,6 +63,13 @@ def of_metrics(
         'unit': 'groups' if grouped else 'rows',
         'metrics': {name: ends[name] for name in names},
     }
+
+
+def _by_score(scores: Mapping[str, np.ndarray], unit: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Labels, logits, weights and units in the order of the logits, [rows] each."""
+    order = np.argsort(scores['logit'], kind='stable')
+    label, logit = (np.asarray(scores[name])[order] for name in ('label', 'logit'))
+    return label, logit, np.asarray(scores['weight'], np.float64)[order], unit[order]
 
 
 def _quantiles(values: np.ndarray, level: float) -> list[float] | None:
@@ -107,19 +112,20 @@ def paired(
     count = int(unit.max(initial=-1)) + 1
     both = [bootstrap.unit_sums(one, unit) for one in (scores, others)]
     samples_of: dict[str, list[np.ndarray]] = {name: [] for name in _COMPARED}
+    # By score, so that no sample is sorted anew; with groups only, since else AUC is not drawn.
+    ranked = [_by_score(one, unit) for one in (scores, others)] if grouped else []
     aucs: list[float] = []
     for drawn in bootstrap.draws(count, samples, seed):
         times = drawn.astype(np.float64)
         mine, theirs = (bootstrap.of_sums(times @ totals) for totals in both)
         for name, values in samples_of.items():
             values.append(mine[name] - theirs[name])
-        if grouped:
-            for one in drawn:
-                own = scores['weight'] * one[unit]
-                mine_auc, other_auc = (
-                    ranking_metrics.auc(scores['label'], x['logit'], own) for x in (scores, others)
-                )
-                aucs.append(mine_auc - other_auc)
+        for one in drawn if grouped else ():
+            mine_auc, other_auc = (
+                ranking_metrics.auc(labels, logits, weights * one[place])
+                for labels, logits, weights, place in ranked
+            )
+            aucs.append(mine_auc - other_auc)
     whole = [bootstrap.of_sums(totals.sum(axis=0, keepdims=True)) for totals in both]
     found = {'auc': _auc_difference(scores, others, aucs if grouped else None, level)}
     for name, values in samples_of.items():
@@ -137,11 +143,17 @@ def _auc_difference(
     samples: list[float] | None,
     level: float,
 ) -> dict[str, float | None]:
-    estimate = delong.auc_difference(scores['label'], scores['logit'], others['logit'], scores['weight'])
-    difference = estimate.value if math.isfinite(estimate.value) else None
+    labels, weights = scores['label'], scores['weight']
     if samples is not None:
+        mine, theirs = (ranking_metrics.auc(labels, one['logit'], weights) for one in (scores, others))
         low, high = _quantiles(np.asarray(samples), level) or (None, None)
-        return {'difference': difference, 'low': low, 'high': high}
+        return {
+            'difference': mine - theirs if math.isfinite(mine - theirs) else None,
+            'low': low,
+            'high': high,
+        }
+    estimate = delong.auc_difference(labels, scores['logit'], others['logit'], weights)
+    difference = estimate.value if math.isfinite(estimate.value) else None
     low, high = estimate.interval(level) if math.isfinite(estimate.error) else (None, None)
     return {'difference': difference, 'low': low, 'high': high, 'p': estimate.p_value}
 

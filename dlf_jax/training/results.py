@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -157,3 +157,15 @@ def _deviation(values: list[float]) -> float:
 
 def _rate(samples: int, seconds: float) -> float:
     return round(samples / max(seconds, 1e-9), 1)
+
+
+def weights_of(result: Mapping[str, Any], seed: int | None = None) -> tuple[int, int] | None:
+    """Seed and step of the weights that prediction uses of a run; None of a baseline, which has none.
+
+    Args:
+      result: of the finished run.
+      seed: of the run, where there are several; None: the best.
+    """
+    runs = {run['seed']: run for run in result.get('runs', [result]) if 'best_step' in run}
+    chosen = result.get('best_seed', next(iter(runs), None)) if seed is None else seed
+    return (chosen, runs[chosen]['best_step'] or runs[chosen]['steps']) if chosen in runs else None

@@ -422,13 +422,14 @@ class Trainer:
         state, count = self.setup.make(lambda *states: stack_runs(states), len(best), *best), len(best)
         found: dict[int, dict[str, Any] | None] = dict.fromkeys(self.runs)
         seed = run_progress.best_seed(self.runs)
+        steps = {own: run.plateau.best_step or run.steps for own, run in self.runs.items()}
         for part in ('valid', 'test'):
             if part not in self.builder.parts():
                 continue
             _log.info('scoring the %s part at the best step', part)
             scores = self.scorer.score(state, count, part)
             logits = dict(zip(self.runs, unstack_runs(scores['logit'], count), strict=True))
-            store = functools.partial(stored_scores.write, self.workdir, part, scores, logits, seed)
+            store = functools.partial(stored_scores.write, self.workdir, part, scores, logits, seed, steps)
             multihost.run_on_first(store)
             if part == 'test':
                 found = dict(zip(self.runs, self.scorer.summaries(scores, count, part), strict=True))

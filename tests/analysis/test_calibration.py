@@ -66,9 +66,38 @@ def test_isotonic_steps_are_scikit_learn_s_joined_between_their_middles():
     logits, labels, weights = logits[kept], labels[kept], weights[kept]
     step = IsotonicRegression().fit(logits, labels, sample_weight=weights).predict(logits)
     middles = {v: np.average(logits[step == v], weights=weights[step == v]) for v in np.unique(step)}
-    assert found.values == pytest.approx(np.clip(list(middles), 1e-7, 1 - 1e-7), abs=1e-12)
+    # But for the rows below all clicks and above all others, as many as their weights are worth.
+    bounds = [0.5 / (own.sum() ** 2 / (own**2).sum() + 1) for own in (weights[step == 0], weights[step == 1])]
+    assert (min(middles), max(middles)) == (0, 1)
+    expected = [bounds[0], *list(middles)[1:-1], 1 - bounds[1]]
+    assert found.values == pytest.approx(expected, abs=1e-12)
     assert found.knots == pytest.approx(list(middles.values()), abs=1e-6)
     assert found.probabilities(np.array([-99.0, 99.0])) == pytest.approx([found.values[0], found.values[-1]])
+
+
+def test_a_curve_of_few_clicks_is_certain_of_nothing():
+    """113 clicks: it costs a model that is right already as little as their number allows."""
+    scores, _ = drawn(4, 600)
+    more, _ = drawn(5, 50_000)
+    found = calibration.fit(scores, 'isotonic')
+    assert 1e-4 < found.values[0] <= found.values[1]
+    assert found.values[-2] <= found.values[-1] < 1 - 1e-2
+    before, after = (logloss(more['label'], x) for x in (more['logit'], found.logits(more['logit'])))
+    assert after < before + 0.01
+
+
+@pytest.mark.parametrize('click', [1, 0])
+def test_rows_beyond_all_others_say_no_more_than_the_step_beside_them(click):
+    """One row without a click is no 1 in 4 beside a hundred with 1 in 100; nor is one click."""
+    label = np.r_[0, np.eye(100)[0]]
+    scores = {'label': label, 'logit': np.r_[-9, np.linspace(-8, -7, 101)[:100]], 'weight': np.ones(101)}
+    scores = {name: np.r_[values, values[:1]] for name, values in scores.items()}
+    scores['label'][-1], scores['logit'][-1] = 1, 0.0
+    if not click:
+        scores = {**scores, 'label': 1 - scores['label'], 'logit': -scores['logit']}
+    found = calibration.fit(scores, 'isotonic')
+    ends = (found.values[0], found.values[1]) if click else (1 - found.values[-1], 1 - found.values[-2])
+    assert ends == pytest.approx((0.01, 0.01))
 
 
 def test_a_curve_of_many_rows_has_few_knots():
@@ -171,11 +200,19 @@ def test_rows_that_determine_nothing_are_refused(method, labels, logits, message
         calibration.fit(scores, method)
 
 
-@pytest.mark.parametrize('method', LINES)
+@pytest.mark.parametrize('method', METHODS)
 def test_separable_rows_are_refused(method):
     scores = {'label': np.array([0, 0, 1]), 'logit': np.array([-1.0, 0.0, 1.0]), 'weight': np.ones(3)}
     with pytest.raises(calibration.Degenerate, match='certain of each; calibrate on more rows'):
         calibration.fit(scores, method)
+
+
+def test_a_slope_beyond_the_upper_bound_is_told_with_it():
+    scores, _ = drawn(1, 500, lambda z: z / 5000)
+    with pytest.raises(
+        calibration.Degenerate, match=r'slope is \S+, and one of at most 1000 is needed: .*close'
+    ):
+        calibration.fit(scores, 'platt')
 
 
 @pytest.mark.parametrize('method', ['none', *METHODS])

@@ -101,6 +101,20 @@ def test_differences_on_the_same_rows(groups):
     assert {(one['difference'], one['low'], one['high']) for one in same.values()} == {(0, 0, 0)}
 
 
+def test_what_groups_do_not_need_is_not_computed(monkeypatch):
+    """DeLong's errors; and rows are sorted before the samples, which need no order of their own."""
+    monkeypatch.setattr(intervals.delong, 'auc_difference', None)
+    auc, ordered = intervals.ranking_metrics.auc, []
+
+    def spy(labels, logits, weights):
+        ordered.append(bool(np.all(np.diff(logits) >= 0)))
+        return auc(labels, logits, weights)
+
+    monkeypatch.setattr(intervals.ranking_metrics, 'auc', spy)
+    intervals.paired(*two(5, groups=100), 20)
+    assert sum(ordered) == 40
+
+
 def test_paired_intervals_are_as_wide_as_differences_vary():
     found = intervals.paired(*two(6), 500)
     varied = {name: [] for name in found}
