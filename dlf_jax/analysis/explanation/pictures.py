@@ -119,7 +119,8 @@ def _partial_dependence(entries: list[dict[str, Any]]) -> _Drawing:
         axes.set_title(drawing.shortened(entry['field']))
         if entry['kind'] == 'number':
             there = [point for point in points if point[0] is not None]
-            axes.plot(*zip(*there, strict=True), 'o-', color=drawing.BLUE, markersize=3, linewidth=1.2)
+            if there:
+                axes.plot(*zip(*there, strict=True), 'o-', color=drawing.BLUE, markersize=3, linewidth=1.2)
             for _, probability in (point for point in points if point[0] is None):
                 axes.axhline(probability, color=drawing.ORANGE, linestyle='--', linewidth=1, label='missing')
                 axes.legend(frameon=False)
