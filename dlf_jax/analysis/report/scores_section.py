@@ -76,6 +76,11 @@ def evaluations(run: Run) -> dict[str, dict[str, Any]]:
     return found
 
 
+def before(run: Run) -> str:
+    """What titles of the model's own scores add where the folder has a calibrator."""
+    return ', before calibration' if run.calibration else ''
+
+
 def title_of(key: str) -> str:
     """Short title of a metric."""
     return _SHORT.get(key) or name_of(key)
@@ -95,7 +100,7 @@ def _figures(run: Run, found: Mapping[str, Mapping[str, Any]], bounds: _Bounds) 
         ends = _ends(bounds, part, key)
         below = element('small', formatting.interval(ends)) if ends else None
         told: Content = [formatting.fixed(values[key]), below, element('small', _beside(run, part, key))]
-        pairs.append((f'{title_of(key)}, {part}', told))
+        pairs.append((f'{title_of(key)}, {part}{before(run)}', told))
     return definitions(pairs, class_='figures')
 
 
@@ -154,7 +159,7 @@ def _by_part(run: Run, found: Mapping[str, Mapping[str, Any]], bounds: _Bounds) 
     head = ['metric']
     for part in found:
         head += [part, *([f'{part}, interval'] if part in bounded else [])]
-    return table(f'Metrics by part{seed}', head, rows, numeric=range(1, len(head)))
+    return table(f'Metrics by part{seed}{before(run)}', head, rows, numeric=range(1, len(head)))
 
 
 def _no_scores(run: Run) -> Element:
