@@ -114,6 +114,10 @@ def _partial_dependence(entries: list[dict[str, Any]]) -> _Drawing:
     lines = -(-len(shown) // columns)
     figure = drawing.figure(3.2 * columns, 2.3 * lines)
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
+    # One range for all, or a field that hardly matters would look like one that does.
+    every = [p['probability'] for entry in shown for p in entry['points']]
+    room = 0.05 * (max(every, default=1.0) - min(every, default=0.0)) or 0.01
+    ends = min(every, default=0.0) - room, max(every, default=1.0) + room
     for axes, entry in zip(panels, shown, strict=False):
         points = [(p['value'], p['probability']) for p in entry['points']]
         axes.set_title(drawing.shortened(entry['field']))
@@ -125,11 +129,13 @@ def _partial_dependence(entries: list[dict[str, Any]]) -> _Drawing:
                 axes.axhline(probability, color=drawing.ORANGE, linestyle='--', linewidth=1, label='missing')
                 axes.legend(frameon=False)
             axes.set_ylabel('probability')
+            axes.set_ylim(*ends)
             drawing.quiet(axes)
             continue
         drawing.dots(axes, [value for value, _ in points], [probability for _, probability in points])
         axes.tick_params(axis='y', labelsize=6)
         axes.set_xlabel('probability')
+        axes.set_xlim(*ends)
     for axes in panels[len(shown) :]:
         axes.set_visible(False)
     names = [entry['field'] for entry in shown]
@@ -150,7 +156,7 @@ def _attributions(entries: list[dict[str, Any]]) -> _Drawing:
         axes.set_title(
             f'row {entry["row"]:,}: {entry["probability"]:.3f}, from {entry["baseline_probability"]:.3f}'
         )
-        axes.set_xlabel('share of the logit')
+        axes.set_xlabel('part of the logit, in its units')
     for axes in panels[len(shown) :]:
         axes.set_visible(False)
     told = ', '.join(f'row {entry["row"]}: {entry["fields"][0]["field"]}' for entry in shown)
