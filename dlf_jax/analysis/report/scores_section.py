@@ -8,7 +8,7 @@ from typing import Any
 from dlf_jax.analysis.report import commands, formatting, uncertainty
 from dlf_jax.analysis.report.elements import Cell, Content, Element, definitions, element, paragraph, table
 from dlf_jax.analysis.report.facts import Run
-from dlf_jax.analysis.report.section import Section, missing, note, section, with_flags
+from dlf_jax.analysis.report.section import SAVED, Section, missing, note, section, with_flags
 from dlf_jax.analysis.report.training_course import name_of
 from dlf_jax.training import metrics
 
@@ -39,6 +39,8 @@ _Bounds = Mapping[str, Mapping[str, Any] | None]
 def draw(run: Run) -> Section:
     """The section of a run."""
     found = evaluations(run)
+    if not found and run.saved:
+        return missing(KEY, TITLE, SAVED)
     if not found:
         return missing(
             KEY, TITLE, 'There is no result yet: training has not come to its end. It goes on with:',
@@ -163,6 +165,8 @@ def _by_part(run: Run, found: Mapping[str, Mapping[str, Any]], bounds: _Bounds) 
 
 
 def _no_scores(run: Run) -> Element:
+    if run.saved:
+        return note(SAVED)
     return note(
         'The reliability diagram, intervals, histograms and segments need the scores of the rows, which '
         'an earlier version did not store. Without its result.json, this scores the best step again and '
@@ -191,6 +195,8 @@ def _seeds(run: Run) -> Content:
 
 def _baselines(run: Run, found: Mapping[str, Mapping[str, Any]]) -> Content:
     baselines = (run.result or {}).get('baselines')
+    if not baselines and run.saved:
+        return None
     heading = element('h3', 'Beside the baselines')
     if not baselines:
         return [

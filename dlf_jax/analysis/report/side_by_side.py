@@ -27,6 +27,7 @@ _COMPARED = ('auc', 'logloss', 'normalized_entropy')
 _BESIDE = ('calibration_ratio', 'ece')
 # What is told after calibration, too, where a run has a calibrator.
 _MENDED = ('logloss',)
+_NOTHING_SHARED = 'The runs have no part in common that all of them were scored on.'
 
 
 def draw(runs: Sequence[Run]) -> list[Section]:
@@ -51,7 +52,7 @@ def same_rows(runs: Sequence[Run], part: str) -> bool:
 def _metrics(runs: Sequence[Run]) -> Section:
     key, title, part = 'side-by-side', 'Side by side', common_part(runs)
     if not part:
-        return missing(key, title, 'The runs have no part in common that all of them were scored on.')
+        return missing(key, title, _NOTHING_SHARED)
     found = {run.name: scores_section.evaluations(run)[part] for run in runs}
     best = {key: _best([values.get(key) for values in found.values()], key) for key in _COMPARED}
     mended = _MENDED if any(run.calibration and part in run.scores for run in runs) else ()
@@ -205,13 +206,17 @@ def _evaluations(run: Run) -> list[dict[str, Any]]:
 
 def _calibration(runs: Sequence[Run]) -> Section:
     key, title, part = 'calibrations', 'Calibration, over each other', common_part(runs)
+    if not part:
+        return missing(key, title, _NOTHING_SHARED)
     scored = [run for run in runs if part in run.scores]
     if not scored:
         return missing(
             key, title, 'None of the runs has stored scores; their own sections below say how to get them.'
         )
     bins = {run.name: reliability(run.scores[part]) for run in scored}
-    drawn = calibration_section.diagram(bins, f'Promised and observed click rate, {part} part{_before(runs)}')
+    title_of_diagram = f'Promised and observed click rate, {part} part{_before(runs)}'
+    # The colours of the curves, also where a run has no scores.
+    drawn = calibration_section.diagram(bins, title_of_diagram, {run.name: i for i, run in enumerate(runs)})
     ratios = {run.name: scores_section.evaluations(run)[part].get('calibration_ratio') for run in scored}
     bars = [charts.Bar(name, ratio - 1) for name, ratio in ratios.items() if ratio is not None]
     told = ', '.join(f'{bar.name} {formatting.signed(bar.value, 3)}' for bar in bars)
