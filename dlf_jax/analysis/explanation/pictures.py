@@ -70,11 +70,7 @@ def _costs(entries: Sequence[dict[str, Any]], names: Sequence[str]) -> Any:
     for axes, (key, label) in zip(panels, labels.items(), strict=True):
         costs = [entry[key] for entry in entries]
         means = [cost['mean'] or 0.0 for cost in costs]
-        intervals = [
-            (mean if cost['low'] is None else cost['low'], mean if cost['high'] is None else cost['high'])
-            for mean, cost in zip(means, costs, strict=True)
-        ]
-        drawing.bars(axes, names, means, intervals)
+        drawing.bars(axes, names, means, [drawing.interval(cost) for cost in costs])
         axes.set_xlabel(f'{label}, with its 95 % interval')
     return figure
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dlf_jax.analysis.explanation import dlf_pictures, drawing
 from dlf_jax.analysis.explanation.costs import Scored, as_json, auc_change, both_changes, mean_change
 from dlf_jax.training import probability_metrics, ranking_metrics
 
@@ -72,3 +73,12 @@ def test_one_click_has_a_mean_and_no_interval():
     found = as_json(auc_change(labels, changes, np.ones(4)))
     assert found == {'mean': 0.5, 'low': None, 'high': None}
     assert as_json(auc_change(0 * labels, changes, np.ones(4)))['mean'] is None
+
+
+def test_costs_without_an_interval_are_drawn():
+    pytest.importorskip('matplotlib')
+    cost = {'mean': 0.3, 'low': None, 'high': None}
+    pathway = {'pathway': 'residual', 'share_of_variance': 0.0, 'logloss': cost, 'auc': cost}
+    with drawing.style():
+        _, told, figure = dlf_pictures.pathways({'layers': [{'layer': 1, 'pathways': [pathway]}]})
+        assert '</svg>' in drawing.svg(figure, told)
