@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from dlf_jax import config as configs
@@ -30,8 +31,10 @@ from dlf_jax.data.loading import unknown_values
 from dlf_jax.data.readers.tables import expand
 from dlf_jax.errors import UsageError, suggest
 from dlf_jax.lock import locked
+from dlf_jax.serving import calibrator
 from dlf_jax.training import multihost, runtime_errors, trainer, warm_start
 from dlf_jax.training.preemption import Preemption
+from dlf_jax.training.train_state import TrainState
 from dlf_jax.workdir import Workdir
 
 _log = logging.getLogger('dlf_jax')
@@ -205,7 +208,7 @@ def train(
         if config.model.name in configs.BASELINES:
             result = _fit_baseline(config, builder, folder, preemption)
         else:
-            result = trainer.train(config, builder, folder, preemption)
+            result = trainer.train(config, builder, folder, preemption, _calibrated)
         multihost.run_on_first(lambda: folder.finish(result))
         result = _with_calibration(config, folder, result, preemption)
         return _with_baselines(config, builder, folder, result, preemption)
@@ -268,6 +271,12 @@ def _with_calibration(
         return whole
 
     return _on_first(add, preemption)
+
+
+def _calibrated(workdir: Workdir, state: TrainState) -> Callable[[np.ndarray], np.ndarray] | None:
+    """The calibrator of a model, as a function of logits."""
+    found = calibrator.load(workdir, state, workdir.config())
+    return found.logits if found else None
 
 
 def _fit_baseline(

@@ -322,11 +322,12 @@ def _validate_runs(config: ConfigDict, check: _Check) -> None:
 
 
 def _validate_warm_start(config: ConfigDict, check: _Check) -> None:
-    """Checks the keys of a warm start, and makes its path absolute, in place."""
+    """Checks the keys of a warm start, and makes its path absolute, in place. Links are followed, which may
+    point elsewhere by the time that it is read again."""
     options = config.training
     if not options.warm_start:
         return
-    options.warm_start = os.path.abspath(os.path.expanduser(options.warm_start))
+    options.warm_start = os.path.realpath(os.path.expanduser(options.warm_start))
     check('seeds', config.seeds == 1, '1 with config.training.warm_start; start a run for each seed')
     check(
         'model.name',

@@ -51,7 +51,7 @@ class TrainedModel:
         self._predictor = Predictor(workdir, config)
         self._files = workdir.description()
         if self._predictor.calibrator is None:
-            # Of other weights, if it is there.
+            # Of other weights, if it is there, and nothing of it is applied.
             self._files.pop(workdir.calibration.name, None)
 
     @property

@@ -52,7 +52,8 @@ def calibrate(
         validation part, whose scores the run has kept.
       options: values of `config.calibration` and `config.predict` keys, such as
         `{'calibration.method': 'temperature'}`; others are as the run was trained with. Where none is asked
-        for, `method` none and `negatives_kept` 1, the one that is there is removed.
+        for, `method` none and `negatives_kept` 1, the one that is there is removed; or replaced by one
+        that changes nothing, where the run itself has a `negatives_kept` below 1.
 
     Returns:
       `method`, `negatives_kept`, `slope` and `intercept` or the number of `knots`, `fitted_to`, `rows`, and
@@ -64,11 +65,13 @@ def calibrate(
     """
     folder = Workdir(workdir)
     config = folder.config()
+    sampled = config.calibration.negatives_kept < 1
     for section, values in _by_section(workdir, options, 'calibration').items():
         configs.set_options(config, section, values)
     config_checks.validate_prediction(config)
     config_checks.validate_calibration(config)
-    if not calibration.asked(config.calibration):
+    # What the run says of its rows is applied unless a calibrator for its weights says otherwise.
+    if not calibration.asked(config.calibration) and not sampled:
         folder.calibration.unlink(missing_ok=True)
         return {'method': 'none', 'negatives_kept': 1.0}
     if input is None:

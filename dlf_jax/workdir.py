@@ -137,11 +137,13 @@ class Workdir:
 
     @property
     def _trained(self) -> bool:
-        """Whether there is a checkpoint to go on from, or the result of a baseline, which needs none."""
-        if any(path.name.isdigit() for path in self.checkpoints.glob('*')):
-            return True
-        result = self.result()
-        return result is not None and result['model'] in configs.BASELINES
+        """Whether there is a checkpoint to go on from, or the result of what needs none: a baseline, or a
+        finished run whose checkpoints were removed."""
+        return self._has_checkpoint or (self.path / 'result.json').exists()
+
+    @property
+    def _has_checkpoint(self) -> bool:
+        return any(path.name.isdigit() for path in self.checkpoints.glob('*'))
 
     def begin(
         self, config: ConfigDict, builder: Builder, began_from: Mapping[str, Any] | None = None
@@ -211,7 +213,14 @@ class Workdir:
                 f'{self.path} holds a run of another config ({"; ".join(fixed)}); take another '
                 '--workdir, or the same config to go on'
             )
-        return None if LONGER.intersection(differing) else self.result()
+        if not LONGER.intersection(differing):
+            return self.result()
+        if not self._has_checkpoint and config.model.name not in configs.BASELINES:
+            raise UserError(
+                f'{self.path}: its checkpoints were removed (--keep_days), so it cannot go on; take another '
+                '--workdir'
+            )
+        return None
 
     def values(self, keys: Iterable[str]) -> dict[str, Any]:
         """Values of config keys of the run in the folder; none where none has begun to train."""

@@ -162,7 +162,7 @@ def test_what_cannot_be_fitted_leaves_what_was_there(finished, tmp_path):
         dlf_jax.calibrate(finished, str(tmp_path / 'one.csv'), {'calibration.method': 'platt'})
     with pytest.raises(UsageError, match=r"config\.calibration\.method='plat'"):
         dlf_jax.calibrate(finished, options={'calibration.method': 'plat'})
-    with pytest.raises(UsageError, match=r'config\.seed: calibrating takes'):
+    with pytest.raises(UsageError, match=r'config\.seed: there is no such key'):
         dlf_jax.calibrate(finished, options={'seed': 1})
     assert (finished / 'calibration.json').read_bytes() == before
     assert dlf_jax.calibrate(finished, options={'calibration.method': 'none'})['method'] == 'none'
@@ -181,6 +181,41 @@ def test_a_part_that_determines_nothing_ends_training_without_a_calibrator(finis
     assert 'WARNING: no calibrator: ' in caplog.text
     assert not workdir.calibration.exists()
     shutil.copytree(kept, workdir.scores, dirs_exist_ok=True)
+
+
+def test_the_correction_for_left_out_rows_needs_no_calibrator(trained, rows, tmp_path, data_dir, caplog):
+    """By itself where the validation part determines none, where none is there, and for other weights."""
+    workdir, plain = Workdir(tmp_path / 'run'), dlf_jax.load(trained).predict(str(rows))
+    expected = plain / (plain + (1 - plain) / 0.1)
+    shutil.copytree(trained, workdir.path)
+    config = workdir.config()
+    config.calibration.update(method='platt', negatives_kept=0.1)
+    (workdir.path / 'config.json').write_text(config.to_json())
+
+    def scored():
+        caplog.clear()
+        return dlf_jax.load(workdir.path).predict(str(rows))
+
+    np.testing.assert_allclose(scored(), expected, rtol=0, atol=1e-6)
+    assert 'only corrected for the rows without a click' in caplog.text
+    assert 'not calibrated by platt' in caplog.text
+    scores, seed = stored_scores.read(workdir, 'valid'), stored_scores.seed_of(workdir)
+    stored_scores.write(workdir, 'valid', scores, {seed: -scores['logit']}, seed)
+    found = dlf_jax.train(config, workdir.path, data_dir)['calibration']
+    assert (found['method'], found['negatives_kept']) == ('none', 0.1)
+    assert 'WARNING: no calibrator but the correction' in caplog.text
+    np.testing.assert_allclose(scored(), expected, rtol=0, atol=1e-6)
+    assert not caplog.text
+    there = json.loads(workdir.calibration.read_text())
+    workdir.calibration.write_text(json.dumps({**there, 'step': there['step'] + 1, 'slope': 9.0}))
+    np.testing.assert_allclose(scored(), expected, rtol=0, atol=1e-6)
+    assert 'only corrected for the rows without a click' in caplog.text
+    scorer, frame = load(workdir.path, (400,)), pl.read_csv(rows).drop('click')
+    served = scorer.score(scorer.reader.rows(frame.to_dicts())).probabilities
+    np.testing.assert_allclose(served, expected, rtol=0, atol=1e-6)
+    # Asked for nothing, there is nothing.
+    dlf_jax.calibrate(workdir.path, options={'calibration.method': 'none', 'calibration.negatives_kept': 1.0})
+    np.testing.assert_allclose(scored(), plain, rtol=0, atol=1e-6)
 
 
 def test_the_server_takes_a_changed_calibrator(finished):

@@ -20,8 +20,8 @@ from tests.conftest import ROOT, TINY, command, fail, finish, run, table_flags, 
 def test_result_line_and_file(trained):
     result = json.loads((trained / 'result.json').read_text())
     assert list(result) == [
-        'model', 'variant', 'dataset', 'seed', 'steps', 'best_step', 'parameters', 'seconds',
-        'samples_per_second', 'valid', 'test', 'base_rate_logloss', 'learnt', 'warnings',
+        'model', 'variant', 'dataset', 'seed', 'steps', 'best_step', 'parameters', 'training_rows',
+        'seconds', 'samples_per_second', 'valid', 'test', 'base_rate_logloss', 'learnt', 'warnings',
     ]  # fmt: skip
     assert result['model'] == 'mlp'
     assert result['steps'] == 2 * -(-1400 // 256)
@@ -160,7 +160,13 @@ USAGE = {
 }
 
 
-@pytest.mark.parametrize('case', USAGE)
+# One of each place that finds mistakes: flags, keys, values, modes, a trained model's keys.
+QUICK = ('unknown key', 'unknown flag', 'impossible value', 'no input', 'config at prediction')
+
+
+@pytest.mark.parametrize(
+    'case', [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in USAGE]
+)
 def test_usage_errors_have_exit_code_2(case, trained):
     arguments, *parts = USAGE[case]
     message = fail(*[a.replace('{trained}', str(trained)) for a in arguments], code=2)

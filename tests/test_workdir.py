@@ -105,8 +105,14 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize('ended', [True, False])
-@pytest.mark.parametrize('case', REFUSED)
+@pytest.mark.parametrize(
+    ('case', 'ended'),
+    [
+        *((case, True) for case in REFUSED),
+        # What is refused before the folder is looked at is so whatever is in it.
+        *((case, False) for case in ('other files', 'another config', 'no such input')),
+    ],
+)
 def test_what_is_refused_changes_nothing(files, tmp_path, case, ended):
     workdir = files / 'run' if ended else unfinished(files, tmp_path)
     before, (arguments, code) = contents(workdir), REFUSED[case]

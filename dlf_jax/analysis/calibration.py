@@ -60,9 +60,9 @@ def fit(scores: Mapping[str, np.ndarray], method: str, negatives_kept: float = 1
       Degenerate: the rows do not determine the function; says why.
       UserError: scikit-learn is missing, which isotonic regression needs.
     """
-    shift = math.log(negatives_kept)
     if method == 'none':
-        return Calibrator(method, negatives_kept, 1.0, shift)
+        return calibrators.correction(negatives_kept)
+    shift = math.log(negatives_kept)
     logits, labels, weights = (np.asarray(scores[name], np.float64) for name in ('logit', 'label', 'weight'))
     kept = weights > 0
     logits, labels, weights = logits[kept], labels[kept], weights[kept]
@@ -253,7 +253,8 @@ def of_run(workdir: Workdir, config: ConfigDict, result: Mapping[str, Any]) -> d
 
     Returns:
       As the second of `calibrate`, and `test`: metrics of the stored test scores, calibrated, where there are
-      such. None where the config asks for none, or where the rows do not determine one, which is logged.
+      such. None where the config asks for none, or where the rows do not determine one, which is logged;
+      the correction for rows that were left out does not depend on them, and is made all the same.
     """
     options, (seed, step) = config.calibration, weights_of(result)
     there = calibrators.read(workdir)
@@ -267,12 +268,21 @@ def of_run(workdir: Workdir, config: ConfigDict, result: Mapping[str, Any]) -> d
         found = Calibrator.from_json(there)
         told = _told(found, there['fitted'])
     else:
+        scores = stored_scores.read(workdir, 'valid')
         try:
-            found, told = calibrate(workdir, config, stored_scores.read(workdir, 'valid'), VALID, seed, step)
+            found, told = calibrate(workdir, config, scores, VALID, seed, step)
         except Degenerate as error:
-            _log.warning('WARNING: no calibrator: %s', error)
-            workdir.calibration.unlink(missing_ok=True)
-            return None
+            if options.negatives_kept == 1:
+                _log.warning('WARNING: no calibrator: %s', error)
+                workdir.calibration.unlink(missing_ok=True)
+                return None
+            _log.warning(
+                'WARNING: no calibrator but the correction for the rows without a click that were left out '
+                '(negatives_kept=%g): %s', options.negatives_kept, error,
+            )  # fmt: skip
+            plain = config.copy_and_resolve_references()
+            plain.calibration.method = 'none'
+            found, told = calibrate(workdir, plain, scores, VALID, seed, step)
     if 'test' in stored_scores.parts(workdir):
         rows = stored_scores.read(workdir, 'test')
         if options.downsampled:

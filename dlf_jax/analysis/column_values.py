@@ -12,6 +12,7 @@ from dlf_jax.analysis.segments import Segment, segments
 from dlf_jax.data.preprocess.encoder import Encoder
 from dlf_jax.data.rows import Rows
 from dlf_jax.data.schema import OUT_OF_VOCABULARY, Field
+from dlf_jax.data.values import canonical_rows
 
 # What is said of rows without a value, and of values that the training part did not have.
 MISSING, UNKNOWN = '(missing)', '(unknown to the model)'
@@ -75,12 +76,18 @@ class ColumnValues:
         if isinstance(values.dtype, pl.List | pl.Array):
             return self._of_lists(values, scores, top)
         numbers = self._numbers(values)
-        texts = _texts(values, self._markers()) if numbers is None else _ranges(numbers)
+        texts = self._texts(values) if numbers is None else _ranges(numbers)
         if self._unknown:
             texts = pl.select(
                 pl.when(pl.Series(np.concatenate(self._unknown))).then(pl.lit(UNKNOWN)).otherwise(texts)
             ).to_series()
         return segments(self.column, *_coded(texts), scores, top)
+
+    def _texts(self, values: pl.Series) -> pl.Series:
+        """The one text of each value, as the model's vocabulary has it; `MISSING` where there is none."""
+        verbatim = self._field is not None and self._field.verbatim
+        texts = canonical_rows(values.cast(pl.String, strict=False), self._markers(), verbatim)
+        return texts.fill_null(MISSING)
 
     def _markers(self) -> tuple[str, ...]:
         return self._field.missing if self._field else ()
@@ -103,8 +110,10 @@ class ColumnValues:
         return found if field is not None or found.n_unique() > _CODES else None
 
     def _of_lists(self, values: pl.Series, scores: dict[str, np.ndarray], top: int) -> list[Segment]:
-        rows = pl.DataFrame({'row': np.arange(len(values)), 'value': values}).explode('value')
-        texts = _texts(rows['value'], self._markers())
+        rows = pl.DataFrame({'row': np.arange(len(values)), 'value': values}).explode(
+            'value', empty_as_null=True, keep_nulls=True
+        )
+        texts = self._texts(rows['value'])
         known = self._vocabulary(self._field)
         if known is not None:
             texts = pl.select(
@@ -123,13 +132,6 @@ class ColumnValues:
         if field is None or field.hash_buckets:
             return None
         return self._encoder.vocabularies[field.owner]['value'].cast(pl.String)
-
-
-def _texts(values: pl.Series, markers: tuple[str, ...]) -> pl.Series:
-    """Values as texts, `MISSING` where there is none."""
-    texts = values.cast(pl.String, strict=False)
-    missing = texts.is_null() | texts.is_in(['', *markers])
-    return pl.select(pl.when(missing).then(pl.lit(MISSING)).otherwise(texts)).to_series()
 
 
 def _ranges(numbers: pl.Series) -> pl.Series:

@@ -22,7 +22,7 @@ from dlf_jax.comparison.runner import duration
 from dlf_jax.data import builders
 from dlf_jax.errors import UsageError, suggest
 from dlf_jax.file_writing import write_atomically
-from dlf_jax.training import metrics
+from dlf_jax.training import metrics, warm_start
 from dlf_jax.workdir import FREE
 
 _log = logging.getLogger(__name__)
@@ -159,9 +159,12 @@ def _space(
 
 def _sized(plain: run_list.Run) -> ConfigDict:
     """The run's config with the values that follow from the size of its data, which is prepared for it."""
-    builder = builders.build(plain.config.dataset, os.path.expanduser(plain.data_dir))
+    config = plain.config
+    ancestor = warm_start.ancestor(config)
+    builder = builders.build(config.dataset, os.path.expanduser(plain.data_dir), ancestor)
     builder.prepare()
-    return config_by_size.filled(plain.config, config_by_size.size_of(builder))
+    known = warm_start.known_values(config, config_by_size.open_keys(config))
+    return config_by_size.filled(config, config_by_size.size_of(builder), known)
 
 
 def _context(config: ConfigDict, found: space.Space) -> dict[str, Any]:

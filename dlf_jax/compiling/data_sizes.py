@@ -18,6 +18,7 @@ from dlf_jax.data.builders.movielens import Movielens
 from dlf_jax.data.loading.records import features
 from dlf_jax.data.schema import RESERVED, Field, Schema, number_field, text_field
 from dlf_jax.errors import UserError
+from dlf_jax.training import warm_start
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +89,7 @@ def _prepared(config: ConfigDict, data_dir: str) -> DataSizes | None:
     reads_files = 'train' in builders.dataset_class(dataset.name).KEYS
     if reads_files and not dataset.train:
         return None
-    builder = builders.build(dataset, data_dir)
+    builder = builders.build(dataset, data_dir, warm_start.ancestor(config))
     if not Path(builder.data_dir).exists():
         return None
     size = config_by_size.size_of(builder)

@@ -12,7 +12,7 @@ import glob
 import logging
 import os
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from ml_collections import ConfigDict
 
 from dlf_jax import api, config_checks
 from dlf_jax import config as configs
+from dlf_jax.analysis import calibration
 from dlf_jax.data import builders
+from dlf_jax.data.readers.paths import ENDINGS
 from dlf_jax.days import table
 from dlf_jax.errors import UsageError, UserError
 from dlf_jax.file_writing import writing
@@ -39,6 +41,10 @@ DEFAULTS = {
     'plateau.factor': 1.0,
     'dataset.fractions': (9.0, 1.0),
 }
+# Keys that may be another day's own: which rows it is evaluated on, and what of that is looked at.
+_BY_DAY = (
+    'training.monitor', 'dataset.split', 'dataset.time', 'dataset.fractions', 'dataset.split_seed',
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,8 +95,13 @@ def walk(
         days = find(options.days)
         done = table.finished(root)
         newest = done[-1] if done else ''
-        if newest:
-            _check_config(config, root / 'days' / newest)
+        if done:
+            _check_paths(root, done, days)
+            _check_start(root / 'days' / done[0], options.start)
+            day = root / 'days' / newest
+            _check_config(config, root, day)
+            if not _is_complete(config, root, newest):
+                _train(_config_of(config, day), day, options.data_dir, preemption)
         left_out = [name for name in days if name not in done and name < newest]
         if left_out:
             _log.warning(
@@ -127,12 +138,19 @@ def find(pattern: str) -> dict[str, str]:
         raise UserError(f'--days={pattern}: no such folders or files')
     found: dict[str, str] = {}
     for path in sorted(paths):
-        name = path.name if path.is_dir() else path.name.split('.')[0]
+        name = path.name if path.is_dir() else _without_endings(path.name)
         if name in found:
             raise UserError(f'--days={pattern}: {found[name]} and {path} are both called {name!r}')
         # As a config key takes it, where commas are between files.
         found[name] = str(path).replace(',', '\\,')
     return dict(sorted(found.items()))
+
+
+def _without_endings(name: str) -> str:
+    """The name of a file without the endings of data files; what else follows a dot may be the day."""
+    while name.lower().endswith(ENDINGS):
+        name = name[: name.rindex('.')]
+    return name
 
 
 def _prepared(config: ConfigDict, given: Collection[str]) -> ConfigDict:
@@ -166,11 +184,53 @@ def _day_config(config: ConfigDict, path: str, start: str) -> ConfigDict:
     return config
 
 
-def _check_config(config: ConfigDict, day: Path) -> None:
-    """Raises UserError where a finished day was trained by another config."""
-    workdir = Workdir(day)
-    saved = workdir.config()
-    workdir.finished(_day_config(config, saved.dataset.train, saved.training.warm_start))
+def _check_paths(root: Path, done: Collection[str], days: Mapping[str, str]) -> None:
+    """Raises UserError where the name of a finished day stands for another path than it was trained on."""
+    for name in done:
+        there = Workdir(root / 'days' / name).config().dataset.train if name in days else ''
+        if there != days.get(name, ''):
+            raise UserError(
+                f'--days: the day {name!r} was trained on {there}, and {days[name]} has the same name; name '
+                'them apart, or let --days match the new days alone'
+            )
+
+
+def _check_start(first: Path, start: str) -> None:
+    """Raises UserError where --from is another model than the chain began with."""
+    began = Workdir(first).config().training.warm_start
+    if start and os.path.realpath(os.path.expanduser(start)) != began:
+        raise UserError(
+            f'--from={start}: the days there began {f"from {began}" if began else "from scratch"}; '
+            'leave --from out to go on, or take another --workdir'
+        )
+
+
+def _config_of(config: ConfigDict, day: Path) -> ConfigDict:
+    """The config as a finished day would have it."""
+    saved = dict(configs.flatten(Workdir(day).config()))
+    config = config.copy_and_resolve_references()
+    for key in _BY_DAY:
+        section, _, name = key.partition('.')
+        config[section][name] = saved[key]
+    return _day_config(config, saved['dataset.train'], saved['training.warm_start'])
+
+
+def _check_config(config: ConfigDict, root: Path, newest: Path) -> None:
+    """Raises UserError where the newest finished day was trained by another config."""
+    try:
+        Workdir(newest).finished(_config_of(config, newest))
+    except UserError as error:
+        raise UserError(
+            f'{error}; or begin a new chain in another --workdir, with --from={root / "latest"}'
+        ) from error
+
+
+def _is_complete(config: ConfigDict, root: Path, newest: str) -> bool:
+    """Whether the newest finished day has the calibrator and the baselines that its config asks for, which a
+    kill after its training keeps from it: the link follows when all is done."""
+    link = root / 'latest'
+    recorded = link.is_symlink() and Path(os.readlink(link)).name == newest
+    return recorded or not (calibration.asked(config.calibration) or config.baselines)
 
 
 def _train(config: ConfigDict, day: Path, data_dir: str, preemption: Preemption | None) -> None:

@@ -7,15 +7,15 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dlf_jax.errors import UserError
 from dlf_jax.file_writing import replacing_folder, to_json, write_atomically
 
 MANIFEST = 'manifest.json'
-# What `kind` in a manifest says, and the version of its form.
-KIND, VERSION = 'dlf_jax export', 1
+# What `kind` in a manifest says, and the version of its form: 1 had no encoder, dataset and step.
+KIND, VERSION = 'dlf_jax export', 2
 
 
 @contextlib.contextmanager
@@ -50,7 +50,9 @@ def replacing(target: Path) -> Iterator[Path]:
 def _others(folder: Path) -> list[str]:
     """Names in an export's folder that are not its own."""
     own = {MANIFEST, *json.loads((folder / MANIFEST).read_text()).get('files', {})}
-    return sorted(set(_files(folder)) - own)
+    folders = {parent.as_posix() for name in own for parent in PurePosixPath(name).parents}
+    found = (path.relative_to(folder).as_posix() for path in folder.rglob('*'))
+    return sorted(set(found) - own - folders)
 
 
 def is_export(folder: Path) -> bool:

@@ -44,12 +44,14 @@ class Runtime:
 
     def __init__(self, folder: Path):
         """Loads the program and the weights of a folder."""
-        self._exported = export.deserialize(bytearray((folder / MODEL).read_bytes()))
+        exported = export.deserialize(bytearray((folder / MODEL).read_bytes()))
+        # Compiled once for each size of batch, and the weights moved once, not at every call.
+        self._call = jax.jit(exported.call)
         with np.load(folder / WEIGHTS, allow_pickle=False) as weights:
-            self._weights = {name: weights[name] for name in weights.files}
+            self._weights = jax.device_put({name: weights[name] for name in weights.files})
 
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The outputs by name."""
         with jax.transfer_guard('allow'):
-            found = self._exported.call(self._weights, dict(inputs))
+            found = self._call(self._weights, dict(inputs))
         return {name: np.asarray(value) for name, value in found.items()}

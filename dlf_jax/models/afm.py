@@ -12,7 +12,7 @@ from dlf_jax.models.base import CTRModel
 from dlf_jax.models.interactions import linear_terms, pair_products
 from dlf_jax.models.layers import Dense, Dropout, softmax
 from dlf_jax.models.mode import Mode
-from dlf_jax.models.validators import check_positive, check_rate
+from dlf_jax.models.validators import check_pairs, check_positive, check_rate
 
 
 class AFM(CTRModel):
@@ -50,6 +50,10 @@ class AFM(CTRModel):
     @property
     def tables(self) -> dict[str, int]:
         return {'embedding': self.embedding_size, 'linear': 1}
+
+    def tables_of(self, fields: int) -> dict[str, int]:
+        check_pairs('afm', fields)
+        return self.tables
 
     def logits(self, embeddings: Mapping[str, jax.Array], mode: Mode) -> jax.Array:
         pairs = pair_products(embeddings['embedding'])

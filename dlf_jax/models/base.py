@@ -67,7 +67,11 @@ class CTRModel(nn.Module):
         return {'embedding': self.embedding_size}
 
     def tables_of(self, fields: int) -> dict[str, int]:
-        """Width of each embedding table, by name, for rows of so many fields; `tables` unless overridden."""
+        """Width of each embedding table, by name, for rows of so many fields; `tables` unless overridden.
+
+        Raises:
+          ValueError: the model cannot read so many. The message begins with the key, `model.KEY`.
+        """
         return self.tables
 
     @nn.nowrap

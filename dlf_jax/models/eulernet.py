@@ -17,6 +17,8 @@ from dlf_jax.models.validators import check_positive, check_rate, check_widths
 
 # Added to the squared modulus before its logarithm.
 _EPSILON = 1e-8
+# Squared modulus below which a number has no angle.
+_NOTHING = 1e-30
 shift_init = nn.initializers.normal(0.01)
 
 
@@ -80,9 +82,10 @@ class EulerLayer(nn.Module):
 def polar(r: jax.Array, p: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Logarithms of the moduli, and the angles, of complex numbers; arrays of one shape.
 
-    At 0 the angle is 0 and has no gradient.
+    At 0, and so near to it that the angle's gradient, of the size of 1 / modulus, would overflow, the angle
+    is 0 and has no gradient.
     """
-    nothing = (r == 0) & (p == 0)
+    nothing = jnp.square(r) + jnp.square(p) < _NOTHING
     # Both arguments, or the gradient of what is not taken would be NaN.
     angle = jnp.arctan2(jnp.where(nothing, 0, p), jnp.where(nothing, 1, r))
     return jnp.log(jnp.square(r) + jnp.square(p) + _EPSILON) / 2, angle

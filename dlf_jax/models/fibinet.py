@@ -13,7 +13,7 @@ from dlf_jax.models.base import CTRModel
 from dlf_jax.models.interactions import linear_terms
 from dlf_jax.models.layers import MLP, kernel_init, stacked_kernel_init
 from dlf_jax.models.mode import Mode
-from dlf_jax.models.validators import check_choice, check_positive, check_rate, check_widths
+from dlf_jax.models.validators import check_choice, check_pairs, check_positive, check_rate, check_widths
 
 
 class SqueezeExcitation(nn.Module):
@@ -130,6 +130,10 @@ class FiBiNET(CTRModel):
     @property
     def tables(self) -> dict[str, int]:
         return {'embedding': self.embedding_size, 'linear': 1}
+
+    def tables_of(self, fields: int) -> dict[str, int]:
+        check_pairs('fibinet', fields)
+        return self.tables
 
     def logits(self, embeddings: Mapping[str, jax.Array], mode: Mode) -> jax.Array:
         first = embeddings['embedding']

@@ -38,6 +38,12 @@ def check_rate(**values: Any) -> None:
             raise _expected(key, value, 'a number in [0, 1)')
 
 
+def check_pairs(model: str, fields: int) -> None:
+    """Checks that there are two fields for a model that reads pairs of them. Raises ValueError otherwise."""
+    if fields < 2:
+        raise ValueError(f'model.name: {model} reads pairs of fields, and needs at least two, found {fields}')
+
+
 def check_own_rate(common: str, **values: Any) -> None:
     """Checks that every value is in [0, 1), or is -1, which stands for the field `common`.
 

@@ -79,7 +79,7 @@ def _of_workdir(workdir: Workdir, config: ConfigDict, largest: int) -> Source:
     # One device: a batch of a request is too small to be shared.
     setup = ModelSetup(config, encoder.schema, largest, jax.local_devices()[:1])
     state = weights.restore(workdir, config, setup).weights()
-    calibrator = calibrators.load(workdir, state)
+    calibrator = calibrators.load(workdir, state, config)
     digest = hashlib.sha256()
     for name in ('config.json', 'encoder/encoder.json', 'encoder/vocabulary.parquet'):
         digest.update((workdir.path / name).read_bytes())

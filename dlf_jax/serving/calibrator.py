@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from dlf_jax.config import CALIBRATION_METHODS
 from dlf_jax.errors import UserError
@@ -147,27 +148,49 @@ def read(workdir: Workdir) -> dict[str, Any] | None:
         ) from error
 
 
-def load(workdir: Workdir, state: TrainState) -> Calibrator | None:
+def correction(negatives_kept: float) -> Calibrator:
+    """What puts the odds right of a model that saw only a share of the rows without a click, and no more.
+
+    Args:
+      negatives_kept: the share, above 0, at most 1.
+    """
+    return Calibrator('none', negatives_kept, 1.0, math.log(negatives_kept))
+
+
+def load(workdir: Workdir, state: TrainState, config: ConfigDict) -> Calibrator | None:
     """The calibrator of a model's weights; None where there is none.
 
-    One that was fitted to other weights is not applied, with a warning.
+    One that was fitted to other weights is not applied, with a warning. The correction for rows without a
+    click that training did not see depends on no weights: where there is nothing fitted to these, it is
+    applied by itself.
 
     Args:
       workdir: of a run, or of a saved model.
       state: the weights, of one run.
+      config: of the run; `config.calibration` says what its calibrator should be.
 
     Raises:
       UserError: as `read` does.
     """
-    found = read(workdir)
-    if found is None:
-        return None
+    found, options = read(workdir), config.calibration
     seed, step = (int(jax.device_get(value)) for value in (state.seed, state.step))
-    if (found['seed'], found['step']) != (seed, step):
+    if found is not None and (found['seed'], found['step']) == (seed, step):
+        return Calibrator.from_json(found)
+    kept = options.negatives_kept
+    if found is not None and kept == 1:
+        kept = found['negatives_kept']
+    left = 'not calibrated'
+    if kept < 1:
+        left = f'only corrected for the rows without a click that were left out (negatives_kept={kept:g})'
+    if found is not None:
         _log.warning(
-            '%s is of step %d of seed %d, and the weights are of step %d of seed %d: probabilities are not '
-            'calibrated; --mode=calibrate makes it anew',
-            workdir.calibration, found['step'], found['seed'], step, seed,
+            '%s is of step %d of seed %d, and the weights are of step %d of seed %d: probabilities are %s; '
+            '--mode=calibrate makes it anew',
+            workdir.calibration, found['step'], found['seed'], step, seed, left,
         )  # fmt: skip
-        return None
-    return Calibrator.from_json(found)
+    elif kept < 1 and options.method != 'none':
+        _log.warning(
+            '%s is not there: probabilities are %s, and not calibrated by %s; --mode=calibrate makes it',
+            workdir.calibration, left, options.method,
+        )  # fmt: skip
+    return correction(kept) if kept < 1 else None

@@ -59,7 +59,7 @@ class Predictor:
         self.encoder = workdir.encoder()
         self._set_up(config)
         self.state = weights.restore(workdir, config, self.setup)
-        self.calibrator = calibrators.load(workdir, self.state) if calibrated else None
+        self.calibrator = calibrators.load(workdir, self.state, config) if calibrated else None
 
     def with_config(self, config: ConfigDict) -> Predictor:
         """The same weights in another precision, or with other `predict` keys."""

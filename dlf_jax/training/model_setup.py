@@ -54,10 +54,15 @@ class ModelSetup:
           devices: of all hosts; None: all there are.
 
         Raises:
-          UserError: the devices cannot share a batch, or cannot hold the state.
+          UserError: the devices cannot share a batch, or cannot hold the state, or the model needs more
+            fields.
         """
         self.config, self.schema = config, schema
         self.forward = Forward(build_model(config), schema, config.precision)
+        try:
+            self.forward.model.tables_of(len(schema.fields))
+        except ValueError as error:
+            raise UsageError(f'config.{error}') from error
         devices = jax.devices() if devices is None else devices
         # Bytes that a device may hold.
         self.memory = config.sharding.device_memory or device_memory(devices)

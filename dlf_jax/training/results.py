@@ -20,6 +20,7 @@ def of_run(
     seed: int,
     run: run_progress.RunProgress,
     parameters: dict[str, int],
+    rows: int,
     test: dict[str, Any] | None,
     base_rates: dict[str, float],
     found: Diagnosis,
@@ -31,6 +32,7 @@ def of_run(
       seed: seed of the run.
       run: progress of the finished run.
       parameters: number of parameters, `table` and `dense`.
+      rows: number of rows of the training part.
       test: metrics of the test part at the best step; None where there is no such part.
       base_rates: logloss of predicting the training part's mean label, by part.
       found: what the course of the run says about it.
@@ -49,6 +51,7 @@ def of_run(
         'steps': run.steps,
         'best_step': run.plateau.best_step,
         'parameters': parameters,
+        'training_rows': rows,
         'seconds': round(run.seconds, 1),
         'samples_per_second': _rate(run.training_samples, run.training_seconds),
         'valid': run.best,
@@ -63,6 +66,7 @@ def of_runs(
     config: ConfigDict,
     runs: run_progress.Runs,
     parameters: dict[str, int],
+    rows: int,
     tests: dict[int, dict[str, Any] | None],
     base_rates: dict[str, float],
     diagnoses: dict[int, Diagnosis],
@@ -73,6 +77,7 @@ def of_runs(
       config: the whole config.
       runs: progress of the finished runs, by seed.
       parameters: number of parameters of a single run, `table` and `dense`.
+      rows: number of rows of the training part.
       tests: metrics of the test part at the best step, by seed; None where there is no such part.
       base_rates: logloss of predicting the training part's mean label, by part.
       diagnoses: what the course of each run says about it, by seed.
@@ -83,7 +88,7 @@ def of_runs(
       metric, null where a run has none; `best_seed` is the run that prediction uses.
     """
     found = [
-        of_run(config, seed, run, parameters, tests[seed], base_rates, diagnoses[seed])
+        of_run(config, seed, run, parameters, rows, tests[seed], base_rates, diagnoses[seed])
         for seed, run in runs.items()
     ]
     if len(found) == 1:
@@ -98,6 +103,7 @@ def of_runs(
         'best_seed': run_progress.best_seed(runs),
         'steps': run_progress.steps_taken(runs),
         'parameters': parameters,
+        'training_rows': rows,
         'seconds': max(run['seconds'] for run in found),
         'samples_per_second': _rate(samples, spent),
         'mean': {part: _over_runs(evaluations, names, np.mean) for part, evaluations in by_part.items()},

@@ -59,8 +59,17 @@ _LARGE_TABLES = 1e9
 _PREFETCH = 2
 
 
+# What turns a model's logits, float [rows], into those of its calibrated probabilities, by its workdir and
+# weights; None where it has no calibrator.
+Calibrated = Callable[[Workdir, TrainState], Callable[[np.ndarray], np.ndarray] | None]
+
+
 def train(
-    config: ConfigDict, builder: Builder, workdir: Workdir, preemption: Preemption | None = None
+    config: ConfigDict,
+    builder: Builder,
+    workdir: Workdir,
+    preemption: Preemption | None = None,
+    calibrated: Calibrated = lambda workdir, state: None,
 ) -> dict[str, Any]:
     """Trains to the end, from the latest checkpoint where there is one.
 
@@ -72,6 +81,7 @@ def train(
       builder: its data is prepared.
       workdir: locked by this run; it is written to when nothing is left that could refuse the run.
       preemption: says when to save and stop; None: never.
+      calibrated: of a model that a warm start begins with, for its metrics before training.
 
     Returns:
       The content of `result.json`.
@@ -79,7 +89,7 @@ def train(
     Raises:
       UserError: the loss is no longer finite, or something that the user can mend.
     """
-    return Trainer(config, builder, workdir, preemption or Preemption()).run()
+    return Trainer(config, builder, workdir, preemption or Preemption(), calibrated).run()
 
 
 class Trainer:
@@ -94,9 +104,17 @@ class Trainer:
     runs: Runs
     checkpoints: Checkpoints
 
-    def __init__(self, config: ConfigDict, builder: Builder, workdir: Workdir, preemption: Preemption):
+    def __init__(
+        self,
+        config: ConfigDict,
+        builder: Builder,
+        workdir: Workdir,
+        preemption: Preemption,
+        calibrated: Calibrated,
+    ):
         """Opens the data, checks it and sets the model up; compiles, trains and writes nothing yet."""
         self.config, self.builder, self.workdir, self.preemption = config, builder, workdir, preemption
+        self.calibrated = calibrated
         options = config.training
 
         schema = builder.schema()
@@ -161,9 +179,9 @@ class Trainer:
                 with self.preemption.interruptible(self.checkpoints.wait):
                     tests = self._test()
             found = self._diagnose()
-            result = results.of_runs(self.config, self.runs, counts, tests, self.base_rates, found)
             rows = self.builder.blocks('train').rows
-            return {**result, 'training_rows': rows, **results.of_warm_start(self.workdir)}
+            result = results.of_runs(self.config, self.runs, counts, rows, tests, self.base_rates, found)
+            return {**result, **results.of_warm_start(self.workdir)}
 
     @property
     def step(self) -> int:
@@ -193,7 +211,7 @@ class Trainer:
         found = multihost.run_on_first(lambda: warm_start.Origin.of(path).to_json())
         self.origin = origin = warm_start.Origin(**found)
         if origin.encoder != self.builder.made_of['grown_from']:
-            raise UserError(f'{path}: changes while this run begins from it; run the same command again')
+            raise warm_start.Changing(path)
         which = '' if origin.step is None else f', step {origin.step}'
         _log.info('going on from the weights of %s%s', path, which)
         return warm_start.initial_state(self.config, self.setup, self.builder.encoder(), origin)
@@ -201,18 +219,22 @@ class Trainer:
     def _score_before_training(self) -> None:
         """Scores the training part with the model to begin with, and saves that, so that nothing of where it
         came from is needed any more."""
+        origin = self.origin
+        assert origin
         with self.preemption.interruptible(self.checkpoints.wait):
-            scores = self.scorer.score(self._weights_of_before(), 1, 'train')
+            weights = warm_start.weights_of_before(self.config, self.setup, self.builder.encoder(), origin)
+            scores = self.scorer.score(weights, 1, 'train')
             (found,) = self.scorer.summaries(scores, 1, 'train')
+            calibrated = self.calibrated(Workdir(origin.path), weights)
+            if calibrated:
+                moved = {**scores, 'logit': calibrated(scores['logit'])}
+                (after,) = self.scorer.summaries(moved, 1, 'train')
+                found = {**after, 'before_calibration': found}
+            multihost.run_on_first(origin.check)
             _log.info('before training: train %s', metrics.describe(found, metrics.shown(self.config)))
             text = to_json(found, undefined_as_null=True) + '\n'
             multihost.run_on_first(lambda: write_atomically(self.workdir.progressive, text))
             self.checkpoints.save(self.state, self.runs)
-
-    def _weights_of_before(self) -> TrainState:
-        """Weights that score as the model to begin with does."""
-        assert self.origin
-        return warm_start.weights_of_before(self.config, self.setup, self.builder.encoder(), self.origin)
 
     def _begin_to_compile(self) -> None:
         """Compiles the steps of all runs beside what is compiled and done before each is needed.
@@ -347,10 +369,10 @@ class Trainer:
 
     def _stop(self) -> None:
         self.checkpoints.wait()
-        raise Preempted(
-            f'stopped by {self.preemption.reason} after step {self.step}, which is saved; '
-            'the same command goes on'
-        )
+        where = f'after step {self.step}, which is saved'
+        if self.checkpoints.latest is None:
+            where = 'before the first step'
+        raise Preempted(f'stopped by {self.preemption.reason} {where}; the same command goes on')
 
     def _evaluate(self, log: MetricWriter, bar: TrainingBar) -> None:
         """Scores the validation part and updates each run's plateau, best step and learning rate.

@@ -33,6 +33,13 @@ from dlf_jax.workdir import Workdir
 _KEY = 'config.training.warm_start'
 
 
+class Changing(UserError):
+    """The model to begin with is not the same from the start to the end of beginning from it."""
+
+    def __init__(self, path: str):
+        super().__init__(f'{path}: changes while this run begins from it; run the same command again')
+
+
 @dataclasses.dataclass(frozen=True)
 class Origin:
     """Identity of the weights that a run begins with.
@@ -43,6 +50,7 @@ class Origin:
       step: step of the weights, the run's best; None of a saved model.
       weights: hash of the files that hold them, 16 hexadecimal digits.
       encoder: hash of its encoder, see `growing.digest`.
+      calibrator: hash of its calibrator, 16 hexadecimal digits; None where it has none.
     """
 
     path: str
@@ -50,6 +58,7 @@ class Origin:
     step: int | None
     weights: str
     encoder: str
+    calibrator: str | None
 
     @classmethod
     def of(cls, path: str) -> Origin:
@@ -60,10 +69,12 @@ class Origin:
         """
         source = Workdir(path)
         encoder = growing.digest(source.path / 'encoder')
+        calibrator = _digest(source.calibration) if source.calibration.is_file() else None
         if source.weights.is_file():
-            return cls(path, None, None, _digest(source.weights), encoder)
+            return cls(path, None, None, _digest(source.weights), encoder, calibrator)
         if not source.checkpoints.is_dir():
-            raise UserError(f'{_KEY}={path}: no checkpoint there; train first')
+            removed = 'its checkpoints were removed (--keep_days)' if source.result() else ''
+            raise UserError(f'{_KEY}={path}: {removed or "no checkpoint there; train first"}')
         checkpoints = Checkpoints(source.checkpoints, seeds_of(source.config()), None, read_only=True)
         try:
             if checkpoints.latest is None:
@@ -73,7 +84,13 @@ class Origin:
             checkpoints.close()
         seed = run_progress.best_seed(runs)
         step = runs[seed].plateau.best_step or runs[seed].steps
-        return cls(path, seed, step, _digest(source.checkpoints / str(step)), encoder)
+        weights = _digest(source.checkpoints / str(step))
+        return cls(path, seed, step, weights, encoder, calibrator)
+
+    def check(self) -> None:
+        """Raises UserError where the folder holds something else by now."""
+        if Origin.of(self.path) != self:
+            raise Changing(self.path)
 
     def to_json(self) -> dict[str, Any]:
         """The attributes as JSON values."""
@@ -116,7 +133,7 @@ def ancestor(config: ConfigDict, workdir: Workdir | None = None) -> Ancestor | N
 def _check_same(path: str, began: dict[str, Any], workdir: Workdir | None) -> None:
     """Raises UserError unless a folder holds, under another path, what a run began with."""
     source = Workdir(path)
-    if source.path.is_dir() and growing.digest(source.path / 'encoder') == began['encoder']:
+    if growing.has_digest(source.path / 'encoder', began['encoder']):
         place = source.weights if began['step'] is None else source.checkpoints / str(began['step'])
         if not place.exists() or _digest(place) == began['weights']:
             return
@@ -137,7 +154,8 @@ def known_values(config: ConfigDict, keys: Iterable[str]) -> dict[str, Any]:
 def weights_of_before(
     config: ConfigDict, setup: TrainingSetup, encoder: Encoder, origin: Origin
 ) -> TrainState:
-    """Weights that score rows as the other run's model does, to which new values are out of vocabulary.
+    """Weights that score rows as the other run's model does, to which new values are out of vocabulary; their
+    seed and step are the other run's.
 
     The arguments and errors are those of `initial_state`.
     """
@@ -179,7 +197,7 @@ def _grown(
         params = _moved(are_rows.params, fresh.params, old.params, sources, 1)
         state = fresh.replace(params=params, batch_stats=old.batch_stats)
         if not keep:
-            return state.weights() if weights else state
+            return state.weights().replace(seed=old.seed, step=old.step) if weights else state
         opt_state = _moved(are_rows.opt_state, fresh.opt_state, old.opt_state, sources, 0)
         return state.replace(opt_state=opt_state, step=old.step)
 

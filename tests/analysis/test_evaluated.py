@@ -102,6 +102,35 @@ def test_segments_of_every_kind_of_column(model, frame, tmp_path):
         assert {one['value']: one['rows'] for one in from_file[name]} == rows[name]
 
 
+def test_values_are_those_of_the_model_however_they_are_written(tmp_path):
+    """Lists of floats and joined texts, empty lists, categories that are floats with NaN."""
+    draw, rows = np.random.default_rng(2), 600
+    lists = [
+        [float(value) for value in draw.choice(3, draw.integers(0, 3), replace=False)] for _ in range(rows)
+    ]
+    known = pl.DataFrame({
+        'click': (draw.random(rows) < 0.4).astype(int), 'user': draw.choice(['7', '8', '7.5'], rows),
+        'tags': pl.Series(lists, dtype=pl.List(pl.Float64)), 'price': draw.normal(size=rows),
+        'weight': 1,
+    })  # fmt: skip
+    (tmp_path / 'schema.toml').write_text(SCHEMA.replace('separator = "|"\n', ''))
+    model = dlf_jax.fit(known, schema=tmp_path / 'schema.toml', model='mlp', **SMALL_RUN)
+    users = draw.choice([7.0, 8.0, 7.5, np.nan], rows)
+    frame = known.with_columns(user=users, other=pl.Series(np.where(users == 8, '7.0', '7')))
+    found = model.evaluate(frame, by=['user', 'tags', 'other'])['segments']
+    counted = {name: {one['value']: one['rows'] for one in segments} for name, segments in found.items()}
+    expected = {'7': 7.0, '8': 8.0, '7.5': 7.5}
+    assert counted['user'] == {
+        **{name: (users == value).sum() for name, value in expected.items()},
+        MISSING: np.isnan(users).sum(),
+    }
+    assert counted['tags'] == {
+        **{f'{value}': sum(value in own for own in lists) for value in range(3)},
+        MISSING: sum(not own for own in lists),
+    }
+    assert counted['other'] == {'7': rows}
+
+
 def test_the_top_values_and_the_rest(model, frame):
     found = model.evaluate(frame, by=['hour'], top=3)['segments']['hour']
     assert len(found) == 4

@@ -70,8 +70,8 @@ CASES = {
         {'train': '{table}', 'valid': '{table}', 'schema': '{schema}'},
     ],
 }  # fmt: skip
-# Read by what uses the datasets, and with a `beam_runner`.
-READ_ELSEWHERE = {'name', 'check_overlap', 'infer', 'beam_options'}
+# Read by what uses the datasets, with a `beam_runner`, and by what grows an earlier vocabulary.
+READ_ELSEWHERE = {'name', 'check_overlap', 'infer', 'beam_options', 'forget_after', 'refit_numbers'}
 
 
 def config_of(name, keys=None, files=None):

@@ -1,6 +1,7 @@
 """The walk over days: what it writes, what it does again, what a kill leaves."""
 
 import csv
+import json
 import os
 import random
 import signal
@@ -14,9 +15,10 @@ import polars as pl
 import pytest
 
 import dlf_jax
-from dlf_jax import daily
+from dlf_jax import api, daily
 from dlf_jax.days import walk
 from dlf_jax.errors import UsageError, UserError
+from dlf_jax.workdir import Workdir
 from tests.conftest import ROOT, compiled, finish, write_table
 from tests.test_resume import checkpoint, course
 
@@ -27,6 +29,7 @@ FLAGS = (
     '--config.training.checkpoint_every=2', '--config.training.log_every=1', '--dataset=table',
     '--config.dataset.label=click', "--config.dataset.categorical=('user','ad')",
     "--config.dataset.numeric=('price',)", '--config.dataset.forget_after=2',
+    '--config.calibration.method=temperature',
 )  # fmt: skip
 
 
@@ -75,7 +78,7 @@ def test_table_and_latest(root, logs):
     assert (int(second['new_values']), int(second['forgotten_values'])) == (8, 0)
     assert (int(third['new_values']), int(third['forgotten_values'])) == (8, 8)
     assert int(third['vocabulary']) == int(second['vocabulary']) == int(first['vocabulary']) + 8
-    # The progressive metrics are those of the model of the day before, by the road of prediction.
+    # The progressive metrics are those of the model of the day before, calibrated as prediction does.
     rows = pl.read_csv(logs / 'day2' / 'rows.csv').head(630)
     expected = dlf_jax.load(root / 'days' / 'day1').evaluate(rows)
     assert float(third['auc']) == pytest.approx(expected['auc'], abs=1e-6)
@@ -88,7 +91,9 @@ def test_finished_days_stay_and_new_ones_are_taken(root, logs, data_dir, tmp_pat
     before = {path: path.stat().st_mtime_ns for path in (root / 'days').rglob('*') if path.is_file()}
     assert walked(logs, root, data_dir)['trained'] == []
     assert before == {path: path.stat().st_mtime_ns for path in (root / 'days').rglob('*') if path.is_file()}
-    with pytest.raises(UserError, match=r'day2 holds a run of another config .*learning_rate'):
+    with pytest.raises(
+        UserError, match=r'day2 holds a run of another config .*learning_rate.*--from=.*latest'
+    ):
         walked(logs, root, data_dir, '--config.optimizer.learning_rate=0.1')
 
 
@@ -111,6 +116,18 @@ def test_bad_day_is_named_and_late_day_is_left_out(root, logs, data_dir, tmp_pat
     assert (result['trained'], result['left_out']) == (['day3'], ['day0'])
     assert not (own / 'days' / 'day1' / 'checkpoints').exists()
     assert walked(other, own, data_dir, start, '--keep_days=1')['trained'] == []
+    # A day without checkpoints is a finished run all the same.
+    day = own / 'days' / 'day1'
+    config = Workdir(day).config()
+    assert dlf_jax.train(config, day, data_dir) == Workdir(day).result()
+    for key, value, error in (
+        ('optimizer.learning_rate', 0.5, 'another config'),
+        ('training.epochs', 2, r'its checkpoints were removed \(--keep_days\)'),
+    ):
+        changed = config.copy_and_resolve_references()
+        changed.update_from_flattened_dict({key: value})
+        with pytest.raises(UserError, match=error):
+            dlf_jax.train(changed, day, data_dir)
 
 
 @pytest.mark.parametrize(
@@ -135,9 +152,48 @@ def test_names_of_days(tmp_path):
         (tmp_path / name).mkdir()
     (tmp_path / 'dt=2026-11-03.csv.gz').touch()
     assert list(walk.find(f'{tmp_path}/dt=*')) == ['dt=2026-11-01', 'dt=2026-11-02', 'dt=2026-11-03']
+    for day in (1, 2):
+        (tmp_path / f'clicks.2026-11-0{day}.csv').touch()
+    assert list(walk.find(f'{tmp_path}/cl*')) == ['clicks.2026-11-01', 'clicks.2026-11-02']
     (tmp_path / 'dt=2026-11-03.csv').touch()
     with pytest.raises(UserError, match="both called 'dt=2026-11-03'"):
         walk.find(f'{tmp_path}/dt=*')
+
+
+def test_kill_between_the_training_and_the_calibrator(root, data_dir, tmp_path, monkeypatch):
+    """Two days of which the last has a single class in its validation part, and so a monitor of its own."""
+    files, own = tmp_path / 'logs', tmp_path / 'root'
+    for day in (0, 1):
+        write_day(files, day)
+    rows = pl.read_csv(files / 'day1' / 'rows.csv').with_row_index()
+    rows = rows.with_columns(click=pl.when(pl.col('index') < 630).then('click').otherwise(0)).drop('index')
+    rows.write_csv(files / 'day1' / 'rows.csv')
+
+    class Killed(Exception):
+        pass
+
+    def killed(*arguments):
+        raise Killed
+
+    monkeypatch.setattr(api.calibration, 'of_run', killed)
+    with pytest.raises(Killed):
+        walked(files, own, data_dir)
+    monkeypatch.undo()
+    assert not (own / 'latest').exists()
+    with pytest.raises(UserError, match=r'^day day1: .*--config.training.monitor=logloss'):
+        walked(files, own, data_dir)
+    one, other = (json.loads((of / 'days' / 'day0' / 'calibration.json').read_text()) for of in (own, root))
+    assert one == other
+    assert 'calibration' in json.loads((own / 'days' / 'day0' / 'result.json').read_text())
+    assert walked(files, own, data_dir, '--config.training.monitor=logloss')['trained'] == ['day1']
+    assert lines(own)[1]['valid_auc'] == ''
+    assert walked(files, own, data_dir)['trained'] == []
+    # The name of a finished day is of that day alone, and the chain began once.
+    (tmp_path / 'other' / 'day0').mkdir(parents=True)
+    with pytest.raises(UserError, match=rf"'day0' was trained on {files}/day0, and .* has the same name"):
+        walked(tmp_path / 'other', own, data_dir)
+    with pytest.raises(UserError, match=r'--from=elsewhere: .* began from scratch'):
+        walked(files, own, data_dir, '--from=elsewhere')
 
 
 def command(logs, root, data):
@@ -183,14 +239,6 @@ def assert_same(root, other):
         ).read_bytes()
     without = [[{**line, 'seconds': ''} for line in lines(of)] for of in (root, other)]
     assert without[0] == without[1]
-
-
-def test_killed_and_run_again_it_ends_with_the_same_bits(root, logs, tmp_path):
-    draw, own, data = random.Random(1), tmp_path / 'root', tmp_path / 'data'
-    killed = sum(kill(draw, logs, own, data, 60) for _ in range(2))
-    assert killed
-    walked(logs, own, data)
-    assert_same(own, root)
 
 
 @pytest.mark.slow

@@ -84,7 +84,7 @@ def self_test(folder):
 
 def test_the_manifest_says_what_a_consumer_needs(folder):
     manifest = read(folder, 'manifest.json')
-    assert (manifest['kind'], manifest['version']) == ('dlf_jax export', 1)
+    assert (manifest['kind'], manifest['version']) == ('dlf_jax export', 2)
     assert (manifest['format'], manifest['inputs'], manifest['model']) == ('onnx', 'raw', 'fm')
     assert manifest['made_with']['dlf_jax'] == dlf_jax.__version__
     assert manifest['verified']['rows'] == 1000

@@ -1,5 +1,7 @@
 """AFM against its reference, and what its equations promise."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -49,6 +51,12 @@ def test_dropout(field):
     np.testing.assert_allclose(checks.train(model, variables, rows), expected, rtol=1e-5, atol=1e-6)
     without = checks.evaluate(AFM(**SMALL), variables, rows)
     np.testing.assert_array_equal(checks.evaluate(model, variables, rows), without)
+
+
+def test_one_field_is_refused():
+    rows = {table: jnp.ones((2, 1, width)) for table, width in AFM().tables.items()}
+    with pytest.raises(ValueError, match=r'model.name: afm .* at least two, found 1'):
+        AFM().init(jax.random.key(0), rows)
 
 
 @pytest.mark.parametrize(

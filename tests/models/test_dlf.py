@@ -39,7 +39,11 @@ CASES = {
     },
     'norms over the batch': {'fusion': 'gate', 'norm': 'batch', 'product_norm': 'batch', 'layers': 1},
 }
-every_case = pytest.mark.parametrize('case', CASES)
+# What differs most; the others are held to the references every day, and to these properties in slow runs.
+QUICK = ('full', 'released', 'deep mlps', 'bare', 'norms over the batch')
+every_case = pytest.mark.parametrize(
+    'case', [case if case in QUICK else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
+)
 # Cases that only count their parameters: what they set is run by the others.
 COUNTED = {
     'token': {'implicit': 'token'},

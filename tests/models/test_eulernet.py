@@ -54,6 +54,9 @@ def test_zero_has_no_gradient():
 
     slopes = jax.jit(jax.grad(angles, (0, 1)))(jnp.array([0.0, 1.0]), jnp.array([0.0, 1.0]))
     np.testing.assert_allclose(slopes, [[0, 0], [0, 1]], atol=1e-6)
+    # Where the square of the modulus is no float32 any more.
+    slopes = jax.jit(jax.grad(angles, (0, 1)))(jnp.array([1e-20, 0.0]), jnp.array([5e-21, 1e-19]))
+    np.testing.assert_allclose(slopes, np.zeros((2, 2)), atol=1e-6)
 
 
 def test_orders_copy_tokens_at_the_start():

@@ -59,6 +59,12 @@ def test_dropout():
     checks.check_dropout(FiBiNET(**SMALL, dropout=0.5), 'dropout')
 
 
+def test_one_field_is_refused():
+    rows = {table: jnp.ones((2, 1, width)) for table, width in FiBiNET().tables.items()}
+    with pytest.raises(ValueError, match=r'model.name: fibinet .* at least two, found 1'):
+        FiBiNET().init(jax.random.key(0), rows)
+
+
 @pytest.mark.parametrize(
     ('field', 'value'),
     [('bilinear', 'none'), ('excitation', 'tanh'), ('ratio', 0), ('hidden', [8]), ('dropout', 1.0)],

@@ -1,12 +1,13 @@
 """QNN-alpha: quadratic layers, and the ensemble of two passes."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from dlf_jax.models.mode import Mode
-from dlf_jax.models.qnn import QNN, QuadraticLayer, of_mean_probability
+from dlf_jax.models.qnn import QNN, QuadraticLayer, QuadraticNetwork, of_mean_probability
 from dlf_jax.testing import check_model
 from tests.models import checks
 from tests.references import blocks
@@ -90,6 +91,41 @@ def test_the_ensemble_is_sown_in_training_alone_and_has_no_gradient_without_drop
     assert loss > 0.1
     assert gradient < 1e-5
     assert sown(QNN(**SMALL, dropout=0.5), train=True)[1] > 1e-2
+
+
+def test_each_pass_is_distilled_from_the_mean_of_both():
+    """With dropout, without which the passes, and so all teachers, are the same."""
+    model = QNN(**SMALL, dropout=0.5)
+    variables, rows = jax.tree.map(jnp.float32, checks.random_inputs(model))
+    flat = rows['embedding'].reshape(len(checks.MASK), -1)
+    settings = (rows['embedding'].shape[1], model.layers, 1, model.product_rows, False, model.dropout)
+    rngs = {'dropout': jax.random.key(0)}
+
+    def sown(params):
+        _, found = model.apply(
+            {'params': params}, rows, train=True, mask=checks.MASK, rngs=rngs, mutable=['losses']
+        )
+        return sum(jax.tree.leaves(found['losses']))
+
+    class Passes(nn.Module):
+        """The network as the model calls it, whose draws are those of the place and the number of a call."""
+
+        @nn.compact
+        def __call__(self, x):
+            own = QuadraticNetwork(*settings, name='network')
+            return own(x, Mode(train=True)), own(x, Mode(train=True))
+
+    def expected(params):
+        passes = Passes().apply({'params': params}, flat, rngs=rngs)
+        mean = jax.lax.stop_gradient(sum(jax.nn.sigmoid(z) for z in passes) / 2)
+        losses = sum(-mean * jax.nn.log_sigmoid(z) - (1 - mean) * jax.nn.log_sigmoid(-z) for z in passes)
+        return jnp.mean(losses[checks.MASK])
+
+    (one, slope), (other, wanted) = (
+        jax.jit(jax.value_and_grad(of))(variables['params']) for of in (sown, expected)
+    )
+    assert float(one) == pytest.approx(float(other), rel=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), slope, wanted)
 
 
 def test_logits_of_the_mean_probability():

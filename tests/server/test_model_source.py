@@ -3,10 +3,12 @@
 import json
 import shutil
 
+import jax
 import numpy as np
 import pytest
 
 from dlf_jax.errors import UsageError, UserError
+from dlf_jax.exporting import stablehlo
 from dlf_jax.server.scorer import load
 from dlf_jax.server.watcher import Watcher
 
@@ -34,6 +36,20 @@ def test_an_export_scores_as_its_model(exported, model, scorer, frame, kind):
     assert served.version != scorer.version
 
 
+def test_a_program_is_compiled_once_and_its_weights_stay_on_the_device(exported):
+    runtime = stablehlo.Runtime(exported / 'stablehlo')
+    facts = json.loads((exported / 'stablehlo' / 'manifest.json').read_text())
+    test = json.loads((exported / 'stablehlo' / 'self_test.json').read_text())
+    inputs = {
+        one['name']: np.array(test['inputs'][one['name']], one['dtype']) for one in facts['tensors']['inputs']
+    }
+    for _ in range(2):
+        found = runtime(inputs)['probability']
+    np.testing.assert_allclose(found, test['probability'], rtol=0, atol=test['tolerance'])
+    assert runtime._call._cache_size() == 1
+    assert all(isinstance(weight, jax.Array) for weight in runtime._weights.values())
+
+
 def test_a_new_export_takes_over(exported, tmp_path):
     shutil.copytree(exported / 'onnx', tmp_path / 'served')
     current = load(tmp_path / 'served', SIZES)
@@ -45,7 +61,8 @@ def test_a_new_export_takes_over(exported, tmp_path):
     shutil.rmtree(tmp_path / 'served')
     shutil.copytree(exported / 'stablehlo', tmp_path / 'served')
     watcher.look()
-    assert [scorer.version for scorer in swapped] != [current.version]
+    (new,) = swapped
+    assert new.version != current.version
 
 
 def test_what_cannot_be_served_is_said(exported, model, tmp_path):
@@ -56,7 +73,7 @@ def test_what_cannot_be_served_is_said(exported, model, tmp_path):
         ({'inputs': 'raw'}, 'as onnx of raw inputs, which runs without this package'),
         ({'format': 'saved_model'}, 'as saved_model of ids inputs'),
         ({'dataset': None}, "code of one's own"),
-        ({'version': 9}, 'expected version 1, found 9'),
+        ({'version': 1}, 'expected version 2, found 1; export again'),
     ):
         manifest.write_text(json.dumps(facts | changed))
         with pytest.raises(UserError, match=told):

@@ -40,6 +40,12 @@ def flags(text):
     return found
 
 
+def test_too_few_fields_are_refused():
+    schema = Schema(WIDE.fields[:1], 'y')
+    with pytest.raises(UserError, match=r'config.model.name: fibinet .* at least two, found 1'):
+        TrainingSetup(config_of('fibinet'), schema, 10, 16)
+
+
 def test_matrices_as_wide_as_all_fields_are_told(caplog, monkeypatch):
     monkeypatch.setattr(model_size, '_operations_a_second', lambda: 1e11)
     text = warning(caplog, config_of('dcnv2'), WIDE)

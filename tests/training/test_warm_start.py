@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 
 import dlf_jax
+from dlf_jax.compiling import data_sizes
 from dlf_jax.data import builders
 from dlf_jax.data.loading.batches import TrainingBatches
 from dlf_jax.data.loading.order import Order
@@ -181,8 +182,36 @@ def test_goes_on_without_what_it_began_from(files, after, tmp_path, monkeypatch)
     expected = json.loads((after / 'result.json').read_text())
     for key in ('progressive', 'valid', 'test', 'growth', 'steps'):
         assert result[key] == expected[key]
+    # What is there in part alone is not needed either.
+    (source / 'encoder' / 'vocabulary.parquet').unlink()
+    assert dlf_jax.train(config, run, files / 'data') == result
+    moved = config_of(files, 1, **{'training.warm_start': str(source), 'dataset.block_rows': 256})
+    moved.training.warm_start = str(tmp_path / 'moved')
+    (tmp_path / 'moved' / 'encoder').mkdir(parents=True)
+    with pytest.raises(UserError, match='is not the same model'):
+        dlf_jax.train(moved, run, files / 'data')
     for one, other in zip(*(jax.tree.leaves(state(w)[0]) for w in (run, after)), strict=True):
         assert np.array_equal(one, other)
+
+
+def test_changes_while_a_run_begins(before, tmp_path):
+    """`latest` of days that are walked meanwhile: the link is followed once, and the end compared."""
+    link, run = tmp_path / 'latest', tmp_path / 'copy'
+    shutil.copytree(before, run)
+    link.symlink_to(run)
+    config = config_of(before.parent, 1, **{'training.warm_start': str(link)})
+    assert config.training.warm_start == str(run)
+    origin = warm_start.Origin.of(str(run))
+    origin.check()
+    (run / 'calibration.json').write_text('{}')
+    with pytest.raises(UserError, match='changes while this run begins'):
+        origin.check()
+
+
+def test_programs_are_of_the_grown_tables(files, after):
+    config = Workdir(after).config()
+    found = data_sizes.find(config, str(files / 'data'))
+    assert found.schema.vocabulary == Encoder.load(after / 'encoder').schema.vocabulary
 
 
 def test_what_does_not_fit_is_named(files, before, tmp_path):

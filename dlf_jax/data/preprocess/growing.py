@@ -48,6 +48,14 @@ def digest(folder: Path) -> str:
     return found.hexdigest()[:16]
 
 
+def has_digest(folder: Path, wanted: str) -> bool:
+    """Whether a folder holds the saved encoder of a hash; not where it is gone, as a whole or in part."""
+    try:
+        return digest(folder) == wanted
+    except UserError:
+        return False
+
+
 def fit(task: Task, found: Statistics, folder: Path) -> Encoder:
     """Fits the encoder of a task, or grows the one that it goes on from, and saves it.
 
@@ -63,7 +71,7 @@ def fit(task: Task, found: Statistics, folder: Path) -> Encoder:
         encoder = fitting.fit(task.schema, found, task.families)
         encoder.save(folder)
         return encoder
-    if not (task.ancestor.folder / FILES[0]).is_file():
+    if not all((task.ancestor.folder / name).is_file() for name in FILES):
         raise UserError(
             f'{task.ancestor.folder}: gone, and so is the prepared data that was grown from it; put one of '
             'them back to go on'
@@ -96,7 +104,7 @@ def known_families(ancestor: Ancestor, schema: Schema) -> dict[str, str]:
     Raises:
       UserError: names every difference of the schema.
     """
-    if not ancestor.folder.is_dir() or digest(ancestor.folder) != ancestor.digest:
+    if not has_digest(ancestor.folder, ancestor.digest):
         return {}
     check_fits(load_schema(ancestor.folder), schema, str(ancestor.folder.parent))
     return load_families(ancestor.folder)
