@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 from ml_collections import ConfigDict
 
+from dlf_jax.analysis import number_ranges
+from dlf_jax.analysis.column_values import RANGES
 from dlf_jax.analysis.prepared import Sample
 from dlf_jax.data.preprocess.encoder import Encoder
 from dlf_jax.data.rows import Rows
@@ -15,7 +17,7 @@ from dlf_jax.data.schema import MISSING, OUT_OF_VOCABULARY, PADDING, RESERVED, F
 
 # Shares of a field's values that are compared: its most frequent ones, and all the others together; of a
 # number its ranges that hold a tenth of the training rows each.
-TOP_VALUES, RANGES = 20, 10
+TOP_VALUES = 20
 # Added to every count, so that a value that one part lacks is a finite difference.
 _PRIOR = 0.5
 # What is called small and large (Siddiqi 2006, "Credit Risk Scorecards").
@@ -135,12 +137,15 @@ def _value_counts(by_id: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _number_counts(numbers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Counts of ranges that hold about a tenth of the training rows each, and of missing numbers."""
     train = numbers['train']
-    known = train[~np.isnan(train)]
-    cuts = np.unique(np.quantile(known, np.linspace(0, 1, RANGES + 1)[1:-1])) if len(known) else np.zeros(0)
+    cuts = number_ranges.cuts(train, RANGES)
+    if not len(cuts) and not np.isnan(train).all():
+        # The training part has one number: what lies below it, it, and what lies above.
+        one = np.float64(np.nanmax(train))
+        cuts = np.array([np.nextafter(one, -np.inf), one])
 
     def counts(values: np.ndarray) -> np.ndarray:
         there = values[~np.isnan(values)]
-        ranges = np.bincount(np.searchsorted(cuts, there, side='right'), minlength=len(cuts) + 1)
+        ranges = np.bincount(np.searchsorted(cuts, there, side='left'), minlength=len(cuts) + 1)
         return np.append(ranges, len(values) - len(there))
 
     return {part: counts(values) for part, values in numbers.items()}

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from dlf_jax.analysis.explanation.field_values import MISSING_TEXT, FieldValues
+from dlf_jax.analysis import number_ranges
+from dlf_jax.analysis.column_values import RANGES
+from dlf_jax.analysis.explanation.field_values import FieldValues
 from dlf_jax.analysis.prepared import Sample, sample
 from dlf_jax.analysis.segments import Segment, segments
 from dlf_jax.data.loading.records import Blocks
 from dlf_jax.data.preprocess.encoder import Encoder
 from dlf_jax.data.rows import Rows
 from dlf_jax.data.schema import PADDING, Field, Schema
-
-# Ranges of a number, which hold about as many rows each.
-RANGES = 5
 
 
 def aligned(
@@ -76,22 +74,10 @@ def _coded(values: FieldValues, field: Field, rows: Rows) -> tuple[np.ndarray, l
     """Codes of a field's values with their names; and the row of each, where a row may have several."""
     column = values.column(field, rows)
     if field.kind == 'numeric':
-        return *_ranges(values.numbers(field, column)), None
+        return *number_ranges.coded(values.numbers(field, column), RANGES), None
     entries = None
     if field.bag:
         entries, places = np.nonzero(column != PADDING)
         column = column[entries, places]
     ids, codes = np.unique(column, return_inverse=True)
     return codes, [str(values.text(field, int(value))) for value in ids], entries
-
-
-def _ranges(numbers: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Codes and names of ranges of numbers that hold about as many rows each, and of missing ones."""
-    missing = np.isnan(numbers)
-    known = numbers[~missing]
-    cuts = np.unique(np.quantile(known, np.linspace(0, 1, RANGES + 1)[1:-1])) if len(known) else np.zeros(0)
-    codes = np.where(missing, len(cuts) + 1, np.searchsorted(cuts, numbers, side='right'))
-    if not len(cuts):
-        return codes, ['any number', MISSING_TEXT]
-    between = [f'{a:g} to {b:g}' for a, b in itertools.pairwise(cuts)]
-    return codes, [f'below {cuts[0]:g}', *between, f'{cuts[-1]:g} or more', MISSING_TEXT]

@@ -94,8 +94,9 @@ def sample(blocks: Blocks, most: int) -> Sample:
       blocks: of the part.
       most: number of rows after which no further block is read.
     """
-    wanted = max(1, min(len(blocks), most // blocks.block_rows))
-    chosen = np.unique(np.linspace(0, len(blocks) - 1, wanted).round().astype(np.int64))
+    wanted = min(len(blocks), max(1, most // blocks.block_rows))
+    # The middles of as many equal stretches: one block alone is not the first, whose rows may be the oldest.
+    chosen = ((np.arange(wanted) + 0.5) * len(blocks) / max(wanted, 1)).astype(np.int64)
     found: dict[str, list[np.ndarray]] = {}
     numbers = []
     for block in chosen:
@@ -105,7 +106,7 @@ def sample(blocks: Blocks, most: int) -> Sample:
         first = int(block) * blocks.block_rows
         numbers.append(np.arange(first, first + len(rows['label'])))
     joined = {name: np.concatenate(values) for name, values in found.items()}
-    return Sample(joined, np.concatenate(numbers), blocks.rows)
+    return Sample(joined, np.concatenate([np.zeros(0, np.int64), *numbers]), blocks.rows)
 
 
 def found_or_none(fingerprint: str, data_dir: str | os.PathLike | None) -> Prepared | None:

@@ -85,3 +85,11 @@ def test_statistics_that_were_kept_say_nothing_of_missing_numbers():
     assert drift.missing_numbers(config, encoder, 100) == {}
     config.dataset.refit_numbers = True
     assert drift.missing_numbers(config, encoder, 200) == {'x': 0.25}
+
+
+def test_a_number_that_is_no_longer_constant_has_drifted():
+    constant, other = np.zeros((100, 1), np.float32), np.ones((100, 1), np.float32)
+    for later in (other, -other):
+        parts = {'train': sample(numeric=constant), 'test': sample(numeric=later)}
+        (shares,) = drift.compare(Schema((number_field('x', 'standard', {}),), 'click'), parts)
+        assert shares.psi['test'] > 1

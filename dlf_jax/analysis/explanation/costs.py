@@ -2,43 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import Any
 
 import numpy as np
 
 from dlf_jax.analysis import delong
+from dlf_jax.analysis.delong import Estimate
 from dlf_jax.training import probability_metrics
 
-# Of a normal distribution: 95 % lie within so many standard deviations.
-_TWO_SIDED = 1.959964
 
+def as_json(estimate: Estimate) -> dict[str, float | None]:
+    """`mean`, `low` and `high`, the interval of 95 %; None where undefined.
 
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """A mean over rows with its interval of 95 %; None where it is undefined.
-
-    Attributes:
-      mean: of the sampled rows.
-      low: lower end of the interval.
-      high: upper end.
+    One row, or one click, has a mean and no interval.
     """
-
-    mean: float | None
-    low: float | None
-    high: float | None
-
-    def to_json(self) -> dict[str, float | None]:
-        """The three numbers by name."""
-        return dataclasses.asdict(self)
-
-
-def estimate(mean: float, error: float) -> Estimate:
-    """The mean with the interval that its standard error gives."""
-    if not (math.isfinite(mean) and math.isfinite(error)):
-        return Estimate(None, None, None)
-    return Estimate(mean, mean - _TWO_SIDED * error, mean + _TWO_SIDED * error)
+    mean, ends = estimate.value, estimate.interval()
+    low, high = ends if all(map(math.isfinite, ends)) else (None, None)
+    return {'mean': mean if math.isfinite(mean) else None, 'low': low, 'high': high}
 
 
 class Scored:
@@ -59,10 +40,7 @@ class Scored:
           logits: float32 [n].
           weights: above 0, [n].
         """
-        probability = np.clip(
-            probability_metrics.sigmoid(logits), probability_metrics.CLIP, 1 - probability_metrics.CLIP
-        )
-        self.losses = -(labels * np.log(probability) + (1 - labels) * np.log1p(-probability))
+        self.losses = probability_metrics.row_losses(labels, logits)
         self.placements = delong.placements(labels, logits, weights)
 
 
@@ -76,17 +54,15 @@ def auc_change(labels: np.ndarray, difference: np.ndarray, weights: np.ndarray) 
     """
     clicks = labels > 0.5
     if not clicks.any():
-        return Estimate(None, None, None)
+        return Estimate(math.nan, math.nan)
     mean = float(np.average(difference[clicks], weights=weights[clicks]))
-    return estimate(mean, delong.auc_error(labels, difference, weights))
+    return Estimate(mean, delong.auc_error(labels, difference, weights))
 
 
 def mean_change(difference: np.ndarray, weights: np.ndarray) -> Estimate:
     """The weighted mean of the rows' changes, such as of their losses, with its interval."""
     mean = float(np.average(difference, weights=weights))
-    if len(difference) < 2:
-        return Estimate(mean, None, None)
-    return estimate(mean, delong.mean_error(difference, weights))
+    return Estimate(mean, delong.mean_error(difference, weights))
 
 
 def both_changes(
@@ -94,6 +70,6 @@ def both_changes(
 ) -> dict[str, Any]:
     """What rows' changes amount to: `auc` and `logloss`, each with its interval, as JSON."""
     return {
-        'auc': auc_change(labels, placements, weights).to_json(),
-        'logloss': mean_change(losses, weights).to_json(),
+        'auc': as_json(auc_change(labels, placements, weights)),
+        'logloss': as_json(mean_change(losses, weights)),
     }

@@ -42,7 +42,7 @@ def pathways(dlf: dict[str, Any]) -> tuple[str, str, Any]:
     drawing.bars(left, names, [100 * pathway['share_of_variance'] for _, pathway in rows])
     left.set_xlabel("share of the layer's variance, %")
     losses = [pathway['logloss'] for _, pathway in rows]
-    intervals = [(loss['low'], loss['high']) if loss['low'] is not None else (0.0, 0.0) for loss in losses]
+    intervals = [drawing.interval(loss) for loss in losses]
     drawing.bars(right, names, [loss['mean'] for loss in losses], intervals, drawing.ORANGE)
     right.set_xlabel('gain of Logloss without it, with its 95 % interval')
     worst = max(rows, key=lambda row: row[1]['logloss']['mean'])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 # Middle tones, which stand out from white and from black alike.
@@ -66,6 +66,12 @@ def svg(drawn: Any, alt: str) -> str:
 def shortened(text: str, length: int = 22) -> str:
     """A text of at most so many characters. Dollar signs stay texts, not mathematics."""
     return (text if len(text) <= length else f'{text[: length - 1]}…').replace('$', r'\$')
+
+
+def interval(cost: Mapping[str, float | None]) -> tuple[float, float]:
+    """Ends of a cost's interval; where it has none, as of one row, its mean."""
+    mean, low, high = cost['mean'] or 0.0, cost['low'], cost['high']
+    return (mean, mean) if low is None or high is None else (low, high)
 
 
 def bars(

@@ -34,8 +34,8 @@ def embedding_health(setup: ModelSetup, state: TrainState) -> list[dict[str, Any
 
     - `field`, `table`, `rows` (of values: the ids of unknown and missing ones are told apart), `width`;
     - `mean_norm`, `singular_values` (falling), `effective_rank`, `information_abundance`; None without rows;
-    - `dead`: rows that are as they were drawn from the run's seed, or whose norm is at most a tenth of the
-      field's median, to which a penalty takes those that are hardly ever seen;
+    - `dead`: rows that are as they were drawn from the run's seed, or, wider than 1, whose norm is at most a
+      tenth of the field's median, to which a penalty takes those that are hardly ever seen;
     - `duplicated`: rows beside these that are equal to one before;
     - `unknown_trained`, `missing_trained`: whether the rows of unknown and of missing values are not dead.
 
@@ -76,7 +76,8 @@ def health(rows: np.ndarray, drawn: np.ndarray) -> dict[str, Any]:
     norm = np.sqrt(np.square(rows, dtype=np.float64).sum(1))
     median = np.median(norm[RESERVED:]) if len(rows) > RESERVED else 0.0
     untouched = (np.abs(rows - drawn) <= _SAME * np.abs(drawn)).all(1)
-    dead = untouched | (norm <= _FAINT * median)
+    # A weight of its own may well be near 0 and right; a vector is so only by decay.
+    dead = untouched | (norm <= _FAINT * median) if rows.shape[1] > 1 else untouched
     values, living = rows[RESERVED:], ~dead[RESERVED:]
     wide = values.astype(np.float64)
     # Of the products: a table of millions of rows has but a few columns.

@@ -174,7 +174,7 @@ def explain(predictor: Predictor, stream: Iterable[Rows], of: str, config: Confi
         dlf: dict[str, Any] | None = None
         attention: list[dict[str, Any]] = []
         if isinstance(model, DLF):
-            # Of the rows that are attributed, the last: the one of the highest score.
+            # Of the rows that are attributed the last: where none was asked for, that of the highest score.
             row = (chosen if len(chosen) else sample).at(np.array([-1]))
             dlf, attention = Inside(predictor, detail, progress.advance).summary(row)
             dlf['row'] = int(row.numbers[0])
@@ -233,5 +233,8 @@ def _named(names: Sequence[str], schema: Schema, key: str) -> list[str]:
 
 def _groups(texts: Sequence[str], schema: Schema) -> dict[str, list[str]]:
     """Fields by the name of their group."""
-    split = (text.partition('=') for text in texts)
+    split = [text.partition('=') for text in texts]
+    for name, *_ in split:
+        if [other for other, *_ in split].count(name) > 1:
+            raise UsageError(f'config.explain.groups: two groups are called {name!r}; name them differently')
     return {name: _named(members.split('+'), schema, 'groups') for name, _, members in split}

@@ -7,11 +7,13 @@ import math
 
 import numpy as np
 
+from dlf_jax.analysis import number_ranges
+from dlf_jax.analysis.column_values import MISSING, UNKNOWN
 from dlf_jax.data.preprocess.encoder import Encoder
 from dlf_jax.data.rows import Rows
-from dlf_jax.data.schema import MISSING, OUT_OF_VOCABULARY, PADDING, RESERVED, Field
+from dlf_jax.data.schema import MISSING as MISSING_ID
+from dlf_jax.data.schema import OUT_OF_VOCABULARY, PADDING, RESERVED, Field
 
-UNKNOWN_TEXT, MISSING_TEXT = '(unknown)', '(missing)'
 # Values of a multi-valued field that are told of a row.
 _LISTED = 20
 
@@ -59,13 +61,13 @@ class FieldValues:
     def text(self, field: Field, value: int) -> str:
         """What an id stands for: a value of the vocabulary, a range of numbers or a hash bucket."""
         own = int(value) - self._offsets[field.owner]
-        if own == MISSING:
-            return MISSING_TEXT
+        if own == MISSING_ID:
+            return MISSING
         if field.treatment == 'bucket':
             return self._range(field, own - RESERVED)
         if field.hash_buckets:
             return f'(bucket {own - RESERVED})'
-        return UNKNOWN_TEXT if own == OUT_OF_VOCABULARY else self._vocabulary(field.owner)[own - RESERVED]
+        return UNKNOWN if own == OUT_OF_VOCABULARY else self._vocabulary(field.owner)[own - RESERVED]
 
     def _make_vocabulary(self, owner: str) -> list[str]:
         field = next(field for field in self._schema.owners if field.name == owner)
@@ -78,14 +80,8 @@ class FieldValues:
     def _range(self, field: Field, number: int) -> str:
         bounds = self._encoder.boundaries[field.name]
         if not 0 <= number <= len(bounds):
-            return UNKNOWN_TEXT
-        if not len(bounds):
-            return 'any number'
-        if number == 0:
-            return f'below {bounds[0]:g}'
-        if number == len(bounds):
-            return f'{bounds[-1]:g} or more'
-        return f'{bounds[number - 1]:g} to {bounds[number]:g}'
+            return UNKNOWN
+        return number_ranges.names(bounds, closed=False)[number]
 
     def numbers(self, field: Field, treated: np.ndarray) -> np.ndarray:
         """Numbers of the data of treated ones, float64 [n]; NaN stays NaN.
@@ -99,7 +95,8 @@ class FieldValues:
             return np.where(np.isnan(values), np.nan, np.interp(values, positions, numbers))
         _, shift, scale = self._encoder.treatments[:, self._schema.numeric.index(field), 0]
         # Back to the digits that float32 has kept of it.
-        largest = scale * max(1.0, float(np.nanmax(np.abs(values), initial=0.0)))
+        finite = np.abs(values[np.isfinite(values)])
+        largest = scale * max(1.0, float(finite.max(initial=0.0)))
         rounded: np.ndarray = np.round(values * scale + shift, max(0, 6 - math.ceil(math.log10(largest))))
         return rounded
 

@@ -70,11 +70,7 @@ def _costs(entries: Sequence[dict[str, Any]], names: Sequence[str]) -> Any:
     for axes, (key, label) in zip(panels, labels.items(), strict=True):
         costs = [entry[key] for entry in entries]
         means = [cost['mean'] or 0.0 for cost in costs]
-        intervals = [
-            (mean if cost['low'] is None else cost['low'], mean if cost['high'] is None else cost['high'])
-            for mean, cost in zip(means, costs, strict=True)
-        ]
-        drawing.bars(axes, names, means, intervals)
+        drawing.bars(axes, names, means, [drawing.interval(cost) for cost in costs])
         axes.set_xlabel(f'{label}, with its 95 % interval')
     return figure
 
@@ -114,21 +110,28 @@ def _partial_dependence(entries: list[dict[str, Any]]) -> _Drawing:
     lines = -(-len(shown) // columns)
     figure = drawing.figure(3.2 * columns, 2.3 * lines)
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
+    # One range for all, or a field that hardly matters would look like one that does.
+    every = [p['probability'] for entry in shown for p in entry['points']]
+    room = 0.05 * (max(every, default=1.0) - min(every, default=0.0)) or 0.01
+    ends = min(every, default=0.0) - room, max(every, default=1.0) + room
     for axes, entry in zip(panels, shown, strict=False):
         points = [(p['value'], p['probability']) for p in entry['points']]
         axes.set_title(drawing.shortened(entry['field']))
         if entry['kind'] == 'number':
             there = [point for point in points if point[0] is not None]
-            axes.plot(*zip(*there, strict=True), 'o-', color=drawing.BLUE, markersize=3, linewidth=1.2)
+            if there:
+                axes.plot(*zip(*there, strict=True), 'o-', color=drawing.BLUE, markersize=3, linewidth=1.2)
             for _, probability in (point for point in points if point[0] is None):
                 axes.axhline(probability, color=drawing.ORANGE, linestyle='--', linewidth=1, label='missing')
                 axes.legend(frameon=False)
             axes.set_ylabel('probability')
+            axes.set_ylim(*ends)
             drawing.quiet(axes)
             continue
         drawing.dots(axes, [value for value, _ in points], [probability for _, probability in points])
         axes.tick_params(axis='y', labelsize=6)
         axes.set_xlabel('probability')
+        axes.set_xlim(*ends)
     for axes in panels[len(shown) :]:
         axes.set_visible(False)
     names = [entry['field'] for entry in shown]
@@ -149,7 +152,7 @@ def _attributions(entries: list[dict[str, Any]]) -> _Drawing:
         axes.set_title(
             f'row {entry["row"]:,}: {entry["probability"]:.3f}, from {entry["baseline_probability"]:.3f}'
         )
-        axes.set_xlabel('share of the logit')
+        axes.set_xlabel('part of the logit, in its units')
     for axes in panels[len(shown) :]:
         axes.set_visible(False)
     told = ', '.join(f'row {entry["row"]}: {entry["fields"][0]["field"]}' for entry in shown)

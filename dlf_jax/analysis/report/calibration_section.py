@@ -15,7 +15,7 @@ from dlf_jax.analysis.report.charts import Series
 from dlf_jax.analysis.report.elements import Cell, Content, Element, details, element, paragraph, table
 from dlf_jax.analysis.report.facts import Run
 from dlf_jax.analysis.report.scales import Axis
-from dlf_jax.analysis.report.section import Section, missing, note, section
+from dlf_jax.analysis.report.section import SAVED, Section, missing, note, section
 from dlf_jax.serving.calibrator import Calibrator
 from dlf_jax.training import metrics
 from dlf_jax.training.probability_metrics import sigmoid
@@ -39,6 +39,8 @@ _CHANGED = ('logloss', 'normalized_entropy', 'calibration_ratio', 'ece', 'brier'
 
 def draw(run: Run) -> Section:
     """The section of a run."""
+    if not run.scores and run.saved:
+        return missing(KEY, TITLE, SAVED)
     if not run.scores:
         return missing(
             KEY,
@@ -115,12 +117,15 @@ def _told(part: str, bins: Sequence[Bin], calibrated: bool) -> str:
     )
 
 
-def diagram(named: Mapping[str, Sequence[Bin]], title: str) -> Element:
+def diagram(
+    named: Mapping[str, Sequence[Bin]], title: str, colours: Mapping[str, int] | None = None
+) -> Element:
     """A reliability diagram of one or several runs.
 
     Args:
       named: bins by run.
       title: of the chart.
+      colours: number of the colour of each; None: in their order.
     """
     series = []
     for i, (name, bins) in enumerate(named.items()):
@@ -132,13 +137,14 @@ def diagram(named: Mapping[str, Sequence[Bin]], title: str) -> Element:
         ]
         points = [b.probability for b in bins], [b.rate for b in bins]
         ends = [b.low for b in bins], [b.high for b in bins]
-        series.append(Series(name, *points, *ends, colour=i, tips=tips))
+        colour = i if colours is None else colours[name]
+        series.append(Series(name, *points, *ends, colour=colour, tips=tips))
     rates = [[getattr(b, name) for bins in named.values() for b in bins] for name in ('probability', 'rate')]
     log = any(_differ(values) for values in rates)
-    x, y = (
-        _rates(f'{name} click rate', values, log)
-        for name, values in zip(('promised', 'observed'), rates, strict=True)
-    )
+    # Intervals are shown whole, but for lower ends so far down that they would flatten all the rest.
+    least = min((rate for rate in rates[1] if rate > 0), default=_LEAST) / 10 if log else 0.0
+    rates[1] += [end for bins in named.values() for b in bins for end in (b.high, max(b.low, least))]
+    x, y = (_rates(f'{name} click rate', values, log) for name, values in zip(_NAMES, rates, strict=True))
     told = '; '.join(
         f'{name}: {len(bins)} bins, observed less promised from '
         f'{formatting.percent(min(b.rate - b.probability for b in bins))} to '
@@ -164,9 +170,9 @@ def _rates(label: str, rates: Sequence[float], log: bool) -> Axis:
     if min(rates, default=1.0) >= _LEAST:
         return axis
     axis = dataclasses.replace(axis, low=_LEAST)
-    (first, text), *others = axis.marked()
     # What is below lies at the axis's beginning.
-    return dataclasses.replace(axis, marks=[(first, f'≤ {text}'), *others])
+    others = [(value, text) for value, text in axis.marked() if value > 1.5 * _LEAST]
+    return dataclasses.replace(axis, marks=[(_LEAST, f'≤ {formatting.round_percent(_LEAST)}'), *others])
 
 
 def histogram(scores: Mapping[str, np.ndarray], title: str) -> Element:

@@ -9,6 +9,7 @@ Colours and lines are classes, which the style sheet gives for light and dark.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -150,8 +151,7 @@ def _series(one: Series, at: object, x: Axis, y: Axis) -> list[Element]:
         found.append(element('path', d=path, class_='line'))
         points = [((px + end) / 2, py) for (px, py), end in zip(points, ends, strict=True)]
     elif one.joined and len(points) > 1:
-        path = 'M' + 'L'.join(f'{px:.1f} {py:.1f}' for px, py in points)
-        found.append(element('path', d=path, class_='line'))
+        found.append(element('path', d=_line(one, known, points, y), class_='line'))
     for i, (px, py) in zip(known, points, strict=True):
         if one.low and one.low[i] is not None and one.high[i] is not None:
             y1, y2 = at(one.x[i], one.low[i])[1], at(one.x[i], one.high[i])[1]
@@ -170,6 +170,16 @@ def _series(one: Series, at: object, x: Axis, y: Axis) -> list[Element]:
             side = {'x': px - 7, 'class_': 'name end'} if late else {'x': px + 7, 'class_': 'name'}
             found.append(element('text', _shortened(one.labels[i], 16), y=py + 4, **side))
     return found
+
+
+def _line(one: Series, known: Sequence[int], points: Sequence[tuple[float, float]], y: Axis) -> str:
+    """The line through points; none between two that lie beyond the same end of the axis."""
+    heights = [one.y[i] or 0.0 for i in known]
+    path = f'M{points[0][0]:.1f} {points[0][1]:.1f}'
+    for (before, height), (px, py) in zip(itertools.pairwise(heights), points[1:], strict=True):
+        beyond = max(before, height) < y.low or min(before, height) > y.high
+        path += f'{"M" if beyond else "L"}{px:.1f} {py:.1f}'
+    return path
 
 
 def _legend(series: Sequence[Series]) -> Element | None:

@@ -75,9 +75,14 @@ def _fields(fields: Sequence[Mapping[str, Any]]) -> Content:
             label = 'loss of AUC' if key == 'auc' else 'gain of Logloss'
             drawn.append(charts.bars(title, f'The first: {told}.', bars, label, i))
     rows = [[entry['field'], *_costs(entry), *_variance(entry)] for entry in fields]
-    head = ['field', 'loss of AUC', 'gain of Logloss', 'share of the logit’s variance']
+    head = ['field', 'loss of AUC', 'gain of Logloss', 'total index']
     return [
         element('h3', 'Importance of fields'),
+        paragraph(
+            'The total index is the share of the logit’s variance that a field has a part in, alone or with '
+            'others; such shares overlap, so they add up to more than 100 % where fields interact.',
+            class_='about',
+        ),
         element('div', drawn, class_='charts'),
         table(
             'Cost of permuting each field, with its 95 % interval',
@@ -129,7 +134,8 @@ def _pairs(pairs: Sequence[Mapping[str, Any]]) -> Content:
         element('h3', 'Pairs of fields'),
         paragraph(
             'The interaction is the share of the logit’s variance in which both fields have a part together: '
-            '0 where the model adds up what it sees in each.',
+            '0 where the model adds up what it sees in each. AUC and Logloss are what permuting both costs '
+            'less what each costs alone: below 0 where the two costs overlap.',
             class_='about',
         ),
         table(
@@ -154,4 +160,6 @@ def _picture(folder: Path, picture: Mapping[str, str]) -> Element | None:
         return None
     data = base64.b64encode(path.read_bytes()).decode()
     image = element('img', src=f'data:{kind};base64,{data}', alt=picture.get('alt', picture['title']))
-    return elements.figure(picture['title'], image, class_='picture')
+    # On a phone it keeps a width at which its texts can be read, and scrolls by itself.
+    box = element('div', image, class_='scrolls', role='region', aria_label=picture['title'], tabindex='0')
+    return elements.figure(picture['title'], box, class_='picture')

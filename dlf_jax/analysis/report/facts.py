@@ -58,6 +58,11 @@ class Run:
         return self.workdir.path
 
     @property
+    def saved(self) -> bool:
+        """Whether it is the folder of a saved model, in which nothing is trained."""
+        return self.workdir.weights.is_file()
+
+    @property
     def fingerprint(self) -> str:
         """Fingerprint of the prepared records; runs on the same rows have the same."""
         return str(self.made_of.get('fingerprint', ''))

@@ -29,7 +29,9 @@ def signed(value: float | None, digits: int = 4) -> str:
     """A difference with its sign: +0.0012."""
     if value is None or not math.isfinite(value):
         return NONE
-    return f'{value:+.{digits}f}'.replace('-', _MINUS)
+    text = f'{value:+.{digits}f}'
+    # No sign of what rounds to 0.
+    return (text if float(text) else text.lstrip('+-')).replace('-', _MINUS)
 
 
 def count(value: float | None) -> str:
@@ -46,10 +48,10 @@ def short(value: float | None) -> str:
         return re.sub(r'e([+-])0*', lambda sign: 'e' + sign[1].strip('+'), f'{value:.2g}').replace(
             '-', _MINUS
         )
-    for name, unit in reversed(_STEPS):
-        if size >= unit and (name or size >= 1):
-            return f'{value / unit:.3g}{name}'.replace('-', _MINUS)
-    return f'{value:.3g}'.replace('-', _MINUS)
+    # The unit is that of the number with its three digits: 999.6 is 1 k.
+    value = float(f'{value:.3g}')
+    name, unit = next(((n, u) for n, u in reversed(_STEPS) if abs(value) >= u), _STEPS[0])
+    return f'{value / unit:.3g}{name}'.replace('-', _MINUS)
 
 
 def percent(share: float | None) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from dlf_jax.analysis.report import commands, formatting, uncertainty
 from dlf_jax.analysis.report.elements import Cell, Content, Element, definitions, element, paragraph, table
 from dlf_jax.analysis.report.facts import Run
-from dlf_jax.analysis.report.section import Section, missing, note, section, with_flags
+from dlf_jax.analysis.report.section import SAVED, Section, missing, note, section, with_flags
 from dlf_jax.analysis.report.training_course import name_of
 from dlf_jax.training import metrics
 
@@ -39,6 +39,8 @@ _Bounds = Mapping[str, Mapping[str, Any] | None]
 def draw(run: Run) -> Section:
     """The section of a run."""
     found = evaluations(run)
+    if not found and run.saved:
+        return missing(KEY, TITLE, SAVED)
     if not found:
         return missing(
             KEY, TITLE, 'There is no result yet: training has not come to its end. It goes on with:',
@@ -76,6 +78,11 @@ def evaluations(run: Run) -> dict[str, dict[str, Any]]:
     return found
 
 
+def before(run: Run) -> str:
+    """What titles of the model's own scores add where the folder has a calibrator."""
+    return ', before calibration' if run.calibration else ''
+
+
 def title_of(key: str) -> str:
     """Short title of a metric."""
     return _SHORT.get(key) or name_of(key)
@@ -95,7 +102,7 @@ def _figures(run: Run, found: Mapping[str, Mapping[str, Any]], bounds: _Bounds) 
         ends = _ends(bounds, part, key)
         below = element('small', formatting.interval(ends)) if ends else None
         told: Content = [formatting.fixed(values[key]), below, element('small', _beside(run, part, key))]
-        pairs.append((f'{title_of(key)}, {part}', told))
+        pairs.append((f'{title_of(key)}, {part}{before(run)}', told))
     return definitions(pairs, class_='figures')
 
 
@@ -154,10 +161,12 @@ def _by_part(run: Run, found: Mapping[str, Mapping[str, Any]], bounds: _Bounds) 
     head = ['metric']
     for part in found:
         head += [part, *([f'{part}, interval'] if part in bounded else [])]
-    return table(f'Metrics by part{seed}', head, rows, numeric=range(1, len(head)))
+    return table(f'Metrics by part{seed}{before(run)}', head, rows, numeric=range(1, len(head)))
 
 
 def _no_scores(run: Run) -> Element:
+    if run.saved:
+        return note(SAVED)
     return note(
         'The reliability diagram, intervals, histograms and segments need the scores of the rows, which '
         'an earlier version did not store. Without its result.json, this scores the best step again and '
@@ -186,6 +195,8 @@ def _seeds(run: Run) -> Content:
 
 def _baselines(run: Run, found: Mapping[str, Mapping[str, Any]]) -> Content:
     baselines = (run.result or {}).get('baselines')
+    if not baselines and run.saved:
+        return None
     heading = element('h3', 'Beside the baselines')
     if not baselines:
         return [

@@ -9,6 +9,8 @@ from dlf_jax.analysis.report.elements import Content, Element, details, element,
 
 # Lines of a command that is not folded in.
 _SHORT = 4
+# Of a folder in which nothing is trained.
+SAVED = 'A saved model has no scores; the report of the run that it was saved from shows more.'
 _FLAG = re.compile(r'(--[\w.]+(?:=[^\s;,)]+)?)')
 
 

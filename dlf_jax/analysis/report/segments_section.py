@@ -9,7 +9,7 @@ from dlf_jax.analysis.report import charts, commands, formatting
 from dlf_jax.analysis.report.calibration_section import before_and_after
 from dlf_jax.analysis.report.elements import Cell, Content, Element, details, element, paragraph, table
 from dlf_jax.analysis.report.facts import Run
-from dlf_jax.analysis.report.section import Section, missing, section
+from dlf_jax.analysis.report.section import SAVED, Section, missing, section
 from dlf_jax.analysis.segments import Segment
 
 KEY, TITLE = 'segments', 'Segments'
@@ -26,6 +26,8 @@ _HEAD = ('rows', 'share of rows', 'click rate', 'AUC', 'NE', 'calibration ratio'
 def draw(run: Run) -> Section:
     """The section of a run."""
     part = next(iter(run.scores), None)
+    if part is None and run.saved:
+        return missing(KEY, TITLE, SAVED)
     if part is None:
         return missing(
             KEY, TITLE, 'Segments need the scores of the rows, which training stores when it ends:',

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dlf_jax.analysis import calibration
 from dlf_jax.analysis.reliability import reliability
 from dlf_jax.analysis.report import (
     calibration_section,
@@ -26,6 +27,7 @@ _COMPARED = ('auc', 'logloss', 'normalized_entropy')
 _BESIDE = ('calibration_ratio', 'ece')
 # What is told after calibration, too, where a run has a calibrator.
 _MENDED = ('logloss',)
+_NOTHING_SHARED = 'The runs have no part in common that all of them were scored on.'
 
 
 def draw(runs: Sequence[Run]) -> list[Section]:
@@ -50,7 +52,7 @@ def same_rows(runs: Sequence[Run], part: str) -> bool:
 def _metrics(runs: Sequence[Run]) -> Section:
     key, title, part = 'side-by-side', 'Side by side', common_part(runs)
     if not part:
-        return missing(key, title, 'The runs have no part in common that all of them were scored on.')
+        return missing(key, title, _NOTHING_SHARED)
     found = {run.name: scores_section.evaluations(run)[part] for run in runs}
     best = {key: _best([values.get(key) for values in found.values()], key) for key in _COMPARED}
     mended = _MENDED if any(run.calibration and part in run.scores for run in runs) else ()
@@ -70,8 +72,37 @@ def _metrics(runs: Sequence[Run]) -> Section:
     return section(
         key,
         title,
-        table(f'Metrics of the {part} part', head, rows, sortable=True, numeric=range(1, len(head))),
+        table(
+            f'Metrics of the {part} part{_before(runs)}',
+            head,
+            rows,
+            sortable=True,
+            numeric=range(1, len(head)),
+        ),
+        _fitted_to(runs, part) if mended else None,
         _differences(runs, found, part),
+    )
+
+
+def _before(runs: Sequence[Run]) -> str:
+    return next((told for told in map(scores_section.before, runs) if told), '')
+
+
+def _fitted_to(runs: Sequence[Run], part: str) -> Element | None:
+    """That a calibrated score is of the rows that the calibrator was fitted to, where it is."""
+    names = [
+        run.name
+        for run in runs
+        if part == 'valid'
+        and run.calibration
+        and run.calibration['fitted'].get('fitted_to') == calibration.VALID
+    ]
+    if not names:
+        return None
+    return paragraph(
+        f'The calibrated Logloss of {", ".join(names)} is of the rows that the calibrator was fitted to, on '
+        'which it looks a little better than it is.',
+        class_='small',
     )
 
 
@@ -91,7 +122,8 @@ def _differences(runs: Sequence[Run], found: Mapping[str, Mapping[str, Any]], pa
     head = ['run', *map(scores_section.short_title, _COMPARED)]
     if bounded:
         note = (
-            'Intervals of 95 % are paired, on the same rows. They are about these weights; how far seeds '
+            'Intervals of 95 % are paired, on the same rows; where 0 lies outside, the difference is '
+            'underlined. They are about these weights; how far seeds '
             'differ is another question.'
         )
     elif same:
@@ -99,7 +131,13 @@ def _differences(runs: Sequence[Run], found: Mapping[str, Mapping[str, Any]], pa
     else:
         note = 'The runs were scored on different rows, so a difference may be that of the rows.'
     return [
-        table(f'Differences from {first.name}', head, rows, sortable=True, numeric=range(1, len(head))),
+        table(
+            f'Differences from {first.name}{_before(runs)}',
+            head,
+            rows,
+            sortable=True,
+            numeric=range(1, len(head)),
+        ),
         paragraph(note, class_='small'),
     ]
 
@@ -111,7 +149,7 @@ def _difference(value: float | None, paired: Mapping[str, float | None] | None) 
     told = f' {formatting.signed(low, 5)} to {formatting.signed(high, 5)}'
     # An interval without 0 in it stands out.
     return Cell(
-        [formatting.signed(value, 5), element('small', told)], value, 'best' if low * high > 0 else None
+        [formatting.signed(value, 5), element('small', told)], value, 'apart' if low * high > 0 else None
     )
 
 
@@ -168,19 +206,26 @@ def _evaluations(run: Run) -> list[dict[str, Any]]:
 
 def _calibration(runs: Sequence[Run]) -> Section:
     key, title, part = 'calibrations', 'Calibration, over each other', common_part(runs)
+    if not part:
+        return missing(key, title, _NOTHING_SHARED)
     scored = [run for run in runs if part in run.scores]
     if not scored:
         return missing(
             key, title, 'None of the runs has stored scores; their own sections below say how to get them.'
         )
     bins = {run.name: reliability(run.scores[part]) for run in scored}
-    drawn = calibration_section.diagram(bins, f'Promised and observed click rate, {part} part')
+    title_of_diagram = f'Promised and observed click rate, {part} part{_before(runs)}'
+    # The colours of the curves, also where a run has no scores.
+    drawn = calibration_section.diagram(bins, title_of_diagram, {run.name: i for i, run in enumerate(runs)})
     ratios = {run.name: scores_section.evaluations(run)[part].get('calibration_ratio') for run in scored}
     bars = [charts.Bar(name, ratio - 1) for name, ratio in ratios.items() if ratio is not None]
     told = ', '.join(f'{bar.name} {formatting.signed(bar.value, 3)}' for bar in bars)
     off = None
     if bars:
         off = charts.bars(
-            'Clicks promised beyond those observed', f'{told}.', bars, 'share of the observed clicks'
+            f'Clicks promised beyond those observed{_before(runs)}',
+            f'{told}.',
+            bars,
+            'share of the observed clicks',
         )
     return section(key, title, element('div', [drawn, off], class_='charts natural'))

@@ -9,7 +9,7 @@ from dlf_jax.analysis.report import charts, commands, formatting, scales
 from dlf_jax.analysis.report.charts import Series
 from dlf_jax.analysis.report.elements import Element, details, element, paragraph, table
 from dlf_jax.analysis.report.facts import Run
-from dlf_jax.analysis.report.section import Section, missing, section
+from dlf_jax.analysis.report.section import SAVED, Section, missing, section
 from dlf_jax.training import metrics
 
 KEY, TITLE = 'training', 'Training'
@@ -25,6 +25,8 @@ def draw(run: Run) -> Section:
     steps = [line for line in run.history if line['kind'] == 'train']
     if run.is_baseline:
         return missing(KEY, TITLE, 'A baseline is fitted in one go, so it has no course of training.')
+    if not evaluations and run.saved:
+        return missing(KEY, TITLE, SAVED)
     if not evaluations:
         return missing(
             KEY, TITLE, 'No evaluation is in metrics.jsonl yet; training brings them:', commands.again(run)

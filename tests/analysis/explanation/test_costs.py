@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from dlf_jax.analysis.explanation.costs import Scored, auc_change, both_changes, mean_change
+from dlf_jax.analysis.explanation import dlf_pictures, drawing
+from dlf_jax.analysis.explanation.costs import Scored, as_json, auc_change, both_changes, mean_change
 from dlf_jax.training import probability_metrics, ranking_metrics
 
 
@@ -51,9 +52,9 @@ def test_intervals_are_those_of_other_samples():
         base, changed = Scored(labels, logits, weights), Scored(labels, other, weights)
         area = auc_change(labels, base.placements - changed.placements, weights)
         loss = mean_change(changed.losses - base.losses, weights)
-        areas.append(area.mean)
-        losses.append(loss.mean)
-        widths.append([area.high - area.low, loss.high - loss.low])
+        areas.append(area.value)
+        losses.append(loss.value)
+        widths.append([np.diff(area.interval())[0], np.diff(loss.interval())[0]])
     expected = np.mean(widths, 0) / (2 * 1.96)
     np.testing.assert_allclose([np.std(areas), np.std(losses)], expected, rtol=0.12)
 
@@ -63,5 +64,21 @@ def test_what_is_undefined_is_none():
     found = both_changes(np.ones(5), one_class.losses, one_class.placements, np.ones(5))
     assert found['auc'] == {'mean': None, 'low': None, 'high': None}
     assert found['logloss']['mean'] > 0
-    single = mean_change(np.array([0.25]), np.ones(1))
-    assert (single.mean, single.low) == (0.25, None)
+    single = as_json(mean_change(np.array([0.25]), np.ones(1)))
+    assert (single['mean'], single['low']) == (0.25, None)
+
+
+def test_one_click_has_a_mean_and_no_interval():
+    labels, changes = np.array([1.0, 0, 0, 0]), np.array([0.5, 0.1, 0.2, 0.2])
+    found = as_json(auc_change(labels, changes, np.ones(4)))
+    assert found == {'mean': 0.5, 'low': None, 'high': None}
+    assert as_json(auc_change(0 * labels, changes, np.ones(4)))['mean'] is None
+
+
+def test_costs_without_an_interval_are_drawn():
+    pytest.importorskip('matplotlib')
+    cost = {'mean': 0.3, 'low': None, 'high': None}
+    pathway = {'pathway': 'residual', 'share_of_variance': 0.0, 'logloss': cost, 'auc': cost}
+    with drawing.style():
+        _, told, figure = dlf_pictures.pathways({'layers': [{'layer': 1, 'pathways': [pathway]}]})
+        assert '</svg>' in drawing.svg(figure, told)

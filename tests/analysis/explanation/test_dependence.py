@@ -2,6 +2,9 @@
 
 import numpy as np
 import polars as pl
+import pytest
+
+from dlf_jax.analysis.explanation.pictures import pictures
 
 
 def test_points_are_means_of_frames_with_the_value(factorised, rows, explanation):
@@ -24,3 +27,13 @@ def test_points_are_means_of_frames_with_the_value(factorised, rows, explanation
     # The law rises with x.
     assert probabilities == sorted(probabilities)
     assert probabilities[-1] - probabilities[0] > 0.3
+
+
+def test_a_number_that_all_rows_lack_is_a_line(explanation):
+    pytest.importorskip('matplotlib')
+    points = [{'value': None, 'probability': 0.25, 'rows': 5}]
+    curves = [{'field': 'price', 'kind': 'number', 'points': points}]
+    empty = {key: [] for key in explanation.found}
+    (found,) = pictures({**empty, 'partial_dependence': curves}, [])
+    assert '>missing<' in found.svg
+    assert '>o-<' not in found.svg

@@ -59,3 +59,13 @@ def test_of_a_trained_model(explanation, factorised):
         # No training row had an unknown value, or none.
         assert not entry['unknown_trained']
         assert not entry['missing_trained']
+
+
+def test_a_weight_near_zero_is_not_dead_but_a_vector_is():
+    draw = np.random.default_rng(0)
+    for width, dead in ((1, 0), (4, 1)):
+        rows = draw.normal(size=(102, width)).astype(np.float32)
+        rows[50] = 1e-3
+        rows[:50] = np.sign(rows[:50]) * np.maximum(np.abs(rows[:50]), 0.5)
+        rows[51:] = np.sign(rows[51:]) * np.maximum(np.abs(rows[51:]), 0.5)
+        assert health(rows, np.zeros_like(rows))['dead'] == dead

@@ -67,7 +67,7 @@ def test_attributions_are_complete_and_name_the_values(encoder, frame, found):
             np.testing.assert_allclose(values['own'], row['own'], rtol=1e-4, atol=1e-5)
         if row['plain'] is None:
             assert values['plain'] == '(missing)'
-        elif values['plain'] != '(unknown)':
+        elif values['plain'] != '(unknown to the model)':
             assert values['plain'] == row['plain']
 
 

@@ -131,6 +131,7 @@ def test_an_interrupted_explanation_leaves_nothing(run, monkeypatch):
         ({'explain.fields': ('a', 'bb')}, "config.explain.fields: there is no field 'bb'"),
         ({'explain.groups': ('a+b',)}, "config.explain.groups: 'a\\+b': expected NAME=FIELD\\+FIELD"),
         ({'explain.groups': ('g=a+q',)}, "config.explain.groups: there is no field 'q'"),
+        ({'explain.groups': ('g=a+b', 'g=c+x')}, "config.explain.groups: two groups are called 'g'"),
         ({'explain.baseline': 'means'}, "config.explain.baseline='means': .*mean"),
         ({'explain.row': 3}, 'config.explain.row: there is no such key'),
         ({'explain.attributed_rows': (1.5,)}, 'config.explain.attributed_rows'),

@@ -81,3 +81,10 @@ def test_bars_below_zero_fill_the_axis_and_none_are_no_mistake(values, widths):
     found = [float(w) for w in re.findall(r'width="([\d.]+)" height="14', page)]
     assert found == pytest.approx(widths, abs=60)
     assert len(found) < 2 or found[0] == pytest.approx(2 * found[1], rel=0.01)
+
+
+def test_no_line_joins_points_beyond_the_axis():
+    x, y = scales.Axis('x', 0, 4), scales.Axis('y', 1, 2)
+    page = markup(charts.chart('A', 'B.', [Series('one', [0, 1, 2, 3], [0.1, 0.2, 1.5, 3.0])], x, y))
+    (path,) = re.findall(r'<path d="(.*?)" class="line"', page)
+    assert re.sub(r'[^ML]', '', path) == 'MMLL'

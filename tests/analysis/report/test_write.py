@@ -89,6 +89,17 @@ def test_what_is_missing_is_told_with_its_command(copied, tmp_path):
     assert f'{Workdir(copied).result()["test"]["auc"]:.5f}' in section(page, 'scores')
 
 
+def test_a_saved_model_is_not_told_to_train(copied, tmp_path):
+    """Nothing is trained in its folder, which has no scores either."""
+    shutil.rmtree(copied / 'scores')
+    (copied / 'weights.npz').touch()
+    told, page = page_of(copied, tmp_path=tmp_path)
+    assert told['left_out'] == ['calibration', 'segments']
+    for key in ('scores', *told['left_out']):
+        assert 'A saved model has no scores' in section(page, key)
+        assert f'--workdir={copied}' not in section(page, key)
+
+
 def test_a_run_that_has_not_ended(copied, tmp_path):
     for name in ('result.json', 'versions.json'):
         (copied / name).unlink()
@@ -141,6 +152,10 @@ def test_a_curve_is_of_one_seed(hostile, copied):
     other = [{**line, 'seed': line['seed'] + 1, 'auc': 0.5} for line in lines]
     several = dataclasses.replace(run, history=[*other, *run.history])
     [_, curves, _] = side_by_side.draw([several, dataclasses.replace(run, name='other')])
+    # A run without a result has no part that could be compared.
+    none = dataclasses.replace(run, name='none', result=None)
+    assert [one.there for one in side_by_side.draw([run, none])] == [False, True, False]
+    assert 'no part in common' in markup(sections.draw(side_by_side.draw([run, none])[2]))
     page = markup(sections.draw(curves))
     points = [re.findall(r'<circle', group) for group in re.findall(r'<g class="series.*?</g>', page)]
     assert [len(found) for found in points] == [len(lines)] * 4
