@@ -21,6 +21,7 @@ from dlf_jax.errors import UsageError, UserError
 from dlf_jax.training import train_state, warm_start
 from dlf_jax.training.checkpoint import Checkpoints
 from dlf_jax.training.model_setup import TrainingSetup
+from dlf_jax.training.preemption import Preempted, Preemption
 from dlf_jax.workdir import Workdir
 from tests.conftest import ROOT
 from tests.training import growth
@@ -206,6 +207,14 @@ def test_changes_while_a_run_begins(before, tmp_path):
     (run / 'calibration.json').write_text('{}')
     with pytest.raises(UserError, match='changes while this run begins'):
         origin.check()
+
+
+def test_stopped_before_the_first_checkpoint(files, before, tmp_path, monkeypatch):
+    """While the training part is scored."""
+    monkeypatch.setattr(Preemption, 'due', lambda self: True)
+    config = config_of(files, 1, **{'training.warm_start': str(before)})
+    with pytest.raises(Preempted, match='before the first step; the same command goes on'):
+        dlf_jax.train(config, tmp_path / 'run', files / 'data')
 
 
 def test_programs_are_of_the_grown_tables(files, after):
