@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 
 import numpy as np
 import polars as pl
 
-from dlf_jax.analysis.segments import Segment, segments
+from dlf_jax.analysis import number_ranges
+from dlf_jax.analysis.segments import MISSING, UNKNOWN, Segment, segments
 from dlf_jax.data.preprocess.encoder import Encoder
 from dlf_jax.data.rows import Rows
 from dlf_jax.data.schema import OUT_OF_VOCABULARY, Field
 from dlf_jax.data.values import canonical_rows
 
-# What is said of rows without a value, and of values that the training part did not have.
-MISSING, UNKNOWN = '(missing)', '(unknown to the model)'
-# Number of ranges that numbers are told in, with about as many rows each.
-RANGES = 10
 # A column that is no feature and has at most so many different numbers has codes, such as hours.
 _CODES = 50
 
@@ -135,20 +131,9 @@ class ColumnValues:
 
 
 def _ranges(numbers: pl.Series) -> pl.Series:
-    """Ranges of about as many numbers each, as texts, `MISSING` where there is none."""
-    known = numbers.drop_nulls().to_numpy()
-    if not len(known):
-        return pl.Series([MISSING] * len(numbers))
-    cuts = np.quantile(known, np.arange(1, RANGES) / RANGES, method='inverted_cdf')
-    cuts = np.unique(cuts[cuts < known.max()])
-    short = [f'{cut:.6g}' for cut in cuts]
-    # Ranges that are closer have all digits.
-    ends = short if len(set(short)) == len(short) else [f'{cut}' for cut in cuts]
-    between = [f'{low} to {high}' for low, high in itertools.pairwise(ends)]
-    names = [f'up to {ends[0]}', *between, f'above {ends[-1]}'] if ends else ['all']
-    place = np.searchsorted(cuts, numbers.fill_null(0.0).to_numpy(), side='left')
-    texts = pl.Series(names).gather(place)
-    return pl.select(pl.when(numbers.is_null()).then(pl.lit(MISSING)).otherwise(texts)).to_series()
+    """Names of the ranges of numbers, `MISSING` where there is none."""
+    codes, names = number_ranges.coded(numbers.fill_null(np.nan).to_numpy(), number_ranges.RANGES)
+    return pl.Series(names).gather(codes)
 
 
 def _coded(texts: pl.Series) -> tuple[np.ndarray, list[str]]:

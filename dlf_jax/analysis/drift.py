@@ -9,7 +9,6 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from dlf_jax.analysis import number_ranges
-from dlf_jax.analysis.column_values import RANGES
 from dlf_jax.analysis.prepared import Sample
 from dlf_jax.data.preprocess.encoder import Encoder
 from dlf_jax.data.rows import Rows
@@ -137,7 +136,7 @@ def _value_counts(by_id: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 def _number_counts(numbers: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Counts of ranges that hold about a tenth of the training rows each, and of missing numbers."""
     train = numbers['train']
-    cuts = number_ranges.cuts(train, RANGES)
+    cuts = number_ranges.cuts(train, number_ranges.RANGES)
     if not len(cuts) and not np.isnan(train).all():
         # The training part has one number: what lies below it, it, and what lies above.
         one = np.float64(np.nanmax(train))

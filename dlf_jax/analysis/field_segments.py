@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from dlf_jax.analysis import number_ranges
-from dlf_jax.analysis.column_values import RANGES
 from dlf_jax.analysis.explanation.field_values import FieldValues
 from dlf_jax.analysis.prepared import Sample, sample
 from dlf_jax.analysis.segments import Segment, segments
@@ -74,7 +73,7 @@ def _coded(values: FieldValues, field: Field, rows: Rows) -> tuple[np.ndarray, l
     """Codes of a field's values with their names; and the row of each, where a row may have several."""
     column = values.column(field, rows)
     if field.kind == 'numeric':
-        return *number_ranges.coded(values.numbers(field, column), RANGES), None
+        return *number_ranges.coded(values.numbers(field, column), number_ranges.RANGES), None
     entries = None
     if field.bag:
         entries, places = np.nonzero(column != PADDING)

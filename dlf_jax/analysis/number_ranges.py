@@ -7,7 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dlf_jax.analysis.column_values import MISSING
+from dlf_jax.analysis.segments import MISSING
+
+# Number of ranges that numbers are told in.
+RANGES = 10
 
 
 def cuts(numbers: np.ndarray, count: int) -> np.ndarray:

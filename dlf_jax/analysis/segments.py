@@ -10,8 +10,9 @@ import numpy as np
 
 from dlf_jax.training.metrics import METRICS
 
-# Value of the rows whose own are not among the top ones.
-REST = 'the rest'
+# Value of the rows whose own are not among the top ones; of rows without a value; of values that the training
+# part did not have.
+REST, MISSING, UNKNOWN = 'the rest', '(missing)', '(unknown to the model)'
 _METRICS = ('auc', 'normalized_entropy', 'calibration_ratio', 'logloss')
 
 

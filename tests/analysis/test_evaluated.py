@@ -5,7 +5,8 @@ import polars as pl
 import pytest
 
 import dlf_jax
-from dlf_jax.analysis.column_values import MISSING, RANGES, UNKNOWN
+from dlf_jax.analysis.number_ranges import RANGES
+from dlf_jax.analysis.segments import MISSING, UNKNOWN
 from dlf_jax.errors import UsageError, UserError
 from dlf_jax.training.metrics import METRICS
 from tests.conftest import SMALL_RUN, run

@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from dlf_jax.analysis import number_ranges
-from dlf_jax.analysis.column_values import MISSING, UNKNOWN
+from dlf_jax.analysis.segments import MISSING, UNKNOWN
 from dlf_jax.data.preprocess.encoder import Encoder
 from dlf_jax.data.rows import Rows
 from dlf_jax.data.schema import MISSING as MISSING_ID
