@@ -13,6 +13,7 @@ import pytest
 
 import dlf_jax
 from dlf_jax import api
+from dlf_jax.data import builders
 from dlf_jax.errors import UsageError, UserError
 from tests.conftest import compiled, run, shared_file, write_table
 
@@ -80,7 +81,7 @@ def test_parts_of_any_kind(frame, tmp_path, caplog):
 
 
 def test_files_are_prepared_where_the_commands_are(frame, tmp_path, monkeypatch):
-    monkeypatch.setattr(api, 'DATA_DIR', str(tmp_path / 'data'))
+    monkeypatch.setattr(builders, 'DATA_DIR', str(tmp_path / 'data'))
     for i in range(2):
         frame[i * 1000 : (i + 1) * 1000].write_csv(tmp_path / f'day,{i}.csv')
     files = [tmp_path / f'day,{i}.csv' for i in range(2)]

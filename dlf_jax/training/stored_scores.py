@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dlf_jax.errors import UsageError, UserError
-from dlf_jax.file_writing import writing
+from dlf_jax.file_writing import to_json, writing
 from dlf_jax.training import results
 from dlf_jax.training.evaluation import COLUMNS
 from dlf_jax.workdir import Workdir
@@ -57,7 +57,7 @@ def write(
     table = pa.table(columns).replace_schema_metadata(
         {
             _SEED: str(seed).encode(),
-            _STEPS: json.dumps({own: int(step) for own, step in (steps or {}).items()}).encode(),
+            _STEPS: to_json({own: int(step) for own, step in (steps or {}).items()}).encode(),
         }
     )
     path = workdir.scores / f'{part}.parquet'

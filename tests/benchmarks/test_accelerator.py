@@ -10,6 +10,7 @@ from benchmarks import accelerator
 from tests.conftest import ROOT
 
 
+@pytest.mark.slow
 def test_cases_run_one_after_another_and_are_kept_as_they_come(tmp_path):
     command = [sys.executable, '-m', 'benchmarks.accelerator', f'--output={tmp_path}']
     done = subprocess.run(

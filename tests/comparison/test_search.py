@@ -351,7 +351,7 @@ def test_the_command(tmp_path, data_dir):
     ('entry', 'says'),
     [
         ('[model]\nembedding_size = [0, -1]', 'model.embedding_size'),
-        ('[embedding]\nstd = [1e38]', 'the loss is'),
+        pytest.param('[embedding]\nstd = [1e38]', 'the loss is', marks=pytest.mark.slow),
     ],
 )
 def test_trials_that_fail(entry, says, tmp_path, data_dir):

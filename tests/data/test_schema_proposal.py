@@ -201,7 +201,7 @@ def typed(rows=ROWS):
     return labelled(rows, **{name: values for name, (_, values) in columns.items()}), kinds
 
 
-@pytest.mark.parametrize('form', ['csv', 'parquet'])
+@pytest.mark.parametrize('form', ['csv', pytest.param('parquet', marks=pytest.mark.slow)])
 def test_a_proposal_trains_as_it_stands(tmp_path, form):
     frame, kinds = zoo()
     if form == 'csv':

@@ -92,7 +92,9 @@ def compare(blocks, batch, tokens, width, heads, self_attention=True):
     assert distance(outputs, reference.attention_layer(*exact, heads, self_attention)) < 0.004
 
 
-@pytest.mark.parametrize(('blocks', 'self_attention'), [(2, False), (3, True)])
+@pytest.mark.parametrize(
+    ('blocks', 'self_attention'), [(2, False), pytest.param(3, True, marks=pytest.mark.slow)]
+)
 def test_outputs_and_gradients(blocks, self_attention):
     # 5 examples of 16 tokens are a tile and a quarter.
     compare(blocks, 5, 16, 32, 1, self_attention)
@@ -107,6 +109,7 @@ def in_own_process(*arguments):
     subprocess.run([sys.executable, '-c', script], env=environment, cwd=root, check=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_two_warpgroups():
     in_own_process(2, 4, 16, 32, 2)
 

@@ -9,7 +9,7 @@ from dlf_jax.models import MODELS
 
 # Linear: it cannot express it.
 UNABLE = {'lr'}
-QUICK = ('mlp', 'dlf')
+QUICK = ('dlf',)
 
 
 @pytest.fixture(scope='module')
