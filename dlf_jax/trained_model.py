@@ -9,7 +9,7 @@ import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -18,8 +18,6 @@ from dlf_jax import config as configs
 from dlf_jax import config_checks
 from dlf_jax.analysis import prepared
 from dlf_jax.analysis.evaluated import evaluated
-from dlf_jax.analysis.explanation import sample
-from dlf_jax.analysis.explanation.explain import Explanation, explain
 from dlf_jax.data.preprocess.encoder import Encoder
 from dlf_jax.data.schema import Schema
 from dlf_jax.errors import UserError
@@ -29,6 +27,9 @@ from dlf_jax.serving.encoded_batches import EncodedBatches
 from dlf_jax.serving.predict import Predictor
 from dlf_jax.training import evaluation, weights_file
 from dlf_jax.workdir import SAVED, Workdir
+
+if TYPE_CHECKING:
+    from dlf_jax.analysis.explanation.explain import Explanation
 
 
 class TrainedModel:
@@ -180,6 +181,10 @@ class TrainedModel:
           UserError: as `evaluate`; or there are no prepared records.
           UsageError: there is no such option, or its value cannot be.
         """
+        # Here: what explains would make every command start later.
+        from dlf_jax.analysis.explanation import sample
+        from dlf_jax.analysis.explanation.explain import explain
+
         config = self.config
         configs.set_options(config, 'explain', options or {})
         config_checks.validate_explanation(config)

@@ -255,7 +255,7 @@ def report(
       UserError: a folder holds no run, or the file cannot be written.
       UsageError: no folder, the same one twice, or several without `output`.
     """
-    # What it needs, scipy among it, would make every command start later.
+    # Here: what makes pages would make every command start later.
     from dlf_jax.analysis.report.write import write_report
 
     return write_report(workdirs, output, data_dir)

@@ -17,6 +17,14 @@ from dlf_jax.errors import UsageError
 from tests.conftest import ROOT, TINY, command, fail, finish, run, table_flags, write_table
 
 
+def test_the_command_starts_without_what_few_modes_need():
+    heavy = 'scipy.optimize scipy.stats sklearn matplotlib lightgbm onnx tensorflow starlette'.split()
+    code = f'import sys, dlf_jax.main; print([name for name in {heavy} if name in sys.modules])'
+    line = [sys.executable, '-c', code]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout == '[]\n'
+
+
 def test_result_line_and_file(trained):
     result = json.loads((trained / 'result.json').read_text())
     assert list(result) == [

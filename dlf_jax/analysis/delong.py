@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 
 import numpy as np
-from scipy import stats
 
 from dlf_jax.training.ranking_metrics import auc
 
@@ -25,7 +25,7 @@ class Estimate:
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Both ends of the normal interval that holds the true value with this probability."""
-        spread = float(stats.norm.ppf((1 + level) / 2)) * self.error
+        spread = statistics.NormalDist().inv_cdf((1 + level) / 2) * self.error
         return self.value - spread, self.value + spread
 
     @property
@@ -33,7 +33,7 @@ class Estimate:
         """Two-sided p-value of a true value of 0; None where the error is 0 or undefined."""
         if not self.error > 0:
             return None
-        return float(2 * stats.norm.sf(abs(self.value) / self.error))
+        return math.erfc(abs(self.value) / self.error / math.sqrt(2))
 
 
 def auc_estimate(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> Estimate:

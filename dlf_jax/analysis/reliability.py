@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 from collections.abc import Mapping
 
 import numpy as np
-from scipy import stats
 
 from dlf_jax.training.probability_metrics import BINS, equal_mass_bins, sigmoid
 
@@ -81,7 +81,7 @@ def wilson(rate: float, trials: float, level: float = 0.95) -> tuple[float, floa
     Returns:
       Both ends, from 0 to 1.
     """
-    z = float(stats.norm.ppf((1 + level) / 2))
+    z = statistics.NormalDist().inv_cdf((1 + level) / 2)
     spread = z * math.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
     middle, scale = rate + z * z / (2 * trials), 1 + z * z / trials
     return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
