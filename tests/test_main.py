@@ -18,7 +18,16 @@ from tests.conftest import ROOT, TINY, command, fail, finish, run, table_flags, 
 
 
 def test_the_command_starts_without_what_few_modes_need():
-    heavy = 'scipy.optimize scipy.stats sklearn matplotlib lightgbm onnx tensorflow starlette'.split()
+    heavy = [
+        'scipy.optimize',
+        'scipy.stats',
+        'sklearn',
+        'matplotlib',
+        'lightgbm',
+        'onnx',
+        'tensorflow',
+        'starlette',
+    ]
     code = f'import sys, dlf_jax.main; print([name for name in {heavy} if name in sys.modules])'
     line = [sys.executable, '-c', code]
     done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
