@@ -4,11 +4,11 @@
     python -m benchmarks.accelerator --cases=dlf-released,quickstart
 
 One after another, each in a process of its own with a limit of its own: the training step of DLF (its
-authors' model and the paper's setting) and DCNv2 on Criteo's shape in bfloat16, with no program kept and with
-all of them; DLF's attention as one kernel; the same steps in PyTorch where that is installed; the quickstart;
-training from records, under `jit` and `pmap`; tables of 10^6 and 10^8 rows; five seeds in one program; the
-tests of the models and the step. It needs no network. A case that fails or takes too long is a row with its
-error.
+authors' model and the paper's setting) and DCNv2 on Criteo's shape, and of MLPerf's DLRM-DCNv2, in bfloat16,
+with no program kept and with all of them; DLF's attention as one kernel; the same steps in PyTorch where that
+is installed; the quickstart; training from records, under `jit` and `pmap`; tables of 10^6 and 10^8 rows;
+five seeds in one program; the tests of the models and the step. It needs no network. A case that fails or
+takes too long is a row with its error.
 
 FOLDER has `accelerator.json` and the table `accelerator.md`, both written anew after each case; the last line
 on standard output is the same JSON object. On a CPU the shapes are small (`--small`), to see that all of it
@@ -39,7 +39,13 @@ STEPS = {
     'dlf-released': ('dlf-criteo', {'layers': 1, 'tokens': 4, 'embedding_size': 8}),
     'dlf-paper': ('dlf-paper-criteo', {'layers': 1, 'tokens': 4, 'embedding_size': 8}),
     'dcnv2': ('dcnv2-criteo', {'cross_layers': 1, 'embedding_size': 4}),
+    'dlrm-mlperf': (
+        'dlrm-mlperf',
+        {'embedding_size': 4, 'cross_layers': 1, 'bottom_hidden': [8], 'hidden': [8]},
+    ),
 }
+# MLPerf's tables, capped so that one card holds them: 54 million rows, 28 GB with an accumulator a row.
+MLPERF = ('--cap=10000000', '--batch_size=32768', '--batches=4')
 PEER_WAYS = ('eager', 'eager-bfloat16', 'compile', 'compile-bfloat16')
 TESTS = ('tests/models', 'tests/training/test_train_step.py', 'tests/training/test_row_optimizers.py')
 # Memory is taken as it is needed, so that several processes share a device, and products have the precision
@@ -85,13 +91,16 @@ class Cases:
             yield Case(name, 150, partial(self._step, name))
             yield Case(f'{name}, programs kept', 60, partial(self._step, name))
         yield Case('dcnv2, lazy_adam', 60, partial(self._step, 'dcnv2', flags=('--optimizer=lazy_adam',)))
+        rowwise = ('--optimizer=rowwise_adagrad',)
+        yield Case('dlrm-mlperf, rowwise_adagrad', 150, partial(self._step, 'dlrm-mlperf', flags=rowwise))
         if not self.small:
             yield Case('attention kernel', 120, partial(_json, command=('-m', 'benchmarks.attention_kernel')))
             fields = (f'--fields={json.dumps({"attention_kernel": "mosaic_gpu"})}',)
             yield Case('dlf-paper, attention kernel', 120, partial(self._step, 'dlf-paper', flags=fields))
         if importlib.util.find_spec('torch'):
             for name in STEPS:
-                for way in PEER_WAYS:
+                # The peer's sparse tables of that size are for a CPU.
+                for way in PEER_WAYS if name != 'dlrm-mlperf' else ():
                     yield Case(f'{name}, torch {way}', 75, partial(self._peer, name, way))
         yield Case('quickstart', 120, self._quickstart)
         yield Case('from records', 180, self._from_records)
@@ -111,9 +120,15 @@ class Cases:
             flags = [f'--preset={preset}', '--peer=none']
             if self.small:
                 whole = json.dumps({**step.PRESETS[preset]['shape'], **shape})
-                flags += ['--batch_size=64', '--vocabulary=2000', '--batches=2', f'--shape={whole}']
+                flags += [
+                    '--batch_size=64',
+                    '--vocabulary=2000',
+                    '--cap=100',
+                    '--batches=2',
+                    f'--shape={whole}',
+                ]
             else:
-                flags += ['--batch_size=10000']
+                flags += MLPERF if preset == 'dlrm-mlperf' else ['--batch_size=10000']
             path.write_text(json.dumps(step.specification(step.flags(flags), path.parent)))
         return path
 

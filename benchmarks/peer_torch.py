@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import torch
@@ -45,15 +46,20 @@ class Trainer:
         self.taken = 0
         self.model.train()
 
-    def logits(self, ids: torch.Tensor) -> torch.Tensor:
-        return self.model(*(table(ids) for table in self.tables.values()))
+    def embeddings(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {name: table(ids) for name, table in self.tables.items()}
 
-    def next_batch(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def of_embeddings(self, inputs: Any, embeddings: dict[str, torch.Tensor]) -> torch.Tensor:
+        return self.model(*embeddings.values())
+
+    def next_batch(self) -> tuple[Any, torch.Tensor]:
         self.taken += 1
         return self.batches[(self.taken - 1) % len(self.batches)]
 
-    def loss(self, ids: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        loss = functional.binary_cross_entropy_with_logits(self.logits(ids), labels)
+    def loss(self, inputs: Any, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        loss = functional.binary_cross_entropy_with_logits(
+            self.of_embeddings(inputs, self.embeddings(inputs)), labels
+        )
         if not self.spec['penalty']:
             return loss, loss
         # As FuxiCTR computes it. A sum of squares makes another array of the table's size.
@@ -61,7 +67,8 @@ class Trainer:
         return loss, loss + 0.5 * self.spec['penalty'] * squares
 
     def update(self) -> None:
-        nn.utils.clip_grad_norm_(self.parameters, self.spec['clip_norm'])
+        if self.spec['clip_norm']:
+            nn.utils.clip_grad_norm_(self.parameters, self.spec['clip_norm'])
         self.optimizer.step()
 
     def steps(self, count: int) -> dict:
@@ -81,12 +88,11 @@ class Trainer:
         for _ in range(count):
             self.optimizer.zero_grad()
             marks = [time.perf_counter()]
-            ids, labels = self.next_batch()
+            inputs, labels = self.next_batch()
             with torch.no_grad():
-                for table in self.tables.values():
-                    table(ids)
+                self.embeddings(inputs)
             marks.append(time.perf_counter())
-            _, total = self.loss(ids, labels)
+            _, total = self.loss(inputs, labels)
             marks.append(time.perf_counter())
             total.backward()
             marks.append(time.perf_counter())
@@ -99,6 +105,49 @@ class Trainer:
         return {name: float(np.median(seconds)) for name, seconds in found.items()}
 
 
+class BagTrainer(Trainer):
+    """DLRM-DCNv2 with a table of its own for each field, of which a row has several values, summed:
+    cross-entropy, and Adagrad, of the tables that of the rows of the batch."""
+
+    def __init__(self, spec: dict, device: str = 'cpu'):
+        assert spec['optimizer'] == spec['tables'] == 'adagrad'
+        assert spec['penalty'] == spec['clip_norm'] == 0, 'a penalty and a clip are of all rows'
+        self.spec = spec
+        torch.manual_seed(0)
+        sizes, width = spec['sizes'], spec['shape']['embedding_size']
+        with torch.device(device):
+            shape = {**spec['shape'], 'numbers': spec['numbers']}
+            self.model = build(spec['model'], spec['variant'], spec['fields'], shape)
+            self.tables = nn.ModuleList(nn.EmbeddingBag(n, width, mode='sum', sparse=True) for n in sizes)
+        for table in self.tables:
+            nn.init.normal_(table.weight, std=spec['std'])
+        self.parameters = [*self.tables.parameters(), *self.model.parameters()]
+        self.optimizer = torch.optim.Adagrad(self.parameters, lr=spec['learning_rate'], eps=1e-8)
+        with np.load(spec['batches']) as arrays:
+            offsets = np.repeat(np.cumsum([0, *sizes[:-1]]), spec['lengths'])
+            ids = np.concatenate([arrays['categorical'], arrays['bags']], -1) - offsets
+            ids, numbers, labels = (
+                torch.from_numpy(array).to(device) for array in (ids, arrays['numeric'], arrays['label'])
+            )
+        bags = [[bag.contiguous() for bag in part.split(spec['lengths'], 1)] for part in ids]
+        self.batches = list(zip(zip(numbers, bags, strict=True), labels, strict=True))
+        self.taken = 0
+        self.model.train()
+
+    def embeddings(self, inputs: Any) -> dict[str, torch.Tensor]:
+        _, bags = inputs
+        sums = [table(bag) for table, bag in zip(self.tables, bags, strict=True)]
+        return {'embedding': torch.stack(sums, 1)}
+
+    def of_embeddings(self, inputs: Any, embeddings: dict[str, torch.Tensor]) -> torch.Tensor:
+        return self.model(inputs[0], *embeddings.values())
+
+
+def trainer_of(spec: dict, device: str = 'cpu') -> Trainer:
+    """What trains a spec."""
+    return (BagTrainer if max(spec['lengths']) > 1 else Trainer)(spec, device)
+
+
 def product(size: int = 2048) -> dict[str, float]:
     a = torch.randn(size, size)
     return gflops(lambda: a @ a, size)
@@ -106,7 +155,7 @@ def product(size: int = 2048) -> dict[str, float]:
 
 def serve(spec: dict) -> None:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    trainer = Trainer(spec)
+    trainer = trainer_of(spec)
     does = {'steps': trainer.steps, 'parts': trainer.parts, 'product': product}
     answer({'parameters': sum(p.numel() for p in trainer.parameters)}, does, torch.__version__)
 

@@ -14,12 +14,14 @@ import sys
 
 import numpy as np
 import torch
-from peer_torch import Trainer
+from peer_torch import BagTrainer, Trainer, trainer_of
 from peer_torch_models import MLP
 from torch import nn
 
 # What dlf_jax calls the members of a list of modules, before their number.
 MEMBERS = {'layers': 'layer_', 'cross': 'cross/layer_', 'attention': 'attention_'}
+# Modules that lie deeper there.
+PATHS = {'bottom': 'numbers/bottom'}
 
 
 class Weights:
@@ -52,8 +54,11 @@ class Weights:
                 if isinstance(child, nn.ModuleList):
                     for i, member in enumerate(child):
                         self.take_module(member, f'{path}/{MEMBERS[name]}{i}')
+                elif isinstance(child, nn.ParameterList):
+                    for i, parameter in enumerate(child):
+                        self.take(parameter, f'{path}/{name}_{i}')
                 else:
-                    self.take_module(child, f'{path}/{name}')
+                    self.take_module(child, f'{path}/{PATHS.get(name, name)}')
 
     def take_mlp(self, module: MLP, path: str) -> None:
         linears = [layer for layer in module.layers if isinstance(layer, nn.Linear)]
@@ -67,20 +72,29 @@ class Weights:
 
 def load(trainer: Trainer, path: str) -> None:
     weights = Weights(path)
-    for name, table in trainer.tables.items():
-        weights.take(table.weight, f'tables/categorical/{name}')
+    if isinstance(trainer, BagTrainer):
+        # Vectors of numbers, which the model takes as they are.
+        del weights.left['dense/embedding/numeric/embedding']
+        fused = weights.left.pop('tables/categorical/embedding')
+        with torch.no_grad():
+            for table, rows in zip(trainer.tables, fused.split(trainer.spec['sizes']), strict=True):
+                table.weight.copy_(rows)
+    else:
+        for name, table in trainer.tables.items():
+            weights.take(table.weight, f'tables/categorical/{name}')
     weights.take_module(trainer.model, 'dense/model')
     assert not weights.left, f'weights that the model here has no place for: {sorted(weights.left)}'
 
 
 def outputs(trainer: Trainer) -> dict:
     """Of the first batch, in evaluation and in training: with fresh running statistics."""
-    ids, _ = trainer.next_batch()
+    inputs, _ = trainer.next_batch()
     found = {}
     for mode in ('evaluation', 'training'):
         trainer.model.train(mode == 'training')
-        rows = {name: table(ids).detach().requires_grad_() for name, table in trainer.tables.items()}
-        logits = trainer.model(*rows.values())
+        embeddings = trainer.embeddings(inputs)
+        rows = {name: values.detach().requires_grad_() for name, values in embeddings.items()}
+        logits = trainer.of_embeddings(inputs, rows)
         (0.5 * logits.square().sum()).backward()
         gradients = {name: values.grad.tolist() for name, values in rows.items()}
         found[mode] = {'logits': logits.tolist(), 'gradients': gradients}
@@ -89,7 +103,7 @@ def outputs(trainer: Trainer) -> dict:
 
 def main() -> None:
     with open(sys.argv[1]) as file:
-        trainer = Trainer(json.load(file))
+        trainer = trainer_of(json.load(file))
     load(trainer, sys.argv[2])
     print(json.dumps(outputs(trainer)))
 

@@ -1,8 +1,8 @@
-"""DLF, DCNv2 and DeepFM in PyTorch, as one writes them there; what `step.py` measures against.
+"""DLF, DCNv2, DeepFM and DLRM-DCNv2 in PyTorch, as one writes them there; what `step.py` measures against.
 
-Called on `embedding: float32 [B, F, d]` (DeepFM also on `linear: [B, F, 1]`) they return logits,
-float32 [B], and compute the same functions as dlf_jax's models, whose names their parameters have. Imports
-nothing of dlf_jax.
+Called on `embedding: float32 [B, F, d]` (DeepFM also on `linear: [B, F, 1]`, DLRM-DCNv2 on the numbers and
+the summed bags) they return logits, float32 [B], and compute the same functions as dlf_jax's models, whose
+names their parameters have. Imports nothing of dlf_jax.
 """
 
 from __future__ import annotations
@@ -257,11 +257,44 @@ class ReleasedDLF(DLF):
     layer, blocks = ReleasedLayer, 3
 
 
+class LowRankCross(nn.Module):
+    """Cross layers whose matrices have two factors: `x_{l+1} = x_0 * (W_l (V_l x_l) + b_l) + x_l`."""
+
+    def __init__(self, width, layers, rank):
+        super().__init__()
+        self.v = nn.ParameterList(kernel(width, rank) for _ in range(layers))
+        self.w = nn.ParameterList(kernel(rank, width) for _ in range(layers))
+        self.bias = nn.ParameterList(nn.Parameter(torch.zeros(width)) for _ in range(layers))
+
+    def forward(self, first):
+        x = first
+        for v, w, bias in zip(self.v, self.w, self.bias, strict=True):
+            x = first * torch.addmm(bias, x @ v, w) + x
+        return x
+
+
+class DLRMDCNv2(nn.Module):
+    """MLPerf's model: the numbers through a bottom MLP, low-rank cross layers, a top MLP."""
+
+    def __init__(self, fields, *, numbers, embedding_size, bottom_hidden, cross_layers, rank, hidden):
+        super().__init__()
+        plain = {'batch_norm': False, 'dropout': 0.0}
+        self.bottom = MLP(numbers, bottom_hidden, embedding_size, **plain)
+        width = (fields + 1) * embedding_size
+        self.cross = LowRankCross(width, cross_layers, rank)
+        self.top = MLP(width, hidden, 1, **plain)
+
+    def forward(self, numbers, embedding):
+        first = self.bottom(numbers).relu()
+        return self.top(self.cross(torch.cat([first, embedding.flatten(1)], 1))).squeeze(1)
+
+
 # By model and variant.
 MODELS = {
     'dlf': {'full': DLF, 'released': ReleasedDLF},
     'dcnv2': {'full': DCNv2},
     'deepfm': {'full': DeepFM},
+    'dlrm_dcnv2': {'full': DLRMDCNv2},
 }
 TABLES = {'dlf': ('embedding',), 'dcnv2': ('embedding',), 'deepfm': ('embedding', 'linear')}
 

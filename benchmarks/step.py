@@ -3,16 +3,18 @@
     python -m benchmarks.step --preset=dcnv2-frappe
     python -m benchmarks.step --preset=dlf-criteo
     python -m benchmarks.step --preset=dlf-paper-criteo --batch_size=1000
+    python -m benchmarks.step --preset=dlrm-mlperf --cap=100000
     python -m benchmarks.step --model=mlp --peer=none --fields=39 --vocabulary=100000 --batch_size=4096 \
         --penalty=0.1 --shape='{"embedding_size": 16, "hidden": [400, 400]}'
 
-Both train on the same made-up batches with one recipe: cross-entropy, the embedding penalty over the
-whole table, the gradients clipped at norm 10, dense Adam. Each has a process and an environment of its
-own (`peer_environment.sh` makes the peer's); they take short rounds by turns, one working while the
-other waits, so that noise of the machine falls on both. A round hands batches over from host memory, as
-training does. The last line is a JSON object: samples/s (medians over the rounds) and their ratio (the
-median of the rounds' own), seconds of a step by part, processor time, peak memory, the rate of a large
-matrix product on this machine and the share of it that the step's products reach.
+Both train on the same made-up batches with one recipe: cross-entropy, the embedding penalty over the whole
+table, the gradients clipped at norm 10, dense Adam; of `dlrm-mlperf` (`benchmarks.mlperf`) cross-entropy
+alone, Adagrad, and tables of which a step changes the batch's rows. Each has a process and an environment of
+its own (`peer_environment.sh` makes the peer's); they take short rounds by turns, one working while the other
+waits, so that noise of the machine falls on both. A round hands batches over from host memory, as training
+does. The last line is a JSON object: samples/s (medians over the rounds) and their ratio (the median of the
+rounds' own), seconds of a step by part, processor time, peak memory, the rate of a large matrix product on
+this machine and the share of it that the step's products reach.
 
 Where other work runs on the machine, `taskset -c 0` before the command, and `processor_ratio`, tell the
 most: threads that share a core with others' wait for each other, the peer's (OpenMP's) spinning.
@@ -33,6 +35,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import mlperf
 from benchmarks.processes import ROOT, machine
 from dlf_jax import models
 
@@ -122,7 +125,26 @@ PRESETS: dict[str, dict[str, Any]] = {
             'dropout': 0.2,
         },
     },
+    'dlrm-mlperf': {
+        'model': 'dlrm_dcnv2',
+        'fields': len(mlperf.TABLES),
+        'lengths': mlperf.LENGTHS,
+        'numbers': mlperf.NUMBERS,
+        'vocabulary': sum(mlperf.sizes(100_000)),
+        'batch_size': 2048,
+        'clip_norm': 0.0,
+        'learning_rate': 0.005,
+        'optimizer': 'adagrad',
+        'tables': 'adagrad',
+        'shape': mlperf.SHAPE,
+    },
 }
+
+# What a preset does not say.
+DEFAULTS: dict[str, Any] = {
+    'variant': 'full', 'numbers': 0, 'batch_size': 4096, 'penalty': 0.0, 'optimizer': 'adam',
+    'tables': 'adam', 'learning_rate': 1e-3, 'clip_norm': 10.0,
+}  # fmt: skip
 
 
 def main() -> None:
@@ -176,7 +198,7 @@ def measure(sides: dict[str, Side], spec: dict[str, Any], options: argparse.Name
     if 'peer' in sides:
         ratios = [a / b for a, b in zip(rates['ours'], rates['peer'], strict=True)]
         result |= {
-            'peer': f'torch {ends["peer"]["version"]}, Adam {options.peer_adam}',
+            'peer': f'torch {ends["peer"]["version"]}, {spec["optimizer"]} {options.peer_adam}',
             'peer_samples_per_second': round(rate['peer']),
             'peer_step_ms_by_part': {part: round(1e3 * s, 1) for part, s in parts['peer'].items()},
             'peer_step_processor_ms': round(1e3 * median(processor['peer']), 1),
@@ -227,10 +249,15 @@ def specification(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     spec = dict(PRESETS.get(options.preset, {}))
     given = ('model', 'variant', 'fields', 'vocabulary', 'batch_size', 'penalty', 'shape')
     spec |= {name: getattr(options, name) for name in given if getattr(options, name) is not None}
-    spec = {'variant': 'full', 'penalty': 0.0, 'batch_size': 4096, **spec}
-    spec |= {'std': 1e-4, 'learning_rate': 1e-3, 'clip_norm': 10.0, 'peer_adam': options.peer_adam}
-    sizes = field_sizes(spec['fields'], spec['vocabulary'])
-    batches = made_up(sizes, options.batches, spec['batch_size'])
+    spec = {**DEFAULTS, **spec}
+    spec |= {'std': 1e-4, 'peer_adam': options.peer_adam}
+    if 'lengths' in spec:
+        sizes = mlperf.sizes(options.cap)
+        spec['vocabulary'] = sum(sizes)
+    else:
+        sizes = field_sizes(spec['fields'], spec['vocabulary'])
+        spec['lengths'] = [1] * len(sizes)
+    batches = made_up(sizes, options.batches, spec['batch_size'], spec['lengths'], spec['numbers'])
     np.savez(folder / 'batches.npz', **batches)
     variant = models.MODELS[spec['model']].variants[spec['variant']]
     return {**spec, 'sizes': sizes, 'variant_fields': variant, 'batches': str(folder / 'batches.npz')}
@@ -244,17 +271,32 @@ def field_sizes(fields: int, vocabulary: int) -> list[int]:
     return sizes.tolist()
 
 
-def made_up(sizes: list[int], count: int, rows: int) -> dict[str, np.ndarray]:
-    """`count` batches of `rows` rows, stacked; few ids of a field are frequent, most are rare."""
+def made_up(
+    sizes: list[int], count: int, rows: int, lengths: list[int] | None = None, numbers: int = 0
+) -> dict[str, np.ndarray]:
+    """`count` batches of `rows` rows, stacked; few ids of a field are frequent, most are rare.
+
+    Args:
+      sizes: number of ids of each field.
+      count: of batches.
+      rows: of a batch.
+      lengths: number of values of each field, of one value first; one each without.
+      numbers: number of numeric fields.
+    """
     draw = np.random.default_rng(0)
-    offsets = np.cumsum([0, *sizes[:-1]])
+    lengths = lengths or [1] * len(sizes)
     uniform = draw.random((count, rows, len(sizes)))
-    return {
-        'categorical': (offsets + np.floor(np.array(sizes) * uniform**3)).astype(np.int32),
-        'numeric': np.zeros((count, rows, 0), np.float32),
+    ids = np.floor(np.array(sizes) * uniform**3).astype(np.int64).reshape(-1, len(sizes))
+    ids = mlperf.bags(ids, sizes, lengths) + np.repeat(np.cumsum([0, *sizes[:-1]]), lengths)
+    ids = ids.astype(np.int32).reshape(count, rows, -1)
+    single = lengths.count(1)
+    batches = {
+        'categorical': ids[..., :single],
+        'numeric': draw.random((count, rows, numbers), np.float32),
         'label': draw.integers(0, 2, (count, rows)).astype(np.float32),
         'weight': np.ones((count, rows), np.float32),
     }
+    return batches | ({'bags': ids[..., single:]} if single < len(lengths) else {})
 
 
 def flags(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -264,6 +306,7 @@ def flags(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--variant', help='one of the model')
     parser.add_argument('--fields', type=int, help='categorical ones')
     parser.add_argument('--vocabulary', type=int, help='rows of the table, all fields together')
+    parser.add_argument('--cap', type=int, default=100_000, help='of the rows of a table of dlrm-mlperf')
     parser.add_argument('--batch_size', type=int)
     parser.add_argument('--penalty', type=float, help='of the embeddings')
     parser.add_argument('--shape', type=json.loads, help="the model's fields, a JSON object")

@@ -60,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('spec', type=Path)
     parser.add_argument('--precision', choices=('float32', 'bfloat16'), default='float32')
-    parser.add_argument('--optimizer', default='adam', help='config.optimizer.embedding_rows')
+    parser.add_argument('--optimizer', help="config.optimizer.embedding_rows; without, SPEC's")
     parser.add_argument('--fields', type=json.loads, default={}, help='of the model, a JSON object')
     parser.add_argument('--programs', type=Path, help='folder of compiled programs; none are kept without')
     parser.add_argument('--steps', type=int, default=20, help='of a group')
@@ -68,7 +68,7 @@ def main() -> None:
     if options.programs:
         program_cache.keep_programs(options.programs)
     spec = json.loads(options.spec.read_text())
-    spec |= {'precision': options.precision, 'tables': options.optimizer}
+    spec |= {'precision': options.precision, 'tables': options.optimizer or spec['tables']}
     spec['shape'] |= options.fields
     print(json.dumps(measure(spec, options.steps)))
 

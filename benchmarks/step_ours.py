@@ -24,6 +24,7 @@ import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import optax
+from ml_collections import ConfigDict
 
 from benchmarks.step_side import clocks, gflops, serve, since
 from dlf_jax import models
@@ -31,6 +32,7 @@ from dlf_jax.config import get_config
 from dlf_jax.data.schema import Field, Schema
 from dlf_jax.models import embedding
 from dlf_jax.training.model_setup import TrainingSetup
+from dlf_jax.training.train_step import Forward
 
 
 class Trainer:
@@ -39,10 +41,7 @@ class Trainer:
     def __init__(self, spec: dict[str, Any]):
         self.spec = spec
         self.model = models.build(spec['model'], **_tuples({**spec['variant_fields'], **spec['shape']}))
-        sizes = spec['sizes']
-        self.schema = Schema(
-            tuple(Field(f'f{i}', 'categorical', size=size) for i, size in enumerate(sizes)), 'label'
-        )
+        self.schema = schema_of(spec)
         with np.load(spec['batches']) as arrays:
             stacked = dict(arrays)
         count, rows = stacked['label'].shape
@@ -51,14 +50,7 @@ class Trainer:
         self.taken = 0
 
     def _compile(self, rows: int) -> None:
-        spec = self.spec
-        config = get_config(spec['model'])
-        config.model.update(_tuples({**spec['variant_fields'], **spec['shape']}))
-        config.optimizer.learning_rate, config.optimizer.clip_norm = spec['learning_rate'], spec['clip_norm']
-        config.embedding.penalty, config.embedding.std = spec['penalty'], spec['std']
-        config.optimizer.embedding_rows = spec.get('tables', 'adam')
-        config.precision = spec.get('precision', 'float32')
-        setup = TrainingSetup(config, self.schema, 1, rows)
+        setup = TrainingSetup(config_of(self.spec), self.schema, 1, rows)
         self.partitioner = setup.partitioner
         self.step = setup.train_step(1)
         # Beside the initial state, as in training.
@@ -95,15 +87,19 @@ class Trainer:
 
     def _programs(self) -> dict[str, Callable]:
         model, schema, penalty = self.model, self.schema, self.spec['penalty']
-        stats = self.state.batch_stats
+        stats, forward_pass = self.state.batch_stats, Forward(model, schema)
 
         def lookup(params, batch):
             return embedding.lookup(params['tables'], params['dense']['embedding'], batch, schema)
 
         def forward(params, batch):
-            logits, changed = model.apply(
-                {'params': params['dense']['model'], 'batch_stats': stats},
-                lookup(params, batch),
+            ids = embedding.ids_of(batch, schema)
+            rows = forward_pass.gathered(params['tables'], ids, embedding.gather)
+            logits, changed = forward_pass.logits(
+                params['dense'],
+                stats,
+                rows,
+                batch,
                 train=True,
                 mask=batch['weight'] > 0,
                 rngs={'dropout': jax.random.key(0)},
@@ -124,6 +120,30 @@ class Trainer:
         batch = jax.eval_shape(lambda: self.batches[0])
         jaxpr = jax.make_jaxpr(self._programs()['backward'])(self.state.params, batch)
         return product_flops(jaxpr.jaxpr)
+
+
+def config_of(spec: dict[str, Any]) -> ConfigDict:
+    """The recipe of a spec."""
+    config = get_config(spec['model'])
+    config.model.update(_tuples({**spec['variant_fields'], **spec['shape']}))
+    config.optimizer.name, config.optimizer.embedding_rows = spec['optimizer'], spec['tables']
+    config.optimizer.learning_rate, config.optimizer.clip_norm = spec['learning_rate'], spec['clip_norm']
+    config.optimizer.initial_accumulator_value = 0.0
+    config.embedding.penalty, config.embedding.std = spec['penalty'], spec['std']
+    config.precision = spec.get('precision', 'float32')
+    return config
+
+
+def schema_of(spec: dict[str, Any]) -> Schema:
+    """Of the fields of a spec: those of one value, numbers, and those of several, which are summed."""
+    fields = [
+        Field(f'f{i}', 'categorical', size=size)
+        if length == 1
+        else Field(f'f{i}', 'multi-valued', size=size, length=length, pooling='sum', separator=' ')
+        for i, (size, length) in enumerate(zip(spec['sizes'], spec['lengths'], strict=True))
+    ]
+    fields += [Field(f'n{i}', 'numeric', treatment='standard') for i in range(spec['numbers'])]
+    return Schema(tuple(fields), 'label')
 
 
 def product(size: int = 2048) -> dict[str, float]:
@@ -168,7 +188,9 @@ def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     with open(sys.argv[1]) as file:
         trainer = Trainer(json.load(file))
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(trainer.state.params))
+    # Without vectors of numbers, which a model that takes them as they are does not read.
+    read = (trainer.state.params['tables'], trainer.state.params['dense']['model'])
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(read))
     does = {'steps': trainer.steps, 'parts': trainer.parts, 'product': product}
     serve({'parameters': parameters, 'flops': trainer.flops()}, does, jax.__version__)
 

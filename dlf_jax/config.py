@@ -202,9 +202,9 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     # own (module:function or file.py:function, see training/optimizers.py).
     config.optimizer.name = 'adam'
     # Optimizer of the embedding rows. adam updates every row at each step, as published results have it;
-    # lazy_adam, rowwise_adagrad and sgd update the batch's rows alone, so that a step's time does not depend
-    # on the vocabulary; dense: the optimizer of the dense parameters, on every row. Or one of your own, as
-    # above (see training/row_optimizers.py).
+    # lazy_adam, adagrad, rowwise_adagrad and sgd update the batch's rows alone, so that a step's time does
+    # not depend on the vocabulary; dense: the optimizer of the dense parameters, on every row. Or one of your
+    # own, as above (see training/row_optimizers.py).
     config.optimizer.embedding_rows = 'adam'
     # Learning rate, at the peak of the schedule.
     config.optimizer.learning_rate = 1e-3

@@ -22,11 +22,14 @@ class CTRModel(nn.Module):
     Class attributes:
       variants: hyperparameters that each published variant sets, by the variant's name. The first is
         'full', the model as published.
-      wants_inputs: True if `logits` also takes `inputs`, see `Inputs`. May be a property.
+      wants_inputs: True if `logits` also takes `inputs`, see `Inputs`. May be a property. wants_bags: False
+      if it reads no `inputs.bags`, which are then empty, and the values of a multi-valued field
+        are summed where they are read.
     """
 
     variants: ClassVar[dict[str, dict[str, Any]]] = {'full': {}}
     wants_inputs: ClassVar[bool] = False
+    wants_bags: ClassVar[bool] = True
 
     def __init_subclass__(cls, **options: Any) -> None:
         # Flax wraps methods to trace them as calls of a bound module. `logits` is a part of another method,

@@ -80,6 +80,7 @@ class DLRM(CTRModel):
     dropout: float = 0.0
 
     wants_inputs = True
+    wants_bags = False
     variants: ClassVar[dict[str, dict[str, Any]]] = {
         'full': {},
         'dot': {'interaction': 'dot'},

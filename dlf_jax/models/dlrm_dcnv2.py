@@ -49,6 +49,7 @@ class DLRMDCNv2(CTRModel):
     dropout: float = 0.0
 
     wants_inputs = True
+    wants_bags = False
 
     def check(self) -> None:
         check_positive(embedding_size=self.embedding_size, cross_layers=self.cross_layers, rank=self.rank)

@@ -14,7 +14,8 @@ Parameters come in two trees, which differ in how they are sharded and optimized
 
 A batch reads them in two steps, and training differentiates between the two: `gather_rows` takes the rows
 that `ids_of` names out of the fused tables, wherever those lie, and `assemble` makes the model's input of
-them.
+them. Rows of a field that is pooled by sum or mean may be summed in the first (`runs_of`), unless the model
+reads its values one by one.
 """
 
 from __future__ import annotations
@@ -26,16 +27,19 @@ import jax
 import jax.numpy as jnp
 
 from dlf_jax.data.schema import Field, Schema
-from dlf_jax.models import numeric_embedding
+from dlf_jax.models import bag_sums, numeric_embedding
+from dlf_jax.models.bag_sums import Run, Runs
 from dlf_jax.models.initializers import GlorotNormal
 from dlf_jax.models.inputs import Bag, Inputs
 
 # Arrays by part (`categorical`, `categorical_16`, `numeric`, ...) and by the name of the model's table.
 Tables = dict[str, dict[str, jax.Array]]
-# From a table [vocabulary, k] and ids int32 [B, columns] to rows [B, columns, k].
-Gather = Callable[[jax.Array, jax.Array], jax.Array]
+# From a table [vocabulary, k], ids int32 [B, columns] and their runs to rows [B, reads, k].
+Gather = Callable[[jax.Array, jax.Array, Runs], jax.Array]
 
 ROWS, PROJECTION = 'categorical', 'projection'
+# Poolings that need the sum of a field's rows, not the rows.
+_SUMMED = ('sum', 'mean')
 
 
 def rows_part(embedding_size: int) -> str:
@@ -116,33 +120,65 @@ def _bags(batch: Mapping[str, jax.Array], schema: Schema) -> Iterator[tuple[Fiel
     return ((field, batch['bags'][:, columns]) for field, columns in schema.bag_slices())
 
 
-def gather(values: jax.Array, ids: jax.Array) -> jax.Array:
-    """Rows of a table by id: [vocabulary, k] and int32 [B, columns] to [B, columns, k].
+def runs_of(schema: Schema, summed: bool) -> dict[str, Runs]:
+    """How the columns of `ids_of` are read, by part.
 
-    An id past the table's end gives a row of NaN rather than another id's; one of `PADDING` gives row
-    0, which `assemble` leaves out.
+    Args:
+      schema: of the data.
+      summed: whether fields that are pooled by sum or mean are summed where they are read.
     """
+    return {rows_part(size): _runs_of_size(schema, size, summed) for size in schema.embedding_sizes}
+
+
+def _runs_of_size(schema: Schema, embedding_size: int, summed: bool) -> Runs:
+    kept = [field for field in schema.categorical if field.embedding_size == embedding_size]
+    runs = [Run(len(kept), False)] if kept else []
+    for field in schema.bags:
+        if field.embedding_size == embedding_size:
+            runs.append(Run(field.length, summed and field.pooling in _SUMMED))
+    return tuple(runs)
+
+
+def gather(values: jax.Array, ids: jax.Array, runs: Runs) -> jax.Array:
+    """Rows of a table by id: [vocabulary, k] and int32 [B, columns] to [B, reads, k].
+
+    An id past the table's end gives a row of NaN rather than another id's; one of `PADDING`, where it is not
+    left out of a sum, gives row 0, which `assemble` leaves out.
+    """
+    return bag_sums.read(_rows, values, ids, runs)
+
+
+def _rows(values: jax.Array, ids: jax.Array) -> jax.Array:
     return jnp.take(values, jnp.maximum(ids, 0), axis=0, mode='fill')
 
 
 @jax.named_scope('embedding')
-def gather_rows(tables: Tables, ids: Mapping[str, jax.Array], gather: Gather = gather) -> Tables:
-    """Rows of every fused table for a batch: [vocabulary, k] becomes [B, columns, k].
+def gather_rows(
+    tables: Tables,
+    ids: Mapping[str, jax.Array],
+    gather: Gather = gather,
+    runs: Mapping[str, Runs] | None = None,
+) -> Tables:
+    """Rows of every fused table for a batch: [vocabulary, k] becomes [B, reads, k].
 
     Args:
       tables: the fused tables.
       ids: of the batch, from `ids_of`.
       gather: another function in place of `gather`, for tables that are sharded.
+      runs: from `runs_of`; None: every column is read by itself.
     """
     return {
-        part: {table: gather(values, ids[part]) for table, values in by_table.items()}
+        part: {
+            table: gather(values, ids[part], runs[part] if runs else (Run(ids[part].shape[1], False),))
+            for table, values in by_table.items()
+        }
         for part, by_table in tables.items()
     }
 
 
 @jax.named_scope('embedding')
 def assemble(
-    rows: Tables, dense: Tables, batch: Mapping[str, jax.Array], schema: Schema
+    rows: Tables, dense: Tables, batch: Mapping[str, jax.Array], schema: Schema, summed: bool = False
 ) -> dict[str, jax.Array]:
     """Embeddings, `{table: float32 [B, F, width]}`: categorical fields, then numeric ones, then
     multi-valued ones.
@@ -155,13 +191,14 @@ def assemble(
       dense: parameters of the numeric fields and projections.
       batch: numbers, and ids of the multi-valued fields.
       schema: with the fields' sizes.
+      summed: whether the rows are those of `runs_of(schema, summed=True)`.
     """
     tables = dict.fromkeys(name for part in (*rows.values(), *dense.values()) for name in part)
-    return {table: _assemble(table, rows, dense, batch, schema) for table in tables}
+    return {table: _assemble(table, rows, dense, batch, schema, summed) for table in tables}
 
 
 def _assemble(
-    table: str, rows: Tables, dense: Tables, batch: Mapping[str, jax.Array], schema: Schema
+    table: str, rows: Tables, dense: Tables, batch: Mapping[str, jax.Array], schema: Schema, summed: bool
 ) -> jax.Array:
     by_size = _projected(table, rows, dense, schema)
     # Fields of one size lie side by side; runs of them stay whole.
@@ -173,10 +210,11 @@ def _assemble(
     if schema.numeric:
         fields.append(numeric_embedding.assemble(table, dense, batch['numeric'], schema))
     for field, ids in _bags(batch, schema):
-        start = taken[field.embedding_size]
-        values = by_size[field.embedding_size][:, start : start + field.length]
-        fields.append(_pool(values, ids, field.pooling))
-        taken[field.embedding_size] += field.length
+        start, is_sum = taken[field.embedding_size], summed and field.pooling in _SUMMED
+        count = 1 if is_sum else field.length
+        values = by_size[field.embedding_size][:, start : start + count]
+        fields.append(_pool(values, ids, field.pooling, is_sum))
+        taken[field.embedding_size] += count
     return jnp.concatenate(fields, 1)
 
 
@@ -200,20 +238,22 @@ def _runs(schema: Schema) -> Iterator[tuple[int, int]]:
             start = i
 
 
-def _pool(rows: jax.Array, ids: jax.Array, pooling: str) -> jax.Array:
+def _pool(rows: jax.Array, ids: jax.Array, pooling: str, is_sum: bool) -> jax.Array:
     """One vector of `rows` [B, L, width] where `ids` [B, L] are not `PADDING`, [B, 1, width]; 0 where
-    there is none."""
+    there is none. With `is_sum` the rows [B, 1, width] are their sum."""
     there = (ids >= 0)[..., None]
     if pooling == 'max':
         highest = jnp.max(jnp.where(there, rows, -jnp.inf), 1, keepdims=True)
         return jnp.where(jnp.any(there, 1, keepdims=True), highest, 0.0)
-    total = jnp.sum(jnp.where(there, rows, 0.0), 1, keepdims=True)
+    total = rows if is_sum else jnp.sum(jnp.where(there, rows, 0.0), 1, keepdims=True)
     if pooling == 'sum':
         return total
     return total / jnp.maximum(jnp.sum(there, 1, keepdims=True), 1)
 
 
-def make_inputs(rows: Tables, dense: Tables, batch: Mapping[str, jax.Array], schema: Schema) -> Inputs:
+def make_inputs(
+    rows: Tables, dense: Tables, batch: Mapping[str, jax.Array], schema: Schema, summed: bool = False
+) -> Inputs:
     """Inputs of a batch beyond its embeddings: field names, raw numbers, unpooled multi-valued fields.
 
     Args:
@@ -221,7 +261,15 @@ def make_inputs(rows: Tables, dense: Tables, batch: Mapping[str, jax.Array], sch
       dense: vectors of the numeric fields and projections.
       batch: numbers, and ids of the multi-valued fields.
       schema: with the fields' sizes.
+      summed: whether the rows are those of `runs_of(schema, summed=True)`; there are no unpooled fields then.
     """
+    bags = {} if summed else _unpooled(rows, dense, batch, schema)
+    numeric = jnp.nan_to_num(batch['numeric']) if schema.numeric else jnp.zeros((len(batch['label']), 0))
+    return _named(numeric, bags, schema)
+
+
+def _unpooled(rows: Tables, dense: Tables, batch: Mapping[str, jax.Array], schema: Schema) -> dict[str, Bag]:
+    """The multi-valued fields by name."""
     tables = dict.fromkeys(name for part in rows.values() for name in part)
     by_table = {table: _projected(table, rows, dense, schema) for table in tables}
     # Columns of the fields before the first multi-valued one.
@@ -235,8 +283,7 @@ def make_inputs(rows: Tables, dense: Tables, batch: Mapping[str, jax.Array], sch
         own = {t: by_size[size][:, start : start + field.length] for t, by_size in by_table.items()}
         bags[field.name] = Bag(own, ids >= 0)
         taken[size] += field.length
-    numeric = jnp.nan_to_num(batch['numeric']) if schema.numeric else jnp.zeros((len(batch['label']), 0))
-    return _named(numeric, bags, schema)
+    return bags
 
 
 def example(widths: Mapping[str, int], schema: Schema, rows: int = 2) -> tuple[dict[str, jax.Array], Inputs]:
@@ -270,6 +317,7 @@ def lookup(
     batch: Mapping[str, jax.Array],
     schema: Schema,
     gather: Gather = gather,
+    summed: bool = True,
 ) -> dict[str, jax.Array]:
     """Embeddings of a batch, `{table: float32 [B, F, width]}`.
 
@@ -279,5 +327,7 @@ def lookup(
       batch: ids and numbers.
       schema: with the fields' sizes.
       gather: see `gather_rows`.
+      summed: see `runs_of`.
     """
-    return assemble(gather_rows(tables, ids_of(batch, schema), gather), dense, batch, schema)
+    rows = gather_rows(tables, ids_of(batch, schema), gather, runs_of(schema, summed))
+    return assemble(rows, dense, batch, schema, summed)

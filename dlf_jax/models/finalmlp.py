@@ -87,6 +87,7 @@ class FinalMLP(CTRModel):
     dropout_1: float = 0.0
     dropout_2: float = 0.0
 
+    wants_bags = False
     variants: ClassVar[dict[str, dict[str, Any]]] = {'full': {}, 'wo_gate': {'gate': False}}
 
     def check(self) -> None:

@@ -113,6 +113,7 @@ class RankMixer(CTRModel):
     hidden: tuple[int, ...] = ()
     dropout: float = 0.0
 
+    wants_bags = False
     variants: ClassVar[dict[str, dict[str, Any]]] = {
         'full': {},
         'pre': {'norm': 'pre', 'pooling': 'flat'},

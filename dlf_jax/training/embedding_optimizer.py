@@ -7,6 +7,7 @@ gradients of a batch's rows into those of the tables, `update` applies them.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from dlf_jax.models import bag_sums
+from dlf_jax.models.bag_sums import Runs
 from dlf_jax.models.embedding import Tables
 from dlf_jax.training import row_optimizers
 from dlf_jax.training.row_optimizers import RowOptimizer
@@ -58,6 +61,7 @@ class EveryRow:
         scratch: Scratch,
         ids: Mapping[str, jax.Array],
         gradients: Tables,
+        runs: Mapping[str, Runs],
         sharding: TableSharding,
     ) -> tuple[Tables, Tables, Scratch]:
         """Gradients of the tables, with the penalty's.
@@ -66,19 +70,21 @@ class EveryRow:
           tables: the fused tables.
           scratch: from `scratch`.
           ids: of the batch's rows, by part, int32 [b, columns].
-          gradients: of the batch's rows, float32 [b, columns, k]; a device's own.
+          gradients: of what the batch reads, float32 [b, reads, k]; a device's own.
+          runs: of the columns, by part.
           sharding: of the tables.
 
         Returns:
           The gradients, the sums of their squares by part and table, and the work space.
         """
 
-        def dense(
-            ids: jax.Array, by_table: dict[str, jax.Array], rows: dict[str, jax.Array]
-        ) -> dict[str, jax.Array]:
-            return {t: sharding.dense_gradient(values, ids, rows[t]) for t, values in by_table.items()}
+        def dense(part: str, table: str, values: jax.Array) -> jax.Array:
+            return sharding.dense_gradient(values, ids[part], gradients[part][table], runs[part])
 
-        found = {part: dense(ids[part], by_table, gradients[part]) for part, by_table in tables.items()}
+        found = {
+            part: {table: dense(part, table, values) for table, values in by_table.items()}
+            for part, by_table in tables.items()
+        }
         if self.penalty:
             found = jax.tree.map(lambda g, values: g + self.penalty * values, found, tables)
         return found, sums_of_squares(found), scratch
@@ -156,6 +162,7 @@ class TouchedRows:
         scratch: Scratch,
         ids: Mapping[str, jax.Array],
         gradients: Tables,
+        runs: Mapping[str, Runs],
         sharding: TableSharding,
     ) -> tuple[Any, Tables, Scratch]:
         """Positions and summed gradients of the touched rows; see `EveryRow.collect`."""
@@ -168,9 +175,10 @@ class TouchedRows:
                 row_optimizers.dedup, [scratch[part]], [flat]
             )
             collected[part], squares[part] = {}, {}
+            summing = functools.partial(self._summed, runs[part])
             for table, values in by_table.items():
-                gradient = gradients[part][table].reshape(-1, values.shape[1])
-                summed, square = sharding.on_rows(self._summed, [values, positions, represented], [gradient])
+                gradient = gradients[part][table]
+                summed, square = sharding.on_rows(summing, [values, positions, represented], [gradient])
                 squares[part][table] = jnp.sum(square)
                 collected[part][table] = positions, summed
         return collected, squares, room
@@ -182,6 +190,7 @@ class TouchedRows:
 
     def _summed(
         self,
+        runs: Runs,
         start: jax.Array | int,
         values: jax.Array,
         positions: jax.Array,
@@ -189,6 +198,7 @@ class TouchedRows:
         gradient: jax.Array,
     ) -> tuple[jax.Array, jax.Array]:
         del start
+        gradient = bag_sums.spread(gradient, runs).reshape(-1, values.shape[1])
         return row_optimizers.sum_gradients(values, positions, representatives, gradient, self.penalty)
 
     @jax.named_scope('apply_rows')

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from dlf_jax import plugins
 from dlf_jax.models import embedding, numeric_embedding
+from dlf_jax.models.bag_sums import Runs
 from dlf_jax.training import schedules
 from dlf_jax.training.embedding_optimizer import EmbeddingOptimizer, EveryRow, TouchedRows, sums_of_squares
 from dlf_jax.training.row_optimizers import ROW_OPTIMIZERS
@@ -106,6 +107,7 @@ class Optimizer:
         gradients: Any,
         row_gradients: embedding.Tables,
         ids: Mapping[str, jax.Array],
+        runs: Mapping[str, Runs],
         sharding: TableSharding,
         step: jax.Array,
         scale: jax.Array,
@@ -118,8 +120,9 @@ class Optimizer:
           scratch: from `scratch`.
           gradients: of the loss without the embedding penalty, with respect to the dense parameters; summed
             over the devices.
-          row_gradients: with respect to the batch's rows, float32 [b, columns, k]; a device's own.
-          ids: of those rows, by part.
+          row_gradients: with respect to what the batch reads, float32 [b, reads, k]; a device's own.
+          ids: of the batch, by part.
+          runs: of the ids' columns, by part.
           sharding: of the tables.
           step: number of steps taken before, int32 scalar.
           scale: factor of the learning rate.
@@ -130,7 +133,7 @@ class Optimizer:
         """
         gradients = self._penalised(gradients, params['dense'])
         collected, row_squares, scratch = self.rows.collect(
-            params['tables'], scratch, ids, row_gradients, sharding
+            params['tables'], scratch, ids, row_gradients, runs, sharding
         )
         norm = self.rows.norm(sums_of_squares(gradients), row_squares)
         clip = self._clip(norm)

@@ -90,10 +90,11 @@ def _programs(setup: TrainingSetup, state: TrainState) -> dict[str, Callable[...
     gather = setup.partitioner.table_sharding(training=False).gather
 
     def gathered(params: Any, batch: Batch) -> embedding.Tables:
-        return embedding.gather_rows(params['tables'], embedding.ids_of(batch, schema), gather)
+        return forward.gathered(params['tables'], embedding.ids_of(batch, schema), gather)
 
     def lookup(params: Any, batch: Batch) -> dict[str, jax.Array]:
-        return embedding.assemble(gathered(params, batch), params['dense']['embedding'], batch, schema)
+        rows, dense = gathered(params, batch), params['dense']['embedding']
+        return embedding.assemble(rows, dense, batch, schema, forward.summed)
 
     def loss(dense: Any, rows: embedding.Tables, batch: Batch) -> tuple[jax.Array, Any]:
         logits, changed = forward.logits(

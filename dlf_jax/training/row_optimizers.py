@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -65,6 +65,25 @@ class LazyAdam:
 
 
 @dataclasses.dataclass(frozen=True)
+class Adagrad:
+    """Adagrad (Duchi et al. 2011) of the touched rows, with accumulators `nu` like the table. Without a
+    penalty the other rows' gradients are 0, so this is Adagrad of the whole table."""
+
+    eps: float
+    initial: float = 0.0
+
+    def init(self, values: jax.Array) -> Moments:
+        """Accumulators of the initial value; see `RowOptimizer.init`."""
+        return {'nu': jnp.full_like(values, self.initial)}
+
+    def direction(self, gradient: jax.Array, moments: Moments, step: jax.Array) -> tuple[jax.Array, Moments]:
+        """Gradient over the root of the accumulators; see `RowOptimizer.direction`."""
+        del step
+        nu = moments['nu'] + jnp.square(gradient)
+        return gradient / (jnp.sqrt(nu) + self.eps), {'nu': nu}
+
+
+@dataclasses.dataclass(frozen=True)
 class RowwiseAdagrad:
     """Adagrad (Duchi et al. 2011) with one accumulator a row, `nu: [rows, 1]`, which grows by the mean of the
     squared gradient (FBGEMM's "exact row-wise Adagrad")."""
@@ -103,6 +122,7 @@ class SGD:
 ROW_OPTIMIZERS: dict[str, Callable[[ConfigDict], RowOptimizer | optax.GradientTransformation]] = {
     'adam': lambda options: optax.scale_by_adam(options.b1, options.b2, options.eps),
     'lazy_adam': lambda options: LazyAdam(options.b1, options.b2, options.eps),
+    'adagrad': lambda options: Adagrad(options.eps, options.initial_accumulator_value),
     'rowwise_adagrad': lambda options: RowwiseAdagrad(options.eps),
     'sgd': lambda options: SGD(),
 }
@@ -155,7 +175,9 @@ def sum_gradients(
     if penalty:
         here = jnp.take(values, jnp.minimum(positions, rows - 1), axis=0)
         total += jnp.where((positions < rows)[:, None], penalty * here, 0.0)
-    return total, jnp.sum(jnp.square(total))[None]
+    # First those of each row, which `RowwiseAdagrad` needs too: one pass over the gradients for both.
+    squares = jax.lax.optimization_barrier(jnp.sum(jnp.square(total), 1))
+    return total, jnp.sum(squares)[None]
 
 
 def apply(
@@ -181,9 +203,6 @@ def apply(
     there = jnp.minimum(positions, values.shape[0] - 1)
     old = {name: jnp.take(array, there, axis=0) for name, array in moments.items()}
     direction, new = optimizer.direction(gradient, old, step)
-    moved = jnp.take(values, there, axis=0) - learning_rate * direction
-
-    def put(array: jax.Array, rows: jax.Array) -> jax.Array:
-        return array.at[positions].set(rows, mode='drop', unique_indices=True)
-
-    return put(values, moved), {name: put(array, new[name]) for name, array in moments.items()}
+    at: dict[str, Any] = {'mode': 'drop', 'unique_indices': True}
+    moved = values.at[positions].add(-learning_rate * direction, **at)
+    return moved, {name: array.at[positions].set(new[name], **at) for name, array in moments.items()}

@@ -8,6 +8,7 @@ rows. Both give the same numbers, up to rounding.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -15,7 +16,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
-from dlf_jax.models import embedding
+from dlf_jax.models import bag_sums, embedding
+from dlf_jax.models.bag_sums import Runs
 from dlf_jax.training.collectives import StepCollectives
 
 # `function(start, *held, *batch)` works on the rows [start, start + rows) of a table.
@@ -32,19 +34,20 @@ class Replicated:
 
     collectives: StepCollectives
 
-    def gather(self, values: jax.Array, ids: jax.Array) -> jax.Array:
+    def gather(self, values: jax.Array, ids: jax.Array, runs: Runs) -> jax.Array:
         """Rows of a batch; see `embedding.gather`."""
-        return embedding.gather(values, ids)
+        return embedding.gather(values, ids, runs)
 
-    def dense_gradient(self, values: jax.Array, ids: jax.Array, gradient: jax.Array) -> jax.Array:
+    def dense_gradient(self, values: jax.Array, ids: jax.Array, gradient: jax.Array, runs: Runs) -> jax.Array:
         """Gradient of a whole table from the gradient of a batch's rows, float32 like `values`.
 
         Args:
           values: the table, [vocabulary, k].
           ids: int32 [b, columns], negative where there is none.
-          gradient: float32 [b, columns, k].
+          gradient: of what was read, float32 [b, reads, k].
+          runs: of the columns.
         """
-        return self.collectives.total(_scatter(0, values, *_flat(ids, gradient))[0])
+        return self.collectives.total(_scatter(runs, 0, values, ids, gradient)[0])
 
     def on_rows(
         self, function: OnRows, held: Sequence[jax.Array], batch: Sequence[jax.Array]
@@ -77,30 +80,32 @@ class RowSharded:
     def _axis(self) -> str:
         return self.mesh.axis_names[0]
 
-    def gather(self, values: jax.Array, ids: jax.Array) -> jax.Array:
+    def gather(self, values: jax.Array, ids: jax.Array, runs: Runs) -> jax.Array:
         """Rows of a batch, sharded over the devices like `ids`; see `embedding.gather`.
 
-        Every device receives the ids of the whole batch (all-gather), contributes the rows that it holds, and
-        gets the sum of its own share of the batch (reduce-scatter). So the devices exchange the batch's rows
-        once, the least that a dense exchange needs.
+        Every device receives the ids of the whole batch (all-gather), contributes the rows that it holds, or
+        their sums, and gets the sum of its own share of the batch (reduce-scatter). So the devices exchange
+        what the batch reads once, the least that a dense exchange needs.
         """
 
-        def local(values: jax.Array, ids: jax.Array) -> jax.Array:
-            ids = lax.all_gather(jnp.maximum(ids, 0), self._axis, tiled=True)
-            rows = values.shape[0]
+        def lookup(values: jax.Array, ids: jax.Array) -> jax.Array:
+            rows, ids = values.shape[0], jnp.maximum(ids, 0)
             own = ids - lax.axis_index(self._axis) * rows
             here = (own >= 0) & (own < rows)
             past = ids >= rows * self.mesh.size
             taken = jnp.take(values, jnp.clip(own, 0, rows - 1), axis=0)
-            taken = jnp.where(here[..., None], taken, jnp.where(past[..., None], jnp.nan, 0.0))
-            return lax.psum_scatter(taken, self._axis, tiled=True)
+            return jnp.where(here[..., None], taken, jnp.where(past[..., None], jnp.nan, 0.0))
+
+        def local(values: jax.Array, ids: jax.Array) -> jax.Array:
+            ids = lax.all_gather(ids, self._axis, tiled=True)
+            return lax.psum_scatter(bag_sums.read(lookup, values, ids, runs), self._axis, tiled=True)
 
         by_row = PartitionSpec(self._axis)
         return jax.shard_map(local, mesh=self.mesh, in_specs=(by_row, by_row), out_specs=by_row)(values, ids)
 
-    def dense_gradient(self, values: jax.Array, ids: jax.Array, gradient: jax.Array) -> jax.Array:
+    def dense_gradient(self, values: jax.Array, ids: jax.Array, gradient: jax.Array, runs: Runs) -> jax.Array:
         """Gradient of a whole table, sharded as the table is; see `Replicated.dense_gradient`."""
-        return self.on_rows(_scatter, [values], _flat(ids, gradient))[0]
+        return self.on_rows(functools.partial(_scatter, runs), [values], [ids, gradient])[0]
 
     def on_rows(
         self, function: OnRows, held: Sequence[jax.Array], batch: Sequence[jax.Array]
@@ -123,10 +128,6 @@ class RowSharded:
 TableSharding = Replicated | RowSharded
 
 
-def _flat(ids: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return ids.reshape(-1), gradient.reshape(-1, gradient.shape[-1])
-
-
 def own_positions(start: jax.Array | int, rows: int, ids: jax.Array) -> jax.Array:
     """Positions of ids among the rows [start, start + rows); `rows` for ids outside of them."""
     own = ids - start
@@ -134,7 +135,7 @@ def own_positions(start: jax.Array | int, rows: int, ids: jax.Array) -> jax.Arra
 
 
 def _scatter(
-    start: jax.Array | int, values: jax.Array, ids: jax.Array, gradient: jax.Array
+    runs: Runs, start: jax.Array | int, values: jax.Array, ids: jax.Array, gradient: jax.Array
 ) -> tuple[jax.Array]:
     own = own_positions(start, values.shape[0], ids)
-    return (jnp.zeros_like(values).at[own].add(gradient, mode='drop'),)
+    return (jnp.zeros_like(values).at[own].add(bag_sums.spread(gradient, runs), mode='drop'),)

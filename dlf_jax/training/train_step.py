@@ -8,7 +8,7 @@ optimizer takes a step.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ import optax
 
 from dlf_jax.data.schema import Schema
 from dlf_jax.models import CTRModel, embedding
+from dlf_jax.models.bag_sums import Runs
 from dlf_jax.training.collectives import Global, StepCollectives
 from dlf_jax.training.optimizers import Optimizer
 from dlf_jax.training.table_sharding import Replicated, TableSharding
@@ -34,11 +35,35 @@ class Forward:
       model: called on embeddings.
       schema: of the data, sizes filled in.
       precision: dtype of the model's computations, 'float32' or 'bfloat16'.
+      values: whether rows are gathered value by value, for whoever exchanges some of them.
     """
 
     model: CTRModel
     schema: Schema
     precision: str = 'float32'
+    values: bool = False
+
+    @property
+    def summed(self) -> bool:
+        """Whether multi-valued fields are summed where their rows are gathered."""
+        return not self.values and not (self.model.wants_inputs and self.model.wants_bags)
+
+    @property
+    def runs(self) -> dict[str, Runs]:
+        """How the columns of ids are read, by part of the tables."""
+        return embedding.runs_of(self.schema, self.summed)
+
+    def gathered(
+        self, tables: embedding.Tables, ids: Mapping[str, jax.Array], gather: embedding.Gather
+    ) -> embedding.Tables:
+        """Rows of a batch, [b, reads, k] by part and table.
+
+        Args:
+          tables: the fused tables.
+          ids: of the batch, by part.
+          gather: of the tables, wherever their rows lie.
+        """
+        return embedding.gather_rows(tables, ids, gather, self.runs)
 
     def logits(
         self, dense: Any, batch_stats: Any, rows: embedding.Tables, batch: Batch, **options: Any
@@ -48,14 +73,14 @@ class Forward:
         Args:
           dense: dense parameters, `embedding` and `model`.
           batch_stats: running statistics of BatchNorm.
-          rows: of the batch, from `embedding.gather_rows`.
+          rows: of the batch, from `gathered`.
           batch: numbers, and ids of the multi-valued fields.
           options: of the model's call and of `apply`.
         """
-        embeddings = embedding.assemble(rows, dense['embedding'], batch, self.schema)
+        embeddings = embedding.assemble(rows, dense['embedding'], batch, self.schema, self.summed)
         params, embeddings = self._cast((dense['model'], embeddings))
         if self.model.wants_inputs:
-            inputs = embedding.make_inputs(rows, dense['embedding'], batch, self.schema)
+            inputs = embedding.make_inputs(rows, dense['embedding'], batch, self.schema, self.summed)
             options['inputs'] = self._cast(inputs)
         variables = {'params': params, 'batch_stats': batch_stats}
         found: Any = self.model.apply(variables, embeddings, **options)
@@ -163,15 +188,15 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.key(state.seed), state.step)
         total_weight = jnp.maximum(collectives.total(jnp.sum(batch['weight'])), 1e-12)
         ids = embedding.ids_of(batch, forward.schema)
-        rows = embedding.gather_rows(state.params['tables'], ids, sharding.gather)
+        rows = forward.gathered(state.params['tables'], ids, sharding.gather)
         differentiate = gradients_of if accumulate == 1 else accumulated
         (gradients, row_gradients), (loss, batch_stats) = differentiate(
             state.params['dense'], rows, state.batch_stats, batch, key, total_weight
         )
         gradients, loss = collectives.total((gradients, loss))
         params, opt_state, scratch, norm = optimizer.update(
-            state.params, state.opt_state, state.scratch, gradients, row_gradients, ids, sharding,
-            state.step, state.learning_rate_scale,
+            state.params, state.opt_state, state.scratch, gradients, row_gradients, ids, forward.runs,
+            sharding, state.step, state.learning_rate_scale,
         )  # fmt: skip
         metrics = {
             'loss': loss,
@@ -198,7 +223,7 @@ def make_predict_step(
 
     def predict_step(state: TrainState, batch: Batch) -> jax.Array:
         ids = embedding.ids_of(batch, forward.schema)
-        rows = embedding.gather_rows(state.params['tables'], ids, sharding.gather)
+        rows = forward.gathered(state.params['tables'], ids, sharding.gather)
         return forward.logits(state.params['dense'], state.batch_stats, rows, batch)
 
     return predict_step

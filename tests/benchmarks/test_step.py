@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import step
+from benchmarks import mlperf, step
 from benchmarks.step_ours import Trainer, product_flops
 from dlf_jax.models import embedding
 from tests.conftest import ROOT
@@ -22,6 +22,7 @@ CASES = {
     ('dlf', 'full'): {**DLF, 'attention_layers': 2, 'heads': 2, 'head': []},
     ('dlf', 'released'): {**DLF, 'head': [7]},
 }
+MLPERF = {'embedding_size': 4, 'bottom_hidden': [8], 'cross_layers': 2, 'rank': 3, 'hidden': [9, 7]}
 
 
 def specification(folder, model, variant):
@@ -33,6 +34,14 @@ def specification(folder, model, variant):
         ]
     )
     spec = step.specification(options, folder)
+    (folder / 'spec.json').write_text(json.dumps(spec))
+    return json.loads((folder / 'spec.json').read_text())
+
+
+def bag_specification(folder):
+    """MLPerf's fields in small."""
+    flags = ['--preset=dlrm-mlperf', '--cap=40', '--batch_size=16', '--batches=2', '--peer=none']
+    spec = step.specification(step.flags([*flags, f'--shape={json.dumps(MLPERF)}']), folder)
     (folder / 'spec.json').write_text(json.dumps(spec))
     return json.loads((folder / 'spec.json').read_text())
 
@@ -77,9 +86,12 @@ def outputs(trainer, state, train):
     rows = embedding.lookup(state.params['tables'], state.params['dense']['embedding'], batch, trainer.schema)
     variables = {'params': state.params['dense']['model'], 'batch_stats': state.batch_stats}
 
+    inputs = embedding.make_inputs({}, {}, batch, trainer.schema, summed=True)
+    options = {'inputs': inputs} if trainer.model.wants_inputs else {}
+
     def energy(rows):
         mutable = ['batch_stats'] if train else []
-        logits, _ = trainer.model.apply(variables, rows, train=train, mutable=mutable)
+        logits, _ = trainer.model.apply(variables, rows, train=train, mutable=mutable, **options)
         return 0.5 * jnp.sum(jnp.square(logits)), logits
 
     gradients, logits = jax.jit(jax.grad(energy, has_aux=True))(rows)
@@ -87,9 +99,10 @@ def outputs(trainer, state, train):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(('model', 'variant'), CASES)
+@pytest.mark.parametrize(('model', 'variant'), [*CASES, ('dlrm_dcnv2', 'full')])
 def test_peer_computes_the_same_function(model, variant, peer, tmp_path):
-    trainer = Trainer(specification(tmp_path, model, variant))
+    bags = model == 'dlrm_dcnv2'
+    trainer = Trainer(bag_specification(tmp_path) if bags else specification(tmp_path, model, variant))
     state = random_state(trainer)
     leaves, _ = jax.tree.flatten_with_path(state.params)
     np.savez(tmp_path / 'weights.npz', **{'/'.join(key.key for key in path): leaf for path, leaf in leaves})
@@ -99,6 +112,10 @@ def test_peer_computes_the_same_function(model, variant, peer, tmp_path):
         assert_close(found[mode]['logits'], expected['logits'], mode)
         assert found[mode]['gradients'].keys() == expected['gradients'].keys()
         for table, gradient in expected['gradients'].items():
+            if bags:
+                # Without the numbers' places, which the model does not read.
+                first = len(trainer.schema.categorical)
+                gradient = np.delete(gradient, range(first, first + len(trainer.schema.numeric)), 1)
             assert_close(found[mode]['gradients'][table], gradient, f'{mode}, gradient of {table}')
 
 
@@ -147,3 +164,25 @@ def test_made_up_batches_stay_in_their_fields():
     ends = np.cumsum(sizes)
     assert (ids < ends).all()
     assert (ids >= ends - sizes).all()
+
+
+def test_made_up_bags():
+    """Of each field its own ids; the others of a row's first id are the same wherever it is."""
+    sizes = mlperf.sizes(40)
+    batch = step.made_up(sizes, 2, 300, mlperf.LENGTHS, 13)
+    ids = np.concatenate([batch['categorical'], batch['bags']], -1).reshape(600, -1)
+    assert ids.shape[1] == 214
+    assert batch['numeric'].shape == (2, 300, 13)
+    ends, start = np.cumsum(sizes), 0
+    for size, end, length in zip(sizes, ends, mlperf.LENGTHS, strict=True):
+        own = ids[:, start : start + length]
+        assert ((own >= end - size) & (own < end)).all()
+        lists = {tuple(row) for row in own.tolist()}
+        assert len(lists) == len({row[0] for row in lists})
+        start += length
+
+
+def test_our_side_trains_on_bags(tmp_path):
+    trainer = Trainer(bag_specification(tmp_path))
+    first = trainer.steps(1)['loss']
+    assert trainer.steps(20)['loss'] < first

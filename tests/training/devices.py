@@ -13,6 +13,7 @@ from dlf_jax.config import get_config
 from dlf_jax.training import train_state
 from dlf_jax.training.model_setup import TrainingSetup
 from dlf_jax.training.sharding import Partitioner
+from tests.models.test_bag_sums import batch_of_bags, schema_of_bags
 from tests.training.test_train_step import SCHEMA, batch_of, config_of
 
 ROWS = 32
@@ -32,9 +33,9 @@ def small(model='mlp', **changes):
     return config_of(model, **{**large, **fields, **changes})
 
 
-def train(config, devices, steps=3):
+def train(config, devices, steps=3, schema=SCHEMA, batch_of=batch_of):
     """The state, its tables without the rows that fill them up, and the metrics, on the host."""
-    setup = TrainingSetup(config, SCHEMA, 100, ROWS, devices)
+    setup = TrainingSetup(config, schema, 100, ROWS, devices)
     state = setup.initial_state([0])
     step = setup.train_step(1)
     for i in range(steps):
@@ -43,7 +44,7 @@ def train(config, devices, steps=3):
     logits = setup.predict_step(1)(state.weights(), setup.partitioner.put(batch_of(ROWS)))
     rows = train_state.row_leaves(state, setup.optimizer)
     host = jax.device_get(state)
-    cut = jax.tree.map(lambda leaf, is_row: leaf[: SCHEMA.vocabulary] if is_row else leaf, host, rows)
+    cut = jax.tree.map(lambda leaf, is_row: leaf[: schema.vocabulary] if is_row else leaf, host, rows)
     logits = setup.partitioner.local_rows(logits)
     return (cut.params, cut.opt_state, cut.batch_stats, found, logits), (state, rows)
 
@@ -80,6 +81,21 @@ def check_rows(optimizer):
             one,
             train(small('deepfm', optimizer__embedding_rows=optimizer, parallel='pmap'), jax.devices())[0],
         )
+
+
+def check_bags():
+    """Multi-valued fields, summed on the device that has their rows."""
+    data = {
+        'schema': schema_of_bags(width=0),
+        'batch_of': lambda rows, padding=0, seed=0: batch_of_bags(rows, seed, width=0),
+    }
+    for optimizer in ('adam', 'lazy_adam'):
+        config = small('deepfm', optimizer__embedding_rows=optimizer)
+        one, _ = train(config, jax.devices()[:1], **data)
+        assert_same(one, train(config, jax.devices(), **data)[0])
+        for other in ({'sharding__tables': 'rows'}, {'parallel': 'pmap'}):
+            config = small('deepfm', optimizer__embedding_rows=optimizer, **other)
+            assert_same(one, train(config, jax.devices(), **data)[0])
 
 
 def check_accumulate():
@@ -206,8 +222,9 @@ CHECKS = {
     **{f'model-{name}': lambda name=name: check_model(name) for name in models.MODELS},
     **{
         f'rows-{tables}': lambda tables=tables: check_rows(tables)
-        for tables in ('adam', 'lazy_adam', 'rowwise_adagrad', 'sgd')
+        for tables in ('adam', 'lazy_adam', 'adagrad', 'rowwise_adagrad', 'sgd')
     },
+    'bags': check_bags,
     'accumulate': check_accumulate,
     'gradients': check_gradients,
     'seeds': check_seeds,

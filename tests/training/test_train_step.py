@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import chex
@@ -14,6 +15,7 @@ from dlf_jax.errors import UserError
 from dlf_jax.training import train_state
 from dlf_jax.training.model_setup import TrainingSetup
 from dlf_jax.training.sharding import Partitioner
+from tests.models.test_bag_sums import batch_of_bags, schema_of_bags
 
 SCHEMA = Schema(
     (
@@ -256,3 +258,18 @@ def test_products_have_the_precision_of_the_config(name, expected):
         assert 'dot_general' in text
         found = set(re.findall(r'precision=.*?Precision\.(\w+)', text))
         assert found == ({expected} if expected else set())
+
+
+@pytest.mark.parametrize('rows', ['adam', 'lazy_adam', 'adagrad'])
+def test_a_step_that_sums_where_it_reads_is_the_step(rows):
+    """Multi-valued fields summed where their rows are read, and read value by value."""
+    found = []
+    for values in (False, True):
+        config = config_of(optimizer__embedding_rows=rows, embedding__penalty=0.1, optimizer__eps=1.0)
+        setup = TrainingSetup(config, schema_of_bags(), 100, 32, jax.devices()[:1])
+        setup.forward = dataclasses.replace(setup.forward, values=values)
+        state, step = setup.create(np.int32(0)), jax.jit(setup.body())
+        for i in range(2):
+            state, metrics = step(state, batch_of_bags(32, i))
+        found.append((state.params, metrics))
+    chex.assert_trees_all_close(*found, rtol=1e-5, atol=1e-6)

@@ -61,7 +61,7 @@ class Removal:
             state: TrainState, batch: Batch, means: Any, removed: jax.Array
         ) -> tuple[jax.Array, jax.Array]:
             ids = embedding.ids_of(batch, forward.schema)
-            rows = embedding.gather_rows(state.params['tables'], ids, sharding.gather)
+            rows = forward.gathered(state.params['tables'], ids, sharding.gather)
             with nn.intercept_methods(_interceptor(model, pathways, means, removed)):
                 logits, changed = forward.logits(
                     state.params['dense'], state.batch_stats, rows, batch, mutable=['intermediates']

@@ -51,7 +51,7 @@ class Tensors:
 
         def capture(state: TrainState, batch: Batch) -> Any:
             ids = embedding.ids_of(batch, forward.schema)
-            rows = embedding.gather_rows(state.params['tables'], ids, sharding.gather)
+            rows = forward.gathered(state.params['tables'], ids, sharding.gather)
             _, changed = forward.logits(
                 state.params['dense'], state.batch_stats, rows, batch, mutable=['intermediates']
             )

@@ -97,17 +97,18 @@ class Replacing:
         partitioner = self._setup.partitioner
         self.batch_size = batch_size_for(rows, predictor.batch_size, self._setup)
         options = common_options(partitioner.platform)
-        sharding, forward = partitioner.table_sharding(training=False), self._setup.forward
+        sharding = partitioner.table_sharding(training=False)
+        forward = dataclasses.replace(self._setup.forward, values=True)
         schema = self._setup.schema
 
         def look_up(state: TrainState, batch: Batch) -> embedding.Tables:
             ids = embedding.ids_of(batch, schema)
-            return embedding.gather_rows(state.params['tables'], ids, sharding.gather)
+            return forward.gathered(state.params['tables'], ids, sharding.gather)
 
         def look_up_one(state: TrainState, batch: Batch) -> embedding.Tables:
             # A few rows that every device has.
             ids = embedding.ids_of(batch, schema)
-            return embedding.gather_rows(state.params['tables'], ids)
+            return forward.gathered(state.params['tables'], ids, embedding.gather)
 
         def score(
             state: TrainState,
