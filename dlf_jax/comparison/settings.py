@@ -138,7 +138,7 @@ def parse_models(text: str, sweeps: Sequence[str] = (), flag: str = '--models') 
     chosen: list[Setting] = []
     for name in split_list(text, flag):
         if name == 'all':
-            chosen += [Setting(name) for name, model in models.MODELS.items() if not model.needs_histories]
+            chosen += [Setting(model) for model in models.of_any_data()]
             continue
         model, variant = _split_model(name, f'{flag}={name}')
         variants = configs.variants_of(model)

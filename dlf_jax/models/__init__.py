@@ -120,6 +120,11 @@ MODELS: dict[str, type[CTRModel]] = {
 }
 
 
+def of_any_data() -> list[str]:
+    """Names of the models that every dataset can train: those that need no history."""
+    return [name for name, model in MODELS.items() if not model.needs_histories]
+
+
 def model_class(name: str) -> type[CTRModel]:
     """Finds the class of a model.
 

@@ -52,4 +52,4 @@ def pooled(fields: jax.Array, inputs: Inputs, pool: Callable[[int, Events], jax.
         sequence = [jnp.where(bag.mask[..., None], bag.embeddings[TABLE], 0) for bag in bags]
         events = Events(jnp.concatenate(target, -1), jnp.concatenate(sequence, -1), bags[0].mask)
         vectors.append(pool(number, events))
-    return jnp.concatenate([kept.reshape(len(kept), -1), *vectors], axis=1)
+    return jnp.concatenate([kept.reshape(kept.shape[0], -1), *vectors], axis=1)

@@ -100,6 +100,7 @@ def test_dropout(rate):
 def test_data_without_histories_are_told_how_to_declare_one():
     model = BST(**SMALL)
     rows, options = checks.call_of(model)
+    options['inputs'] = options['inputs'].replace(histories=())
     with pytest.raises(UsageError, match=r'config.model.name: BST reads histories, and the .*ordered = true'):
         model.init(jax.random.key(0), rows, **options)
 
