@@ -3,8 +3,8 @@
     python -m benchmarks.compile_models                                  # eight v5e chips, one H100
     python -m benchmarks.compile_models --targets=v5p:2x2x2 --models=dlf,dlf:released
 
-Each is `--mode=compile` in a process of its own, on the shape of Criteo with a small vocabulary and small
-batches, which decide neither what compiles nor how long it takes. It needs the compilers for the targets (the
+Each is `--mode=compile` in a process of its own, on the shape of Criteo (of the synthetic histories, where the
+model needs some) with a small vocabulary and small batches, which decide neither what compiles nor how long it takes. It needs the compilers for the targets (the
 extras `tpu` and `cuda13`). Standard error shows a table as it grows: seconds to compile the training step,
 and what a device needs for it.
 
@@ -40,8 +40,9 @@ def compiled(name: str, target: str, flags: list[str]) -> dict[str, float | str]
       flags: further flags of the command.
     """
     model, _, variant = name.partition(':')
+    data = 'synthetic_histories' if MODELS[model].needs_histories else 'criteo'
     command = [
-        sys.executable, '-m', 'dlf_jax.main', f'--config=configs/criteo.py:{model}', '--mode=compile',
+        sys.executable, '-m', 'dlf_jax.main', f'--config=configs/{data}.py:{model}', '--mode=compile',
         f'--variant={variant or "full"}', f'--config.compile.target={target}', *SMALL, *flags,
     ]  # fmt: skip
     try:

@@ -24,7 +24,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks import processes
-from dlf_jax.models import MODELS
+from dlf_jax.models import of_any_data
 
 BASELINES = ('lightgbm', 'logistic')
 PARTS = {'train': 0.7, 'valid': 0.1, 'test': 0.2}
@@ -128,7 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('folder', type=Path)
     parser.add_argument('--workdir', type=Path, default=Path('/tmp/dlf-own-tables'))
-    parser.add_argument('--models', default=','.join([*BASELINES, *MODELS]))
+    parser.add_argument('--models', default=','.join([*BASELINES, *of_any_data()]))
     parser.add_argument('--tables', default='', help='names by commas; all')
     parser.add_argument('--seeds', type=int, default=3)
     parser.add_argument('--wide', action='store_true', help='the made-up table of 820 columns, too')

@@ -302,7 +302,7 @@ def made_up(
 def flags(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--preset', choices=PRESETS)
-    parser.add_argument('--model', choices=models.MODELS)
+    parser.add_argument('--model', choices=models.of_any_data())
     parser.add_argument('--variant', help='one of the model')
     parser.add_argument('--fields', type=int, help='categorical ones')
     parser.add_argument('--vocabulary', type=int, help='rows of the table, all fields together')

@@ -78,7 +78,7 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.paper = False
 
     config.dataset = ConfigDict()
-    # criteo, avazu, movielens, frappe, table (your own files) or synthetic.
+    # criteo, avazu, movielens, frappe, table (your own files), synthetic or synthetic_histories.
     config.dataset.name = 'synthetic'
     # Training files: a path, a folder, a glob, or several by commas.
     config.dataset.train = ''
@@ -166,9 +166,9 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     config.dataset.beam_options = ()
     # Rows per record.
     config.dataset.block_rows = 8192
-    # For `synthetic`: number of rows.
+    # For `synthetic` and `synthetic_histories`: number of rows.
     config.dataset.rows = 600_000
-    # For `synthetic`: seed that the rows are drawn from.
+    # For these: seed that the rows are drawn from.
     config.dataset.seed = 0
 
     config.model = ConfigDict({'name': plugins.absolute(model), **_model_fields(model)})

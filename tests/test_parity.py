@@ -13,6 +13,7 @@ import tritonclient.http as triton
 
 import dlf_jax
 from dlf_jax.data.readers.frames import FrameTable
+from dlf_jax.errors import UserError
 from dlf_jax.server.scorer import load
 from dlf_jax.serving.encoded_batches import EncodedBatches
 from tests.conftest import SMALL_RUN
@@ -26,6 +27,11 @@ SCHEMAS = {
         '[columns.user]\nkind = "categorical"', '[columns.user]\nkind = "categorical"\nembedding_size = 2'
     )
     for name, text in {'all': SCHEMA, 'without hashes': WITHOUT_HASHES}.items()
+}
+# For models that need one, the column is a history in its order.
+SCHEMAS |= {
+    f'{name}, ordered': text.replace('shares = "item"\n', 'shares = "item"\nordered = true\n')
+    for name, text in SCHEMAS.items()
 }
 ROWS = 1000
 # Scores of another order of the same sums: 1e-6, but of models that magnify rounding. DLF's gate divides
@@ -145,7 +151,9 @@ def by_stablehlo(folder, model, rows):
 
 def check(name, folder, rows, data_dir, tmp_path, hashes):
     """Asserts that all roads lead to the same probabilities."""
-    workdir = trained(folder, name, 'all' if hashes else 'without hashes', data_dir)
+    ordered = dlf_jax.MODELS[name].needs_histories
+    schema = ('all' if hashes else 'without hashes') + (', ordered' if ordered else '')
+    workdir = trained(folder, name, schema, data_dir)
     model = dlf_jax.load(workdir)
     expected = model.predict(rows)
     assert expected.shape == (ROWS,)
@@ -170,7 +178,10 @@ def check(name, folder, rows, data_dir, tmp_path, hashes):
         }
     model.export(tmp_path / 'stablehlo', 'stablehlo')
     close['stablehlo'] = by_stablehlo(tmp_path / 'stablehlo', model, rows)
-    if not hashes:
+    if ordered and not hashes:
+        with pytest.raises(UserError, match=r"field 'history' is ordered.*--config.export.inputs=ids"):
+            model.export(tmp_path / 'onnx')
+    elif not hashes:
         model.export(tmp_path / 'onnx')
         close['onnx'] = by_onnx(tmp_path / 'onnx' / 'model.onnx', rows)
     for road, found in close.items():

@@ -258,7 +258,7 @@ def test_the_docstring_shows_the_published_scores(dataset):
 
     _, _, table = docstring(dataset).partition('    model      leaderboard      paper\n')
     rows = {line.split()[0]: line for line in table.partition('\n\n')[0].splitlines()}
-    assert set(rows) == {*models.MODELS, *LEADERBOARD[dataset]}
+    assert set(rows) == {*models.of_any_data(), *LEADERBOARD[dataset]}
     for name, row in rows.items():
         wanted = f'    {name:11}{shown(LEADERBOARD[dataset], name):17}{shown(PAPER[dataset], name)}'
         assert row == wanted.rstrip()
@@ -270,7 +270,7 @@ PAPER_SIZES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize('model', models.MODELS)
+@pytest.mark.parametrize('model', models.of_any_data())
 @pytest.mark.parametrize('dataset', CATEGORICAL)
 def test_the_papers_setting(dataset, model):
     """It changes what the paper prints, in all models, and leaves the rest as the config file has it."""
@@ -314,7 +314,7 @@ def setup_and_batch(dataset, model, variant, paper):
     'dataset',
     [name if name == 'movielens' else pytest.param(name, marks=pytest.mark.slow) for name in CATEGORICAL],
 )
-@pytest.mark.parametrize('model', models.MODELS)
+@pytest.mark.parametrize('model', models.of_any_data())
 def test_every_models_step_keeps_the_shapes_of_its_state(dataset, model):
     """Traced, not run; on the data with numbers and categories also each variant, and the paper's setting."""
     cases = [('full', False)]
@@ -331,7 +331,7 @@ def test_every_models_step_keeps_the_shapes_of_its_state(dataset, model):
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize('dataset', CATEGORICAL)
-@pytest.mark.parametrize('model', models.MODELS)
+@pytest.mark.parametrize('model', models.of_any_data())
 def test_every_model_takes_a_step(dataset, model):
     """With real numbers, which move every model's weights and stay finite."""
     setup, batch = setup_and_batch(dataset, model, 'full', False)

@@ -21,9 +21,6 @@ from dlf_jax.workdir import Workdir
 
 _log = logging.getLogger(__name__)
 
-# The dataset that needs no files.
-_SYNTHETIC = 'synthetic'
-
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
@@ -192,12 +189,17 @@ def check_files(run: Run) -> None:
 
     A dataset of one's own may need none.
     """
-    needs_files = run.dataset != _SYNTHETIC and not plugins.is_external(run.dataset)
+    needs_files = not _is_generated(run.dataset) and not plugins.is_external(run.dataset)
     if needs_files and not run.config.dataset.train:
         raise UsageError(
             f'{run.dataset} needs files: --files=FOLDER with FOLDER/{run.dataset}/train.csv, '
             'and perhaps valid.csv and test.csv'
         )
+
+
+def _is_generated(dataset: str) -> bool:
+    """Whether a dataset of the project makes its rows itself, and needs no files."""
+    return dataset in DATASETS and 'train' not in DATASETS[dataset].KEYS
 
 
 def find_files(folder: str, datasets: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -216,7 +218,7 @@ def find_files(folder: str, datasets: Iterable[str]) -> dict[str, dict[str, str]
     found: dict[str, dict[str, str]] = {}
     for dataset in datasets:
         place = Path(folder).expanduser() / dataset.rpartition(':')[2]
-        if dataset == _SYNTHETIC or (plugins.is_external(dataset) and not place.exists()):
+        if _is_generated(dataset) or (plugins.is_external(dataset) and not place.exists()):
             continue
         parts = {}
         for part in PARTS:

@@ -12,11 +12,11 @@ from ml_collections import ConfigDict
 
 from dlf_jax import config_by_size
 from dlf_jax.data import builders
-from dlf_jax.data.builders import avazu, criteo
+from dlf_jax.data.builders import avazu, criteo, synthetic_histories
 from dlf_jax.data.builders.frappe import Frappe
 from dlf_jax.data.builders.movielens import Movielens
 from dlf_jax.data.loading.records import features
-from dlf_jax.data.schema import RESERVED, Field, Schema, number_field, text_field
+from dlf_jax.data.schema import MULTI_VALUED, RESERVED, Field, Schema, number_field, text_field
 from dlf_jax.errors import UserError
 from dlf_jax.training import warm_start
 
@@ -53,6 +53,8 @@ class _Published:
     categories: tuple[str, ...]
     vocabulary: int
     rows: int
+    # By name: the field whose vocabulary it shares, and the length.
+    histories: Mapping[str, tuple[str, int]] = dataclasses.field(default_factory=dict)
 
 
 # Fields and rows as published; vocabularies, in round numbers, as the public leaderboards' logs have them.
@@ -62,6 +64,9 @@ _PUBLISHED = {
     'movielens': _Published((), Movielens.FIELDS, 90_000, 1_404_801),
     'frappe': _Published((), Frappe.FIELDS, 5_400, 202_027),
     'synthetic': _Published(criteo.NUMBERS, criteo.CATEGORIES, 2_600, 420_000),
+    'synthetic_histories': _Published(
+        (), ('item', 'place'), 100, 420_000, {'history': ('item', synthetic_histories.RECENT)}
+    ),
 }
 
 
@@ -110,6 +115,10 @@ def _published(config: ConfigDict) -> DataSizes:
     fields = [number_field(name, treatment, numbers) for name in known.numbers]
     fields = [_sized(field, dataset.buckets + RESERVED) for field in fields]
     fields += [text_field(name, size=size) for name in known.categories]
+    fields += [
+        Field(name, MULTI_VALUED, pooling='mean', length=length, ordered=True, shares=shares)
+        for name, (shares, length) in known.histories.items()
+    ]
     return DataSizes(Schema(tuple(fields), 'label'), known.rows, f'the published sizes of {dataset.name}')
 
 

@@ -38,7 +38,7 @@ NO_GROUP = -1
 # What becomes of numbers that are infinite or leave the range of float32 once treated.
 OUT_OF_RANGE = ('error', 'missing')
 
-# Filler after the last value of a multi-valued field; not an id.
+# Filler after the last value of a multi-valued field, before the first of an ordered one; not an id.
 PADDING = -1
 
 
@@ -68,7 +68,12 @@ class Field:
         it. Once the encoder is fitted, 'mean' where no training row had none.
       separator: character between the values of a multi-valued text column; '' for columns of lists.
       pooling: pooling of a multi-valued field, one of `POOLINGS`.
-      length: maximum number of values of a multi-valued field in a row; later values are dropped.
+      length: maximum number of values of a multi-valued field in a row; later values are dropped, of an
+        ordered field the earlier ones.
+      ordered: whether the values of a multi-valued field are in order, the oldest first. One that shares the
+        vocabulary of a categorical field is a history of it (`Schema.histories`).
+      beside: name of another history whose values are of the same events, place by place, such as that of
+        the items of which this one has the categories; '' for none.
       shares: name of the field whose vocabulary and embeddings this one uses; '' for its own.
       embedding_size: width of the field's embeddings in a table of its own, projected up to the
         model's width (Ginart et al. 2019, "Mixed dimension embeddings"); 0: the model's width.
@@ -93,6 +98,8 @@ class Field:
     separator: str = ''
     pooling: str = ''
     length: int = 0
+    ordered: bool = False
+    beside: str = ''
     shares: str = ''
     embedding_size: int = 0
     missing: tuple[str, ...] = ()
@@ -114,6 +121,8 @@ class Field:
         )
         check((self.pooling in POOLINGS) == self.bag, f'pooling {self.pooling!r} of a {self.kind} field')
         check((self.length >= 1) == self.bag, f'length {self.length} of a {self.kind} field')
+        check(isinstance(self.ordered, bool), f'ordered={self.ordered!r}: true or false')
+        check(self.bag or not self.ordered, f'ordered=true is for multi-valued fields, not {self.kind} ones')
         ranges = self.treatment in _RANGES
         check((self.buckets >= 2) == ranges, f'buckets={self.buckets}: at least 2')
         periodic = self.treatment == 'periodic'
@@ -209,6 +218,19 @@ def number_options(treatment: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @dataclasses.dataclass(frozen=True)
+class History:
+    """What happened before a row, the oldest first, and what the row is about, told in the same values.
+
+    Attributes:
+      fields: ordered fields whose values are of the same events, place by place: items and their categories.
+      targets: the categorical field whose vocabulary and embeddings each of them shares.
+    """
+
+    fields: tuple[str, ...]
+    targets: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Schema:
     """Features of a dataset in their order, and its label, weight and group columns.
 
@@ -247,6 +269,26 @@ class Schema:
                     f'fields {field.name!r} and {field.shares!r} share a vocabulary, so '
                     f'{", ".join(SHARED_OPTIONS)} must be the same'
                 )
+        self._check_beside(by_name)
+
+    def _check_beside(self, by_name: Mapping[str, Field]) -> None:
+        for field in self.fields:
+            if not field.beside:
+                continue
+            first = by_name.get(field.beside)
+            if first is None or first.beside or not all(map(self._is_history, (field, first))):
+                raise ValueError(
+                    f'field {field.name!r} is beside {field.beside!r}: both must be ordered, and each must '
+                    'share the vocabulary of a categorical field, the latter beside no other'
+                )
+            if first.length != field.length:
+                raise ValueError(
+                    f'fields {field.name!r} and {field.beside!r} are beside each other, so length must be the '
+                    f'same, found {field.length} and {first.length}'
+                )
+
+    def _is_history(self, field: Field) -> bool:
+        return field.ordered and any(f.name == field.shares for f in self.categorical)
 
     @property
     def categorical(self) -> tuple[Field, ...]:
@@ -277,6 +319,17 @@ class Schema:
     def bags(self) -> tuple[Field, ...]:
         """Multi-valued fields, with `field.length` columns each of a batch's `bags`."""
         return tuple(f for f in self.fields if f.bag)
+
+    @property
+    def histories(self) -> tuple[History, ...]:
+        """The ordered fields that share the vocabulary of a categorical field, and those beside them."""
+        found = []
+        for first in self.bags:
+            if self._is_history(first) and not first.beside:
+                fields = (first, *(field for field in self.bags if field.beside == first.name))
+                names, targets = zip(*((field.name, field.shares) for field in fields), strict=True)
+                found.append(History(names, targets))
+        return tuple(found)
 
     @property
     def bag_columns(self) -> int:

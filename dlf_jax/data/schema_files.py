@@ -22,8 +22,8 @@ from dlf_jax.errors import UserError, suggest
 
 # Kind of a column that is no feature.
 IGNORED = 'ignored'
-# Length of a multi-valued field whose file does not say.
-LENGTH = 20
+# Length of a multi-valued field whose file does not say, and of an ordered one.
+LENGTH, ORDERED_LENGTH = 20, 50
 # Keys beside the columns.
 _KEYS = ('label', 'weight', 'group', 'positive', 'soft_labels')
 _OPTIONS = {f.name for f in dataclasses.fields(Field)} - {'name', 'size'}
@@ -121,5 +121,6 @@ def _field(path: str, name: str, options: Any, defaults: Mapping[str, Any]) -> F
         if not options['hash_buckets']:
             options = {'min_count': defaults['min_count'], 'max_size': defaults['max_size'], **options}
     if kind == MULTI_VALUED:
-        options = {'pooling': 'mean', 'length': LENGTH, **options}
+        length = ORDERED_LENGTH if options.get('ordered') else LENGTH
+        options = {'pooling': 'mean', 'length': length, **options}
     return Field(name, kind, **options)

@@ -44,6 +44,11 @@ def check(encoder: Encoder) -> None:
                 'which ONNX cannot compute: it has no operator for the bytes of a text; take '
                 '--config.export.inputs=ids, or train with a vocabulary'
             )
+        if field.ordered:
+            raise UserError(
+                f'field {field.name!r} is ordered, and ONNX has no encoding of it that keeps the latest values '
+                'in their places; take --config.export.inputs=ids'
+            )
     sizes = {
         field.name: _vocabulary_bytes(encoder, field) for field in encoder.schema.fields if field.counted
     }

@@ -54,9 +54,11 @@ from dlf_jax.models.afm import AFM
 from dlf_jax.models.afn import AFN
 from dlf_jax.models.autoint import AutoInt
 from dlf_jax.models.base import CTRModel as CTRModel
+from dlf_jax.models.bst import BST
 from dlf_jax.models.dcn import DCN
 from dlf_jax.models.dcnv2 import DCNv2
 from dlf_jax.models.deepfm import DeepFM
+from dlf_jax.models.din import DIN
 from dlf_jax.models.dlf import DLF
 from dlf_jax.models.dlrm import DLRM
 from dlf_jax.models.dlrm_dcnv2 import DLRMDCNv2
@@ -89,9 +91,11 @@ MODELS: dict[str, type[CTRModel]] = {
     'afm': AFM,
     'afn': AFN,
     'autoint': AutoInt,
+    'bst': BST,
     'dcn': DCN,
     'dcnv2': DCNv2,
     'deepfm': DeepFM,
+    'din': DIN,
     'dlf': DLF,
     'dlrm': DLRM,
     'dlrm_dcnv2': DLRMDCNv2,
@@ -114,6 +118,11 @@ MODELS: dict[str, type[CTRModel]] = {
     'wukong': Wukong,
     'xdeepfm': XDeepFM,
 }
+
+
+def of_any_data() -> list[str]:
+    """Names of the models that every dataset can train: those that need no history."""
+    return [name for name, model in MODELS.items() if not model.needs_histories]
 
 
 def model_class(name: str) -> type[CTRModel]:

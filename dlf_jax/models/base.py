@@ -9,6 +9,7 @@ import chex
 import flax.linen as nn
 import jax
 
+from dlf_jax.errors import UsageError
 from dlf_jax.models.inputs import Inputs
 from dlf_jax.models.mode import ONE_PROGRAM, Collectives, Mode
 
@@ -22,14 +23,16 @@ class CTRModel(nn.Module):
     Class attributes:
       variants: hyperparameters that each published variant sets, by the variant's name. The first is
         'full', the model as published.
-      wants_inputs: True if `logits` also takes `inputs`, see `Inputs`. May be a property. wants_bags: False
-      if it reads no `inputs.bags`, which are then empty, and the values of a multi-valued field
-        are summed where they are read.
+      wants_inputs: True if `logits` also takes `inputs`, see `Inputs`. May be a property.
+      wants_bags: False if it reads no `inputs.bags`, which are then empty, and the values of a multi-valued
+        field are summed where they are read.
+      needs_histories: True if there must be a history among its inputs, see `Inputs.histories`.
     """
 
     variants: ClassVar[dict[str, dict[str, Any]]] = {'full': {}}
     wants_inputs: ClassVar[bool] = False
     wants_bags: ClassVar[bool] = True
+    needs_histories: ClassVar[bool] = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         # Flax wraps methods to trace them as calls of a bound module. `logits` is a part of another method,
@@ -114,6 +117,9 @@ class CTRModel(nn.Module):
         Returns:
           Logits, float32 [B] (the dtype of the embeddings, where that is another). Losses beside the
           cross-entropy are sown into the collection `losses`.
+
+        Raises:
+          UsageError: the model needs histories, and there is none.
         """
         tables = self.tables_of(next(iter(embeddings.values())).shape[1])
         read = [embeddings[table] for table in tables]
@@ -125,6 +131,12 @@ class CTRModel(nn.Module):
         elif inputs is None:
             raise ValueError(
                 f'{type(self).__name__} reads more than embeddings: call it with inputs=Inputs(...)'
+            )
+        elif self.needs_histories and not inputs.histories:
+            raise UsageError(
+                f'config.model.name: {type(self).__name__} reads histories, and the data has none; declare one '
+                'in the schema file: a multi-valued column with ordered = true and shares = "ITEM", the '
+                'categorical column that its values are of'
             )
         else:
             logits = self.logits(embeddings, mode, inputs)

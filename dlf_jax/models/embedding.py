@@ -102,7 +102,7 @@ def init(
 
 def ids_of(batch: Mapping[str, jax.Array], schema: Schema) -> dict[str, jax.Array]:
     """Ids of a batch into each fused table, int32 [B, columns]: the categorical fields, then the
-    multi-valued ones with `PADDING` after their last value."""
+    multi-valued ones, `PADDING` where they have no value."""
     return {rows_part(size): _ids_of_size(batch, schema, size) for size in schema.embedding_sizes}
 
 
@@ -254,7 +254,8 @@ def _pool(rows: jax.Array, ids: jax.Array, pooling: str, is_sum: bool) -> jax.Ar
 def make_inputs(
     rows: Tables, dense: Tables, batch: Mapping[str, jax.Array], schema: Schema, summed: bool = False
 ) -> Inputs:
-    """Inputs of a batch beyond its embeddings: field names, raw numbers, unpooled multi-valued fields.
+    """Inputs of a batch beyond its embeddings: field names, raw numbers, unpooled multi-valued fields,
+    histories.
 
     Args:
       rows: from `gather_rows`.
@@ -308,7 +309,7 @@ def _named(numeric: jax.Array, bags: dict[str, Bag], schema: Schema) -> Inputs:
     ordered = (*schema.categorical, *schema.numeric, *schema.bags)
     # In the order that JAX gives the keys of a dict, which a model may iterate over.
     bags = dict(sorted(bags.items()))
-    return Inputs(tuple(field.name for field in ordered), numeric, numeric_fields, bags)
+    return Inputs(tuple(field.name for field in ordered), numeric, numeric_fields, bags, schema.histories)
 
 
 def lookup(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import flax.struct
 import jax
 
+from dlf_jax.data.schema import History
 from dlf_jax.errors import UsageError, suggest
 
 
@@ -32,13 +33,16 @@ class Inputs:
       numeric: float32 [B, Fn], values of the numeric fields after the dataset's treatment, 0 for a
         missing number that has a value of its own.
       numeric_fields: names of these fields, in the order of the columns of `numeric`.
-      bags: unpooled multi-valued fields by name, in alphabetical order.
+      bags: unpooled multi-valued fields by name, in alphabetical order. The values of an ordered one, the
+        oldest first, end with the last place.
+      histories: the ordered ones that share the embeddings of a categorical field, with that field.
     """
 
     fields: tuple[str, ...] = flax.struct.field(pytree_node=False)
     numeric: jax.Array
     numeric_fields: tuple[str, ...] = flax.struct.field(pytree_node=False)
     bags: dict[str, Bag]
+    histories: tuple[History, ...] = flax.struct.field(pytree_node=False, default=())
 
     def position(self, field: str, key: str) -> int:
         """Position of a field on the embeddings' second axis.

@@ -1,4 +1,4 @@
-"""Layers shared by several models: Dense, BatchNorm, LayerNorm, Dropout, MLP.
+"""Layers shared by several models: Dense, BatchNorm, LayerNorm, Dropout, Dice, PReLU, MLP.
 
 All are pure `flax.linen` modules that compute in the dtype of their input; norms and softmax compute in
 at least float32. A layer that depends on how the model is called (training, padding, devices) takes a
@@ -137,16 +137,21 @@ class BatchNorm(nn.Module):
     Attributes:
       momentum: fraction of the old running statistics kept at each step (PyTorch's is `1 - momentum`).
       epsilon: added to the variance.
+      affine: whether there are a scale and a bias.
     """
 
     momentum: float = 0.9
     epsilon: float = 1e-5
+    affine: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
         shape = (x.shape[-1],)
-        scale = self.param('scale', nn.initializers.ones, shape)
-        bias = self.param('bias', nn.initializers.zeros, shape)
+        if self.affine:
+            scale = self.param('scale', nn.initializers.ones, shape)
+            bias = self.param('bias', nn.initializers.zeros, shape)
+        else:
+            scale, bias = jnp.ones(shape), jnp.zeros(shape)
         running_mean = self.variable('batch_stats', 'mean', jnp.zeros, shape, jnp.float32)
         running_var = self.variable('batch_stats', 'var', jnp.ones, shape, jnp.float32)
         dtype = x.dtype
@@ -271,24 +276,60 @@ class Dropout(nn.Module):
         return jnp.where(dropout_mask(self.make_rng('dropout'), x.shape, keep, first), x / keep, 0)
 
 
+class Dice(nn.Module):
+    """Dice, an activation that bends where the data lies (Zhou et al., KDD 2018, eq. 9).
+
+    `x (q + alpha (1 - q))`, `q = sigmoid(BN(x))` without scale and bias; `[B, C] -> [B, C]`, in the dtype of the
+    input. Parameter `alpha: [C]`, 0 at the start, and the running statistics of `norm`.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
+        alpha = self.param('alpha', nn.initializers.zeros, (x.shape[-1],))
+        norm = BatchNorm(momentum=0.99, epsilon=1e-9, affine=False, name='norm')
+        wide = at_least_float32(x)
+        share = nn.sigmoid(norm(wide, mode))
+        return (wide * (share + alpha * (1 - share))).astype(x.dtype)
+
+
+class PReLU(nn.Module):
+    """ReLU with a learned slope below 0 for each channel (He et al. 2015).
+
+    `[B, C] -> [B, C]`, in the dtype of the input. Parameter `alpha: [C]`, 0.1 at the start, as in FuxiCTR.
+    """
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
+        del mode
+        alpha = self.param('alpha', nn.initializers.constant(0.1), (x.shape[-1],))
+        return jnp.where(x > 0, x, alpha.astype(x.dtype) * x)
+
+
+# Activations that `MLP` has beside 'relu'.
+ACTIVATIONS: dict[str, type[nn.Module]] = {'dice': Dice, 'prelu': PReLU}
+
+
 class MLP(nn.Module):
     """Multi-layer perceptron: hidden layers and an optional output layer.
 
     A hidden layer is Dense, BatchNorm (optional), ReLU, Dropout; the output layer is a Dense.
     `[B, ..., C] -> [B, ..., W]`, in the dtype of the input, `W` being the width of the last layer.
-    Parameters: `hidden_{i}/{kernel, bias}`, `norm_{i}/{scale, bias}`, `out/{kernel, bias}`.
+    Parameters: `hidden_{i}/{kernel, bias}`, `norm_{i}/{scale, bias}`, `activation_{i}/alpha` (of another
+    activation than ReLU), `out/{kernel, bias}`.
 
     Attributes:
       hidden: width of each hidden layer; () for none.
       output: width of the output layer; None for no output layer.
       batch_norm: whether hidden layers have a BatchNorm.
       dropout: dropout rate after each hidden layer.
+      activation: 'relu', or an entry of `ACTIVATIONS` in its place.
     """
 
     hidden: tuple[int, ...]
     output: int | None = None
     batch_norm: bool = True
     dropout: float = 0.0
+    activation: str = 'relu'
 
     @nn.compact
     def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
@@ -296,5 +337,9 @@ class MLP(nn.Module):
             x = Dense(width, name=f'hidden_{i}')(x)
             if self.batch_norm:
                 x = BatchNorm(name=f'norm_{i}')(x, mode)
-            x = Dropout(self.dropout, name=f'dropout_{i}')(nn.relu(x), mode)
+            if self.activation == 'relu':
+                x = nn.relu(x)
+            else:
+                x = ACTIVATIONS[self.activation](name=f'activation_{i}')(x, mode)
+            x = Dropout(self.dropout, name=f'dropout_{i}')(x, mode)
         return x if self.output is None else Dense(self.output, name='out')(x)

@@ -59,7 +59,7 @@ def test_models_of_one_s_own_have_variants(mine):
     assert settings.parse_models('mine.py:Clicker:all') == parsed[1:3]
     assert settings.parse_models('dlf_jax.models.mlp:MLP') == (Setting('dlf_jax.models.mlp:MLP'),)
     # A list of all models is of the package's.
-    assert len(settings.parse_models('all')) == len(models.MODELS)
+    assert len(settings.parse_models('all')) == len(models.of_any_data())
 
 
 @pytest.mark.parametrize(

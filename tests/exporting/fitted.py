@@ -37,8 +37,18 @@ def schema(**options) -> Schema:
     )
 
 
+def with_history() -> Schema:
+    """A schema with a history of `user` beside every other kind of field."""
+    missing = next(field.missing for field in schema().fields if field.name == 'user')
+    seen = Field(
+        'seen', 'multi-valued', separator='|', pooling='mean', length=3, ordered=True, shares='user',
+        missing=missing,
+    )  # fmt: skip
+    return Schema((*schema().fields, seen), 'click')
+
+
 def table(rows: int, seed: int = 0) -> Chunk:
-    """Rows for `schema`, with missing values, values that repeat, and several spellings of a value."""
+    """Rows for `schema` and `with_history`, with missing values, values that repeat, and several spellings of a value."""
     draw = np.random.default_rng(seed)
 
     def texts(*values: str | None) -> list[str | None]:
@@ -62,6 +72,7 @@ def table(rows: int, seed: int = 0) -> Chunk:
     for place, name in enumerate((*TREATMENTS, 'own')):
         values = draw.lognormal(0, 1, rows).round(2 if place % 2 else 0)
         columns[name] = pl.Series(np.where(draw.random(rows) < 0.2, np.nan, values)).fill_nan(None)
+    columns['seen'] = [*map('|'.join, lists(('ann', 'bob', '7.50', '', 'true', 'new'), 6))]
     return Chunk(pl.DataFrame(columns, schema_overrides={'items': pl.List(pl.String)}), 'made.csv', 2)
 
 
@@ -70,6 +81,13 @@ def encoder(**options):
     """The encoder of `schema`, fitted to 300 rows."""
     of, chunk = schema(**options), table(300)
     found = statistics.measure_chunk(of, 0, chunk, np.arange(300), 0)
+    return fitting.fit(of, found)
+
+
+@functools.cache
+def encoder_with_history():
+    """The encoder of `with_history`, fitted to 300 rows."""
+    found = statistics.measure_chunk(of := with_history(), 0, table(300), np.arange(300), 0)
     return fitting.fit(of, found)
 
 

@@ -43,10 +43,13 @@ def daily(cases: Iterable[str], *quick: str) -> list:
 
 
 def call_of(model: nn.Module, fields: int = FIELDS, numbers: int = 0) -> tuple[dict, dict]:
-    """Rows of zeros and further keywords of a model's call, of fields of which the last are numeric."""
+    """Rows of zeros and further keywords of a model's call, of fields of which the last are numeric; and of a
+    history, where the model needs one."""
     names = [f'field{i}' for i in range(fields)]
     made = [Field(name, 'categorical', size=3) for name in names[: fields - numbers]]
     made += [number_field(name, 'none') for name in names[fields - numbers :]]
+    if model.needs_histories:
+        made.append(Field('seen', 'multi-valued', pooling='mean', length=3, ordered=True, shares='field0'))
     rows, inputs = embedding.example(model.tables_of(fields), Schema(tuple(made), 'label'))
     return rows, {'inputs': inputs} if model.wants_inputs else {}
 

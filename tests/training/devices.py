@@ -10,6 +10,7 @@ import numpy as np
 
 from dlf_jax import models
 from dlf_jax.config import get_config
+from dlf_jax.data.schema import Field, Schema
 from dlf_jax.training import train_state
 from dlf_jax.training.model_setup import TrainingSetup
 from dlf_jax.training.sharding import Partitioner
@@ -26,6 +27,19 @@ SMALL = {
 }  # fmt: skip
 
 
+# The same with a history of three events of the first field.
+SEEN = Field('seen', 'multi-valued', pooling='mean', length=3, ordered=True, shares='a')
+WITH_HISTORY = Schema((*SCHEMA.fields, SEEN), 'label')
+
+
+def with_history(batch, seed):
+    """The batch with histories, some of them empty."""
+    draw = np.random.default_rng([seed, 1])
+    rows = len(batch['label'])
+    there = np.arange(3) >= 3 - draw.integers(0, 4, rows)[:, None]
+    return {**batch, 'bags': np.where(there, draw.integers(0, 7, (rows, 3)), -1).astype(np.int32)}
+
+
 def small(model='mlp', **changes):
     """Changes are large, and follow the gradients' sizes and not the signs of their rounding."""
     large = {'optimizer__eps': 1.0, 'optimizer__learning_rate': 0.1, 'embedding__penalty': 0.01}
@@ -33,15 +47,22 @@ def small(model='mlp', **changes):
     return config_of(model, **{**large, **fields, **changes})
 
 
-def train(config, devices, steps=3, schema=SCHEMA, batch_of=batch_of):
+def train(config, devices, steps=3, schema=None, batch_of=batch_of):
     """The state, its tables without the rows that fill them up, and the metrics, on the host."""
+    histories = models.model_class(config.model.name).needs_histories
+    schema = schema or (WITH_HISTORY if histories else SCHEMA)
     setup = TrainingSetup(config, schema, 100, ROWS, devices)
+
+    def placed(seed, padding=0):
+        batch = batch_of(ROWS, padding, seed)
+        return setup.partitioner.put(with_history(batch, seed) if histories else batch)
+
     state = setup.initial_state([0])
     step = setup.train_step(1)
     for i in range(steps):
         # Padding falls on the last devices alone.
-        state, found = step(state, setup.partitioner.put(batch_of(ROWS, padding=5, seed=i)))
-    logits = setup.predict_step(1)(state.weights(), setup.partitioner.put(batch_of(ROWS)))
+        state, found = step(state, placed(i, padding=5))
+    logits = setup.predict_step(1)(state.weights(), placed(0))
     rows = train_state.row_leaves(state, setup.optimizer)
     host = jax.device_get(state)
     cut = jax.tree.map(lambda leaf, is_row: leaf[: schema.vocabulary] if is_row else leaf, host, rows)

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import own_tables
 from dlf_jax import api
-from dlf_jax.models import MODELS
+from dlf_jax.models import of_any_data
 
 # Linear: it cannot express it.
 UNABLE = {'lr'}
@@ -21,7 +21,7 @@ def folder(tmp_path_factory):
     'model',
     [
         pytest.param(model, marks=() if model in QUICK else pytest.mark.slow)
-        for model in MODELS
+        for model in of_any_data()
         if model not in UNABLE
     ],
 )

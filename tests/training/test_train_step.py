@@ -172,7 +172,7 @@ TRAINED = ('mlp', 'finalnet', 'fcn', 'fm', 'onn', 'autoint')
     'model',
     [
         name if name in TRAINED else pytest.param(name, marks=pytest.mark.slow)
-        for name in models.MODELS
+        for name in models.of_any_data()
         if name not in ('dlf', 'lr')
     ],
 )

@@ -55,7 +55,7 @@ class FieldValues:
         # A view of the row: what is written here is in it.
         column[:, ...] = PADDING if field.bag else value
         if field.bag:
-            column[:, 0] = value
+            column[:, -1 if field.ordered else 0] = value
         return row
 
     def text(self, field: Field, value: int) -> str:

@@ -121,9 +121,13 @@ def _share(share: float | None) -> Cell:
 
 
 def _kind(field: Field) -> str:
-    more = [field.treatment, f'{field.pooling} of up to {field.length}' if field.bag else '']
+    more = [field.treatment, _pooled(field) if field.bag else '']
     told = ', '.join(filter(None, more))
     return f'{field.kind} ({told})' if told else field.kind
+
+
+def _pooled(field: Field) -> str:
+    return f'{field.pooling} of {"the latest" if field.ordered else "up to"} {field.length}'
 
 
 def _vocabulary(field: Field) -> Content:

@@ -38,6 +38,7 @@ from dlf_jax.data.builders.frappe import Frappe
 from dlf_jax.data.builders.movielens import Movielens
 from dlf_jax.data.builders.own_table import OwnTable
 from dlf_jax.data.builders.synthetic import Synthetic
+from dlf_jax.data.builders.synthetic_histories import SyntheticHistories
 from dlf_jax.data.preprocess.task import Ancestor
 from dlf_jax.errors import UsageError
 
@@ -50,6 +51,7 @@ DATASETS: dict[str, type[Builder]] = {
     'frappe': Frappe,
     'movielens': Movielens,
     'synthetic': Synthetic,
+    'synthetic_histories': SyntheticHistories,
     'table': OwnTable,
 }
 

@@ -217,16 +217,25 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         return text_field(name, **self._vocabulary())
 
     def multi_valued(
-        self, name: str, length: int, separator: str = '', pooling: str = 'mean', shares: str = ''
+        self,
+        name: str,
+        length: int,
+        separator: str = '',
+        pooling: str = 'mean',
+        shares: str = '',
+        ordered: bool = False,
+        beside: str = '',
     ) -> Field:
         """Multi-valued field of a text column, with the vocabulary that the config asks for.
 
         Args:
           name: name of the column.
-          length: maximum number of values in a row; later values are dropped.
+          length: maximum number of values in a row; later values are dropped, of an ordered field earlier ones.
           separator: character between the values; '' for columns of lists.
           pooling: pooling of the embeddings, 'sum', 'mean' or 'max'.
           shares: name of the field whose vocabulary and embeddings this one uses; '' for its own.
+          ordered: whether the values are in order, the oldest first.
+          beside: name of the history whose values are of the same events; '' for none.
         """
         vocabulary = self._vocabulary()
         if shares:
@@ -237,6 +246,8 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
             separator=separator,
             pooling=pooling,
             length=length,
+            ordered=ordered,
+            beside=beside,
             shares=shares,
             **vocabulary,
         )

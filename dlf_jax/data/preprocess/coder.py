@@ -100,6 +100,21 @@ class Coder:
     def _bag(self, field: Field, chunk: Chunk) -> np.ndarray:
         values, lengths = elements(chunk, field)
         padded = np.full((len(lengths), field.length), PAD, np.int32)
-        padded[np.arange(field.length) < lengths[:, None]] = self._codes(field, values)
-        padded[lengths == 0, 0] = NULL
+        padded[places(field, lengths)] = self._codes(field, values)
+        if not field.ordered:
+            padded[lengths == 0, 0] = NULL
         return padded
+
+
+def places(field: Field, lengths: np.ndarray) -> np.ndarray:
+    """Where the values of a multi-valued field lie, bool [rows, length].
+
+    Those of an ordered field end with the last column, so that the latest value always has the same place;
+    all others begin with the first.
+
+    Args:
+      field: the field.
+      lengths: number of values of each row, int64 [rows].
+    """
+    columns = np.arange(field.length)
+    return (columns[::-1] if field.ordered else columns) < lengths[:, None]

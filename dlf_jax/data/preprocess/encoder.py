@@ -48,7 +48,7 @@ class Encoder:
     (ties by value). Ids of a field without one: 0 unused, 1 missing, then the hash buckets or ranges. All
     are offset into the fused table. Numeric fields: a missing value becomes the training mean, then the
     treatment is applied; under `fill='own'` it is NaN. A multi-valued field without a value holds the id of
-    missing.
+    missing, an ordered one holds nothing.
     """
 
     def __init__(
@@ -172,7 +172,8 @@ class Encoder:
 
         Returns:
           `categorical` int32 [rows, Fc], `numeric` float32 [rows, Fn] and `bags` int32 [rows, bag_columns]
-          (`PADDING` after the last value); each only where the schema has such fields.
+          (`PADDING` after the last value, of
+          ordered fields before the first); each only where the schema has such fields.
 
         Raises:
           OutOfRange: a number that is beyond float32 once it is treated.

@@ -29,7 +29,9 @@ _log = logging.getLogger(__name__)
 # Table of the values that have come and gone, beside the encoder.
 CHANGES = 'changes.parquet'
 # Attributes of a field that what is trained depends on; `auto` and `fill` are looked at apart.
-_FIXED = ('kind', 'shares', 'hash_buckets', 'embedding_size', 'pooling', 'frequencies', 'verbatim')
+_FIXED = (
+    'kind', 'shares', 'ordered', 'beside', 'hash_buckets', 'embedding_size', 'pooling', 'frequencies', 'verbatim',
+)  # fmt: skip
 
 
 def digest(folder: Path) -> str:
@@ -132,7 +134,8 @@ def _differences(before: Schema, now: Schema) -> Iterator[str]:
         if name not in new or name not in old:
             yield f'field {name!r} is there {"only before" if name in old else "only now"}'
             continue
-        for key in _FIXED:
+        # What reads a history may have parameters for each of its places.
+        for key in (*_FIXED, 'length') if old[name].ordered else _FIXED:
             there, here = getattr(old[name], key), getattr(new[name], key)
             if there != here:
                 yield f'field {name!r}: {key} {there!r} before, {here!r} now'

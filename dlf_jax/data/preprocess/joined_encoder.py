@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from dlf_jax.data.hashing import stable_hash
+from dlf_jax.data.preprocess.coder import places
 from dlf_jax.data.preprocess.dictionary import NULL, UNKNOWN, Dictionary, keys_of
 from dlf_jax.data.preprocess.encoder import Encoder, OutOfRange
 from dlf_jax.data.preprocess.joined_dictionaries import JoinedDictionaries
@@ -257,12 +258,12 @@ class JoinedEncoder:
             codes = (stable_hash(flat) % np.uint64(field.hash_buckets)).astype(np.int32)
         else:
             codes = self._joined.find(keys_of(flat), np.array(self._number[field.owner]))
+        codes = _with_nulls(codes, flat)
         offset, place = self.schema.offsets[field.owner], self._order[field.name]
         ids = np.full((len(lists), field.length), PADDING, np.int32)
-        ids[np.arange(field.length) < lengths[:, None]] = (
-            _ids(codes, codes == NULL, codes == UNKNOWN) + offset
-        )
-        ids[lengths == 0, 0] = offset + MISSING
+        ids[places(field, lengths)] = _ids(codes, codes == NULL, codes == UNKNOWN) + offset
+        if not field.ordered:
+            ids[lengths == 0, 0] = offset + MISSING
         unknown[np.repeat(np.arange(len(lists)), lengths)[codes == UNKNOWN], place] = True
         missing[:, place] = lengths == 0
         return ids

@@ -91,6 +91,9 @@ def _single(chunk: Chunk, name: str) -> pl.Series:
 def elements(chunk: Chunk, field: Field) -> tuple[pl.Series, np.ndarray]:
     """Values of a multi-valued field, without missing ones and cut to the field's length in each row.
 
+    In an ordered field a missing value between others is null, so that each keeps its place, and the latest
+    ones are kept; a row of missing values alone has none.
+
     Returns:
       The values of all rows one after another, String, and the number of values of each row, int64 [rows].
 
@@ -122,13 +125,16 @@ def kept_elements(
       field: the multi-valued field.
     """
     flat = canonical_rows(flat, field.missing, field.verbatim)
-    present = flat.is_not_null()
-    flat, rows = flat.filter(present), rows[present.to_numpy()]
+    present = flat.is_not_null().to_numpy()
+    if field.ordered:
+        present = (np.bincount(rows[present], minlength=count) > 0)[rows]
+    flat, rows = flat.filter(pl.Series(present, dtype=pl.Boolean)), rows[present]
     lengths = np.bincount(rows, minlength=count).astype(np.int64)
     if lengths.max(initial=0) > field.length:
         # Position of each value in its row.
         place = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        flat = flat.filter(pl.Series(place < field.length))
+        first = (lengths - field.length)[rows] if field.ordered else 0
+        flat = flat.filter(pl.Series((place >= first) & (place < first + field.length)))
         lengths = np.minimum(lengths, field.length)
     return flat, lengths
 
