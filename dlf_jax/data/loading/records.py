@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
+from tensorflow_datasets.core import example_serializer, writer
 
 from dlf_jax.data.prefetch import prefetch
 from dlf_jax.data.rows import Rows
@@ -70,6 +71,23 @@ class BlockWriter(tfds.core.ExampleWriter):
             for _, example in ready:
                 shard.write(example)
         shard.close()
+
+
+def write_shard(path: Path, schema: Schema, blocks: Iterator[tuple[int, Rows]]) -> int:
+    """Writes a shard as TFDS does, on a machine without its builder.
+
+    Args:
+      path: the shard's file.
+      schema: of the blocks.
+      blocks: (number, block) in the order of the numbers.
+
+    Returns:
+      The number of blocks.
+    """
+    spec = features(schema)
+    serializer = example_serializer.ExampleSerializer(spec.get_serialized_info())
+    shard = writer.ShardWriter(features=spec, serializer=serializer, example_writer=BlockWriter())
+    return shard.write(path=path, examples=blocks)
 
 
 class Blocks(Protocol):

@@ -164,8 +164,8 @@ def _find_pieces(task: Task, staging: Path, beam_options: dict[str, Any]) -> lis
     _run(beam_options, files, lambda items: items | beam.Map(find))
     pieces = []
     for key, table in task.tables.items():
-        files = range(max(1, len(table.paths)))
-        pieces += numbered(key, (json.loads((found / f'{key}-{i}.json').read_text()) for i in files))
+        numbers = range(max(1, len(table.paths)))
+        pieces += numbered(key, (json.loads((found / f'{key}-{i}.json').read_text()) for i in numbers))
     return pieces
 
 
