@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 import logging
+import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -70,6 +74,16 @@ def _local_cluster(options: Options) -> Iterator[Any]:
     from distributed.deploy.spec import SpecCluster
     from distributed.deploy.subprocess import SubprocessWorker
 
+    class Worker(SubprocessWorker):
+        """Without the warnings of Python about what a lost worker leaves."""
+
+        async def _start(self) -> None:
+            spec = json.dumps({'cls': self.worker_class, 'opts': self.worker_kwargs})
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable, '-W', 'ignore', '-m', 'dask', 'spec', self.scheduler, '--spec', spec,
+                env={**os.environ, **environment}, stdout=asyncio.subprocess.DEVNULL,
+            )  # fmt: skip
+
     environment = {
         # As many processes as cores: more threads in each would only wait for each other.
         'POLARS_MAX_THREADS': '1',
@@ -85,7 +99,7 @@ def _local_cluster(options: Options) -> Iterator[Any]:
         'env': environment,
         'memory_limit': options.memory or _share_of_memory(options.workers),
     }
-    worker = {'cls': SubprocessWorker, 'options': {'worker_kwargs': settings}}
+    worker = {'cls': Worker, 'options': {'worker_kwargs': settings}}
     cluster = SpecCluster(
         workers=dict.fromkeys(range(options.workers), worker),
         scheduler={

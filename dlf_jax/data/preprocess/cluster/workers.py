@@ -33,7 +33,7 @@ def check(client: Any, work: Work) -> None:
     here = _reporter()()
     for worker, found in client.run(_reporter(), on_error='return').items():
         if isinstance(found, BaseException):
-            raise UserError(f'worker {worker}: cannot run code of this process ({found}); {_ADVICE}')
+            raise _unfit(worker, found)
         for name, version in here.items():
             if found[name] != version:
                 has = f'{name} {found[name]}' if found[name] else f'no package {name}'
@@ -42,12 +42,21 @@ def check(client: Any, work: Work) -> None:
     write_atomically(marker, work.sources)
     for worker, found in client.run(_unreadable, work, str(marker), on_error='return').items():
         if isinstance(found, BaseException):
-            raise UserError(f'worker {worker}: {found}')
+            raise _unfit(worker, found)
         if found:
             raise UserError(
                 f'worker {worker} on {found[0]}: {found[1]}; input files and --data_dir must be at the same '
                 'paths for all workers, on storage that they share'
             )
+
+
+def _unfit(worker: str, found: BaseException) -> UserError:
+    if isinstance(found, OSError):
+        return UserError(
+            f'worker {worker} was lost before it began ({found}); has it too little memory (--memory, or '
+            "the worker's --memory-limit)? See its log"
+        )
+    return UserError(f'worker {worker} cannot run the code of this process ({found}); {_ADVICE}')
 
 
 def _reporter() -> Callable[[], dict[str, str]]:
