@@ -160,9 +160,10 @@ def get_config(model: str = 'dlf') -> ConfigDict:
     # With `training.warm_start`: whether means, ranges and curves of numbers are fitted to these files; else
     # they stay as the model has learnt them.
     config.dataset.refit_numbers = False
-    # Apache Beam runner that prepares on several machines; '': this machine alone.
+    # What prepares in several processes or on several machines: dask, or a runner of Apache Beam; '': this
+    # process alone.
     config.dataset.beam_runner = ''
-    # Flags of the Beam runner.
+    # Its flags; of dask: --address, --workers, --memory, --timeout.
     config.dataset.beam_options = ()
     # Rows per record.
     config.dataset.block_rows = 8192

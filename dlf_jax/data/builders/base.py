@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from dlf_jax import allocator
-from dlf_jax.data.builders import part_counts
+from dlf_jax.data.builders import cluster_shards, part_counts
 from dlf_jax.data.builders.fingerprint import Fingerprint
 from dlf_jax.data.download import checksums
 from dlf_jax.data.download.fetch import fetch
@@ -25,6 +25,9 @@ from dlf_jax.data.loading.label_counts import LabelCounts
 from dlf_jax.data.loading.overlap import shared_rows
 from dlf_jax.data.loading.records import BlockWriter, RecordBlocks, features
 from dlf_jax.data.preprocess import beam, encoder, growing, local
+from dlf_jax.data.preprocess.cluster import connection
+from dlf_jax.data.preprocess.cluster import options as cluster_options
+from dlf_jax.data.preprocess.cluster import prepare as cluster
 from dlf_jax.data.preprocess.splits import PARTS, Split
 from dlf_jax.data.preprocess.task import WHOLE, Ancestor, ShardWriter, Task
 from dlf_jax.data.readers.tables import Table, check_columns, expand, families, open_table
@@ -128,7 +131,13 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
             by_part = self._by_file({part: table.paths for part, table in self.task.tables.items()})
             recognise(self._release, by_part, data_dir, self.dataset.allow_modified)
         runner = self.dataset.beam_runner
-        self._beam = beam.options(runner, self.dataset.beam_options) if runner else {}
+        self._beam: dict[str, Any] = {}
+        self._cluster: cluster_options.Options | None = None
+        if runner == cluster_options.RUNNER:
+            self._cluster = cluster_options.Options.parse(self.dataset.beam_options)
+            connection.require()
+        elif runner:
+            self._beam = beam.options(runner, self.dataset.beam_options)
         self._blocks: dict[str, RecordBlocks] = {}
         self._staging = Path()
         self._made_from = self._fingerprint(data_dir)
@@ -436,7 +445,10 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
         )
 
     def _download_and_prepare(self, *arguments: Any, **options: Any) -> None:
-        super()._download_and_prepare(*arguments, **options)
+        if self._cluster is None:
+            super()._download_and_prepare(*arguments, **options)
+        else:
+            self._prepare_on_cluster(self._cluster)
         # Before TFDS gives the unfinished folder its final name.
         self._made_from.check_unchanged()
 
@@ -449,20 +461,39 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
     def _example_writer(self) -> BlockWriter:
         return BlockWriter()
 
-    def _shard_iterators_per_split(self, dl_manager: Any) -> dict[str, list[ShardWriter]]:
-        del dl_manager
-        # TFDS's data_dir is the unfinished folder here.
+    def _unfinished_folder(self) -> Path:
+        """The folder of what is being prepared, with the further files."""
+        # TFDS's data_dir, while it prepares.
         folder = Path(self.data_dir)
         folder.mkdir(parents=True, exist_ok=True)
         self.write_extras(folder)
+        return folder
+
+    def _prepare_on_cluster(self, options: cluster_options.Options) -> None:
+        folder = self._unfinished_folder()
+        done = cluster.prepare(self.task, folder, self._staging, self._check_rows, options)
+        taken = [
+            cluster_shards.take(part, self._get_filename_template(split_name=part), shards)
+            for part, shards in done.shards.items()
+        ]
+        self.info.set_splits(tfds.core.splits.SplitDict(taken))
+        self._note(folder, done.rows, done.labels)
+
+    def _note(self, folder: Path, rows: Mapping[str, int], labels: Mapping[str, LabelCounts]) -> None:
+        """Writes what is known of the parts."""
+        if labels:
+            part_counts.write_labels(folder, labels)
+        self.info.metadata['rows'] = rows
+        self.info.metadata['block_rows'] = self.dataset.block_rows
+
+    def _shard_iterators_per_split(self, dl_manager: Any) -> dict[str, list[ShardWriter]]:
+        del dl_manager
+        folder = self._unfinished_folder()
         if self._beam:
             shards = beam.prepare(self.task, folder, self._staging, self._check_rows, self._beam)
         else:
             shards = local.prepare(self.task, folder, self._staging, self._check_rows)
-        if shards.labels:
-            part_counts.write_labels(folder, shards.labels)
-        self.info.metadata['rows'] = shards.rows
-        self.info.metadata['block_rows'] = self.dataset.block_rows
+        self._note(folder, shards.rows, shards.labels)
         return shards.writers
 
 

@@ -64,9 +64,9 @@ class GeneratedTable(abc.ABC):
         for place, _ in self.places(0):
             yield self.read(place, columns)
 
-    def places(self, file: int) -> Iterator[tuple[tuple, int]]:
+    def places(self, file: int, unpacked: str = '') -> Iterator[tuple[tuple, int]]:
         """See `Table.places`."""
-        del file
+        del file, unpacked
         for start in range(0, self.rows, CHUNK_ROWS):
             yield (start,), min(CHUNK_ROWS, self.rows - start)
 

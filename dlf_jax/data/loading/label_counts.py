@@ -44,17 +44,27 @@ def count_labels(stream: Iterable[Rows]) -> LabelCounts:
     Args:
       stream: rows in pieces of any length, of which `label` and, where there is one, `weight` are read.
     """
-    rows = clicks = 0
-    weights, labels = list[float](), list[float]()
-    for piece in stream:
-        label = piece['label'].astype(np.float64)
-        weight = piece['weight'].astype(np.float64) if 'weight' in piece else np.ones(len(label))
-        rows += int(np.count_nonzero(weight > 0))
-        clicks += int(np.count_nonzero((weight > 0) & (label > 0.5)))
-        weights.append(float(weight.sum()))
-        labels.append(float((weight * label).sum()))
+    return join_sums(map(label_sums, stream))
+
+
+# Rows, clicks, sum of weights and weighted sum of labels of a piece.
+LabelSums = tuple[int, int, float, float]
+
+
+def label_sums(piece: Rows) -> LabelSums:
+    """Sums over the labels of some rows."""
+    label = piece['label'].astype(np.float64)
+    weight = piece['weight'].astype(np.float64) if 'weight' in piece else np.ones(len(label))
+    rows = int(np.count_nonzero(weight > 0))
+    clicks = int(np.count_nonzero((weight > 0) & (label > 0.5)))
+    return rows, clicks, float(weight.sum()), float((weight * label).sum())
+
+
+def join_sums(pieces: Iterable[LabelSums]) -> LabelCounts:
+    """Labels of the rows of all pieces in numbers, whatever the order of the pieces."""
+    rows, clicks, weights, labels = zip(*pieces, (0, 0, 0.0, 0.0), strict=True)
     total = math.fsum(weights)
-    return LabelCounts(rows, clicks, math.fsum(labels) / total if total else None)
+    return LabelCounts(sum(rows), sum(clicks), math.fsum(labels) / total if total else None)
 
 
 def read_labels(blocks: Blocks, part: str) -> Iterator[Rows]:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
+from tensorflow_datasets.core import example_serializer, writer
 
 from dlf_jax.data.prefetch import prefetch
 from dlf_jax.data.rows import Rows
@@ -68,8 +69,25 @@ class BlockWriter(tfds.core.ExampleWriter):
         shard = array_record_module.ArrayRecordWriter(os.fspath(path), options)
         with prefetch(examples, 4) as ready:
             for _, example in ready:
-                shard.write(example)
+                shard.write(_in_order(example))
         shard.close()
+
+
+def write_shard(path: Path, schema: Schema, blocks: Iterator[tuple[int, Rows]]) -> int:
+    """Writes a shard as TFDS does, on a machine without its builder.
+
+    Args:
+      path: the shard's file.
+      schema: of the blocks.
+      blocks: (number, block) in the order of the numbers.
+
+    Returns:
+      The number of blocks.
+    """
+    spec = features(schema)
+    serializer = example_serializer.ExampleSerializer(spec.get_serialized_info())
+    shard = writer.ShardWriter(features=spec, serializer=serializer, example_writer=BlockWriter())
+    return shard.write(path=path, examples=blocks)
 
 
 class Blocks(Protocol):
@@ -170,6 +188,26 @@ def _messages(message: memoryview) -> Iterator[tuple[int, memoryview]]:
             raise ValueError('not a block of rows')
         yield tag >> 3, message[position : position + size]
         position += size
+
+
+def _in_order(record: bytes) -> bytes:
+    """A serialized `tf.train.Example` with its features in an order that is the same in every process.
+
+    They are a map of protobuf, whose order is drawn anew by each process: the same rows would be other bytes.
+    """
+    ((_, features),) = _messages(memoryview(record))
+    pieces = [record[: len(record) - len(features)]]
+    for entry in sorted(bytes(entry) for _, entry in _messages(features)):
+        pieces += [b'\n', _varint(len(entry)), entry]
+    return b''.join(pieces)
+
+
+def _varint(number: int) -> bytes:
+    found = bytearray()
+    while number > 127:
+        found.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*found, number])
 
 
 def _check_shard(path: Path) -> None:

@@ -20,6 +20,7 @@ import polars as pl
 
 from dlf_jax.data.preprocess import encoder as encoders
 from dlf_jax.data.preprocess import growing
+from dlf_jax.data.preprocess.pieces import Piece, numbered
 from dlf_jax.data.preprocess.splits import PARTS
 from dlf_jax.data.preprocess.statistics import Moments, Sample, Statistics, measure_chunk
 from dlf_jax.data.preprocess.task import (
@@ -59,25 +60,6 @@ def options(runner: str, flags: Sequence[str]) -> dict[str, Any]:
         return {'beam_runner': create_runner(runner), 'beam_options': PipelineOptions(list(flags))}
     except (ValueError, ImportError, AttributeError) as error:
         raise UserError(f'config.dataset.beam_runner={runner!r}: no such runner ({error})') from error
-
-
-@dataclasses.dataclass(frozen=True)
-class Piece:
-    """Chunk of a table before it is read.
-
-    Attributes:
-      table: key of the table in `Task.tables`.
-      number: number of the chunk in its table.
-      place: place of the chunk, for `Table.read`.
-      first: number of the chunk's first row in the table.
-      rows: number of rows.
-    """
-
-    table: str
-    number: int
-    place: tuple
-    first: int
-    rows: int
 
 
 def prepare(
@@ -182,16 +164,13 @@ def _find_pieces(task: Task, staging: Path, beam_options: dict[str, Any]) -> lis
     _run(beam_options, files, lambda items: items | beam.Map(find))
     pieces = []
     for key, table in task.tables.items():
-        first = number = 0
-        for file in range(max(1, len(table.paths))):
-            for place, rows in json.loads((found / f'{key}-{file}.json').read_text()):
-                pieces.append(Piece(key, number, tuple(place), first, rows))
-                first, number = first + rows, number + 1
+        numbers = range(max(1, len(table.paths)))
+        pieces += numbered(key, (json.loads((found / f'{key}-{i}.json').read_text()) for i in numbers))
     return pieces
 
 
 def _read(task: Task, piece: Piece) -> Chunk:
-    return task.tables[piece.table].read(piece.place, task.columns())
+    return piece.read(task.tables[piece.table], task.columns())
 
 
 def _measure(

@@ -66,7 +66,7 @@ class Coder:
         def code_owner(owner: str) -> None:
             for i, field in enumerate(self.schema.coded):
                 if field.owner == owner:
-                    codes[:, i] = self._codes(field, categories(chunk, field))
+                    codes[:, i] = self.codes(field, categories(chunk, field))
 
         # Only one thread may use a dictionary; NumPy and Polars release the interpreter lock.
         list(column_pool().map(code_owner, dict.fromkeys(field.owner for field in self.schema.coded)))
@@ -78,7 +78,8 @@ class Coder:
             values[:, i] = numbers(chunk, field.name, field)
         return CodedRows(codes, values)
 
-    def _codes(self, field: Field, values: pl.Series) -> np.ndarray:
+    def codes(self, field: Field, values: pl.Series) -> np.ndarray:
+        """Codes of values of a field, int32 [n]."""
         if field.hash_buckets:
             values = canonical_rows(values, field.missing, field.verbatim)
             codes = (stable_hash(values) % np.uint64(field.hash_buckets)).astype(np.int32)
@@ -100,7 +101,7 @@ class Coder:
     def _bag(self, field: Field, chunk: Chunk) -> np.ndarray:
         values, lengths = elements(chunk, field)
         padded = np.full((len(lengths), field.length), PAD, np.int32)
-        padded[places(field, lengths)] = self._codes(field, values)
+        padded[places(field, lengths)] = self.codes(field, values)
         if not field.ordered:
             padded[lengths == 0, 0] = NULL
         return padded

@@ -128,6 +128,22 @@ class Encoder:
             known[name] = ids
         return IdTables.of(self.schema, known)
 
+    def id_tables_of(self, values: Mapping[str, pl.Series]) -> IdTables:
+        """Id tables for codes that number values as they are written.
+
+        Unlike `id_tables`, which takes time by the vocabularies, takes time by the values.
+
+        Args:
+          values: values in the order of their codes, by owning field.
+        """
+        coder, _ = self._coding
+        known = {}
+        for name, written in values.items():
+            codes = coder.codes(self._field(name), written)
+            ids = np.where(codes == UNKNOWN, OUT_OF_VOCABULARY, codes + RESERVED)
+            known[name] = np.where(codes == NULL, MISSING, ids).astype(np.int32)
+        return IdTables.of(self.schema, known)
+
     def _add_other_spellings(self, owner: str, written: pl.Series, ids: np.ndarray) -> None:
         """Sets the ids of values that are written otherwise than in the vocabulary, or missing, in place."""
         field = self._field(owner)

@@ -62,15 +62,15 @@ class Split:
         place = at / rows if self.kind == 'chronological' else _uniform(at, self.seed)
         return np.searchsorted(self.bounds[1:-1], place, side='right')
 
-    def time_cuts(self, times: Callable[[], Iterable[np.ndarray]], rows: int) -> list[float]:
+    def time_cuts(self, count: Callable[[int, int], np.ndarray], rows: int) -> list[float]:
         """Times at which the second and the third part begin.
 
         Args:
-          times: returns all times, float64, in pieces; called several times.
+          count: returns `count_times` of all times for a level and a prefix; called several times.
           rows: number of times.
         """
         ranks = [min(int(np.ceil(bound * rows)), rows - 1) for bound in self.bounds[1:-1]]
-        return [_select(times, rank) for rank in ranks]
+        return [_select(count, rank) for rank in ranks]
 
 
 def _uniform(index: np.ndarray, seed: int) -> np.ndarray:
@@ -78,17 +78,28 @@ def _uniform(index: np.ndarray, seed: int) -> np.ndarray:
     return (row_hash(index, seed) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def _select(values: Callable[[], Iterable[np.ndarray]], rank: int) -> float:
+def count_times(times: Iterable[np.ndarray], level: int, prefix: int) -> np.ndarray:
+    """Numbers of times by their 16 bits of a level, int64 [65536]; times of several machines add up.
+
+    Args:
+      times: float64, in pieces.
+      level: 0 for the highest bits, to 3.
+      prefix: the higher bits of the times that count.
+    """
+    shift, counts = np.uint64(48 - 16 * level), np.zeros(1 << 16, np.int64)
+    for piece in times:
+        keys = _sortable(piece)
+        if level:
+            keys = keys[keys >> (shift + np.uint64(16)) == np.uint64(prefix)]
+        counts += np.bincount(((keys >> shift) & np.uint64(0xFFFF)).astype(np.int64), minlength=1 << 16)
+    return counts
+
+
+def _select(count: Callable[[int, int], np.ndarray], rank: int) -> float:
     """Order statistic: the value of a rank, counted from 0, in passes that each find 16 of its bits."""
     prefix = np.uint64(0)
     for level in range(4):
-        shift = np.uint64(48 - 16 * level)
-        counts = np.zeros(1 << 16, np.int64)
-        for piece in values():
-            keys = _sortable(piece)
-            if level:
-                keys = keys[keys >> (shift + np.uint64(16)) == prefix]
-            counts += np.bincount(((keys >> shift) & np.uint64(0xFFFF)).astype(np.int64), minlength=1 << 16)
+        counts = count(level, int(prefix))
         ends = np.cumsum(counts)
         found = int(np.searchsorted(ends, rank, side='right'))
         rank -= int(ends[found] - counts[found])

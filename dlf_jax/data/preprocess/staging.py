@@ -56,6 +56,7 @@ class Staging:
         """Closes the files; no chunk may be appended any more."""
         for file in self._files.values():
             file.close()
+        self._files.clear()
 
     def read(self, chunk: int, names: Sequence[str]) -> Rows:
         """Reads arrays of a chunk by name, each [rows, ...]."""

@@ -16,7 +16,6 @@ import polars as pl
 
 from dlf_jax.data.hashing import row_hash
 from dlf_jax.data.preprocess.coder import Coder
-from dlf_jax.data.preprocess.dictionary import Dictionary
 from dlf_jax.data.readers.chunk import Chunk
 from dlf_jax.data.schema import Schema
 
@@ -166,10 +165,11 @@ def measure_chunk(schema: Schema, number: int, chunk: Chunk, rows: np.ndarray, f
     """
     coder = Coder(schema)
     coded = coder.code(chunk)
-    counts = no_counts(coder.dictionaries)
+    values = {name: dictionary.values for name, dictionary in coder.dictionaries.items()}
+    counts = no_counts(values)
     count_codes(schema, coded.codes[rows], counts)
     moments, samples = moments_and_samples(schema, coded.numbers[rows], rows + first)
-    return Statistics(len(rows), value_counts(coder.dictionaries, counts), ((number, moments),), samples)
+    return Statistics(len(rows), value_counts(values, counts), ((number, moments),), samples)
 
 
 def moments_and_samples(
@@ -218,25 +218,29 @@ def count_codes(schema: Schema, codes: np.ndarray, counts: dict[str, np.ndarray]
             add(field.owner, codes[:, columns].ravel())
 
 
-def no_counts(dictionaries: Mapping[str, Dictionary]) -> dict[str, np.ndarray]:
-    """Zero counts by owning field, int64 [codes + 3]; those of negative codes are at the end."""
-    return {name: np.zeros(len(d) + 3, np.int64) for name, d in dictionaries.items()}
+def no_counts(values: Mapping[str, pl.Series]) -> dict[str, np.ndarray]:
+    """Zero counts by owning field, int64 [codes + 3]; those of negative codes are at the end.
+
+    Args:
+      values: values in the order of their codes, by owning field.
+    """
+    return {name: np.zeros(len(found) + 3, np.int64) for name, found in values.items()}
 
 
 def value_counts(
-    dictionaries: Mapping[str, Dictionary], counts: Mapping[str, np.ndarray]
+    values: Mapping[str, pl.Series], counts: Mapping[str, np.ndarray]
 ) -> dict[str, pl.DataFrame]:
     """Values that occurred, with their counts.
 
     Args:
-      dictionaries: dictionaries by owning field.
+      values: values in the order of their codes, by owning field.
       counts: counts by code, of `count_codes`, by owning field.
 
     Returns:
       `value` and `count`, by owning field.
     """
     frames = {
-        name: pl.DataFrame({'value': dictionaries[name].values, 'count': count[: len(dictionaries[name])]})
+        name: pl.DataFrame({'value': values[name], 'count': count[: len(values[name])]})
         for name, count in counts.items()
     }
     return {name: frame.filter(pl.col('count') > 0) for name, frame in frames.items()}

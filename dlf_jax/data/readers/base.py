@@ -53,8 +53,17 @@ class Table(Protocol):
           UserError: a row that cannot be read, named by its line; or no rows.
         """
 
-    def places(self, file: int) -> Iterator[tuple[tuple, int]]:
-        """Yields (place, number of rows) for each chunk of `paths[file]`; workers `read` one place each."""
+    def places(self, file: int, unpacked: str = '') -> Iterator[tuple[tuple, int]]:
+        """Yields (place, number of rows) for each chunk of `paths[file]`; workers `read` one place each.
+
+        Args:
+          file: number of the file.
+          unpacked: file for the text of a packed file, where that is the only way to begin in its midst;
+            '': there is none.
+
+        Raises:
+          UserError: a file that cannot be read, or has no places.
+        """
 
     def read(self, place: tuple, columns: Columns) -> Chunk:
         """Reads the chunk at a place, with the arguments and errors of `chunks`."""
@@ -111,9 +120,9 @@ class WrappedTable:
         for chunk in self.table.chunks(self._needed(columns)):
             yield self._made(chunk, columns)
 
-    def places(self, file: int) -> Iterator[tuple[tuple, int]]:
+    def places(self, file: int, unpacked: str = '') -> Iterator[tuple[tuple, int]]:
         """See `Table.places`."""
-        return self.table.places(file)
+        return self.table.places(file, unpacked)
 
     def read(self, place: tuple, columns: Columns) -> Chunk:
         """See `Table.read`."""

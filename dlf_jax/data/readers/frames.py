@@ -57,7 +57,7 @@ class FrameTable:
         for start in range(0, self._table.num_rows, CHUNK_ROWS):
             yield self._chunk(start, columns)
 
-    def places(self, file: int) -> Iterator[tuple[tuple, int]]:
+    def places(self, file: int, unpacked: str = '') -> Iterator[tuple[tuple, int]]:
         """See `Table.places`."""
         raise UserError(f'{self.name}: a frame has no files; write it as Parquet for the workers to read')
 

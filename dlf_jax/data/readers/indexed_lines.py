@@ -169,9 +169,9 @@ class IndexedLines(WrappedTable, abc.ABC):
         if empty:
             raise UserError(f'{self.name}: no rows')
 
-    def places(self, file: int) -> Iterator[tuple[tuple, int]]:
+    def places(self, file: int, unpacked: str = '') -> Iterator[tuple[tuple, int]]:
         """See `Table.places`."""
-        for place, _ in self.table.places(file):
+        for place, _ in self.table.places(file, unpacked):
             rows, _ = _rows(self.table.read(place, Columns(('line',))))
             if len(rows):
                 yield place, len(rows)

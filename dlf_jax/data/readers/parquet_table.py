@@ -80,7 +80,7 @@ class ParquetTable:
                 yield typed(frame, columns, path, row)
                 row += frame.height
 
-    def places(self, file: int) -> Iterator[tuple[tuple, int]]:
+    def places(self, file: int, unpacked: str = '') -> Iterator[tuple[tuple, int]]:
         """See `Table.places`."""
         path, row = self.paths[file], 1
         with _readable(path, row):

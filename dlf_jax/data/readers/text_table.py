@@ -198,25 +198,30 @@ class TextTable:
         self._check_fields(data, path, line)
         return self._parse(data, path, line, wanted, numbers)
 
-    def places(self, file: int) -> Iterator[tuple[tuple, int]]:
-        """See `Table.places`. Raises UserError for a .gz file, which has no place to begin in."""
+    def places(self, file: int, unpacked: str = '') -> Iterator[tuple[tuple, int]]:
+        """See `Table.places`; only a .gz file is packed."""
         path = self.paths[file]
-        if text_blocks.is_gzipped(path):
+        packed = text_blocks.is_gzipped(path)
+        if packed and not unpacked:
             raise UserError(f'{path}: workers cannot begin in the midst of a .gz file; unpack it first')
-        with text_blocks.open_binary(path) as opened:
-            offset = (
-                len(text_blocks.guard(path, opened.readline, text_blocks.MAX_LINE_BYTES))
-                if self.header
-                else 0
-            )
-        for data, line in text_blocks.line_blocks(path, self.header, self.quote):
-            yield (path, offset, len(data), line), text_blocks.count_rows(data, self.quote)
-            offset += len(data)
+        offset = 0
+        if self.header and not packed:
+            with text_blocks.open_binary(path) as opened:
+                offset = len(text_blocks.guard(path, opened.readline, text_blocks.MAX_LINE_BYTES))
+        with open(unpacked, 'wb') if packed else contextlib.nullcontext() as text:
+            for data, line in text_blocks.line_blocks(path, self.header, self.quote):
+                if text is not None:
+                    text.write(data)
+                yield (
+                    (path, offset, len(data), line, unpacked if packed else path),
+                    text_blocks.count_rows(data, self.quote),
+                )
+                offset += len(data)
 
     def read(self, place: tuple, columns: Columns) -> Chunk:
         """See `Table.read`."""
-        path, offset, size, line = place
-        with text_blocks.open_binary(path) as opened:
+        path, offset, size, line, stored = place
+        with text_blocks.open_raw(stored) as opened:
             opened.seek(offset)
             data = text_blocks.guard(path, opened.read, size)
         return self._chunk(data, path, line, columns)

@@ -1,6 +1,7 @@
 """Block records: they are read as written, damage is noticed, a killed preparation leaves nothing."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import polars as pl
@@ -202,3 +203,23 @@ def test_shard_that_vanishes_under_a_run(builder, begun):
         with pytest.raises(UserError, match='record shard is missing') as error:
             blocks.read(1)
         assert str(shard) in str(error.value)
+
+
+def test_bytes_do_not_depend_on_the_order_that_a_process_draws():
+    """Protobuf draws the order of a map's entries in each process."""
+
+    def entry(name, size):
+        values = b'\n' + records._varint(size) + bytes(size)
+        feature = b'\n' + records._varint(len(values)) + values
+        entry = b'\n' + bytes([len(name)]) + name + b'\x12' + records._varint(len(feature)) + feature
+        return b'\n' + records._varint(len(entry)) + entry
+
+    def record(entries):
+        features = b''.join(entries)
+        return b'\n' + records._varint(len(features)) + features
+
+    entries = [entry(b'label', 40), entry(b'weight', 3), entry(b'categorical', 70_000)]
+    ordered = {records._in_order(record(order)) for order in itertools.permutations(entries)}
+    assert len(ordered) == 1
+    found = {name: len(value) for name, value in records._byte_features(ordered.pop())}
+    assert found == {'label': 40, 'weight': 3, 'categorical': 70_000}

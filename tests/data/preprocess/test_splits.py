@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dlf_jax.data.preprocess.splits import Split
+from dlf_jax.data.preprocess.splits import Split, count_times
 
 TIMES = st.lists(st.floats(-1e12, 1e12) | st.integers(0, 3).map(float), min_size=3, max_size=80)
 
@@ -14,7 +14,9 @@ TIMES = st.lists(st.floats(-1e12, 1e12) | st.integers(0, 3).map(float), min_size
 def test_time_cuts_are_order_statistics(times, pieces):
     times = np.array(times)
     split = Split('time', (7, 2, 1))
-    cuts = split.time_cuts(lambda: np.array_split(times, pieces), len(times))
+    cuts = split.time_cuts(
+        lambda level, prefix: count_times(np.array_split(times, pieces), level, prefix), len(times)
+    )
     ordered = np.sort(times)
     ranks = [min(int(np.ceil(b * len(times))), len(times) - 1) for b in (0.7, 0.7 + 0.2)]
     assert cuts == pytest.approx(ordered[ranks], abs=0)
