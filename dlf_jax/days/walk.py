@@ -27,6 +27,7 @@ from dlf_jax.days import table
 from dlf_jax.errors import UsageError, UserError
 from dlf_jax.file_writing import writing
 from dlf_jax.lock import locked
+from dlf_jax.storage import urls
 from dlf_jax.training.preemption import Preempted, Preemption
 from dlf_jax.workdir import Workdir
 
@@ -86,7 +87,7 @@ def walk(
       UserError: a day cannot be trained; names it. The days before it stay.
       Preempted: saved and stopped.
     """
-    root = Path(options.workdir).expanduser().absolute()
+    root = urls.local(options.workdir, '--workdir').absolute()
     config = _prepared(config, given)
     _day_config(config, '', str(root))  # whatever cannot be is refused before the first day
     with writing(str(root)):

@@ -33,6 +33,7 @@ from dlf_jax.errors import UserError
 from dlf_jax.file_writing import writing
 from dlf_jax.library_logs import without_chatter
 from dlf_jax.lock import locked
+from dlf_jax.storage import data_folder
 
 _log = logging.getLogger(__name__)
 
@@ -285,9 +286,10 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
             or permission to write.
         """
         folder = Path(self.data_dir)
-        self.reused = folder.exists()
+        self.reused = folder.exists() or self._fetch(folder)
         if self.reused:
             _log.info('reusing %s%s', folder, self._made_from.grounds())
+            data_folder.publish(folder)
             return
         allocator.keep_freed_memory()
         with writing(f'prepared data in {folder}'):
@@ -311,6 +313,14 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
                 # Files in which TFDS's Beam workers report.
                 for left in folder.glob('*.shard_infos.json'):
                     left.unlink()
+                data_folder.publish(folder)
+
+    def _fetch(self, folder: Path) -> bool:
+        """Fetches the records from the store that they are kept in; whether they were there."""
+        found = data_folder.fetch(folder)
+        if found:
+            self.info.read_from_directory(str(folder))
+        return found
 
     def encoder(self) -> encoder.Encoder:
         """Reads the fitted encoder of prepared data."""
