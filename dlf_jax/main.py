@@ -47,6 +47,7 @@ from dlf_jax.data import builders
 from dlf_jax.errors import UsageError, UserError, shown, suggest
 from dlf_jax.file_writing import to_json
 from dlf_jax.storage import data_folder, urls
+from dlf_jax.storage import settings as storage_settings
 from dlf_jax.training import metrics, multihost, runtime_errors, warm_start
 from dlf_jax.training import profile as profiling
 from dlf_jax.training.preemption import EXIT_CODE, Preempted, Preemption
@@ -80,6 +81,8 @@ _OUTPUT = flags.DEFINE_string(
     'workdir), or prepare a proposed schema (.toml).',
 )
 _DATA_DIR = flags.DEFINE_string('data_dir', builders.DATA_DIR, 'Where prepared data is kept, for all runs.')
+_CACHE = flags.DEFINE_string('cache', '', 'Folder of local copies of what is named by URL.')
+_CACHE_GB = flags.DEFINE_float('cache_gb', None, 'Size of that folder at most, in 1e9 bytes; default: 100.')
 
 
 def train() -> dict[str, Any]:
@@ -334,6 +337,7 @@ def main(argv: list[str]) -> int:
         'calibrate': calibrate,
     }
     try:
+        storage_settings.choose(cache=_CACHE.value or None, cache_gb=_CACHE_GB.value)
         # Libraries print to standard output; that is for the result alone.
         with contextlib.redirect_stdout(sys.stderr), runtime_errors.explained():
             result = modes[_MODE.value]()

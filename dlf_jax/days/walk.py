@@ -134,7 +134,8 @@ def find(pattern: str) -> dict[str, str]:
     Raises:
       UserError: there are none, or two of one name.
     """
-    paths = [Path(path).absolute() for path in glob.glob(os.path.expanduser(pattern))]
+    top = urls.local(pattern, '--days')
+    paths = [Path(path).absolute() for path in glob.glob(str(top))]
     if not paths:
         raise UserError(f'--days={pattern}: no such folders or files')
     found: dict[str, str] = {}

@@ -68,9 +68,8 @@ class Manifest:
     @property
     def identity(self) -> str:
         """The same for the same files with the same content, 16 hexadecimal digits."""
-        return cache.key(
-            *(f'{name}|{f.object}|{f.size}|{f.sha256}' for name, f in sorted(self.files.items()))
-        )
+        files = (f'{name}|{f.object}|{f.size}|{f.sha256}' for name, f in sorted(self.files.items()))
+        return cache.key(self.listed, *files)
 
     @property
     def size(self) -> int:

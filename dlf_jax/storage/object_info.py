@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
+import datetime
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,8 +34,10 @@ def info_of(found: Mapping[str, Any]) -> Info:
         return Info(size, str(generation), _from_base64(md5))
     if etag:
         return Info(size, etag, etag if len(etag) == 32 and etag.isalnum() else '')
-    times = [str(found[key]) for key in ('mtime', 'LastModified', 'last_modified', 'created') if key in found]
-    return Info(size, '|'.join([str(size), *times]))
+    times = [found[key] for key in ('mtime', 'LastModified', 'last_modified', 'created') if key in found]
+    # A listing may have a number where an object's own description has a date.
+    seconds = [str(time.timestamp() if isinstance(time, datetime.datetime) else time) for time in times]
+    return Info(size, '|'.join([str(size), *seconds]))
 
 
 def _from_base64(md5: str) -> str:

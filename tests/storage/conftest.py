@@ -1,4 +1,5 @@
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from dlf_jax.storage import settings
 from dlf_jax.storage import store as stores
@@ -18,6 +19,15 @@ def s3(s3_server):
     stores._store.cache_clear()
     yield s3_server
     s3_server.faults = Faults()
+
+
+@pytest.fixture
+def memory(request):
+    """A folder of the store in memory, empty."""
+    objects = MemoryFileSystem.store
+    objects.clear()
+    yield f'memory://{request.node.originalname}'
+    objects.clear()
 
 
 @pytest.fixture(autouse=True)

@@ -286,7 +286,7 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
             or permission to write.
         """
         folder = Path(self.data_dir)
-        self.reused = folder.exists() or self._fetch(folder)
+        self.reused = self.is_prepared()
         if self.reused:
             _log.info('reusing %s%s', folder, self._made_from.grounds())
             data_folder.publish(folder)
@@ -315,12 +315,12 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
                     left.unlink()
                 data_folder.publish(folder)
 
-    def _fetch(self, folder: Path) -> bool:
-        """Fetches the records from the store that they are kept in; whether they were there."""
-        found = data_folder.fetch(folder)
-        if found:
+    def is_prepared(self) -> bool:
+        """Whether the records are there; fetches them from a store that they are kept in."""
+        folder = Path(self.data_dir)
+        if data_folder.fetch(folder):
             self.info.read_from_directory(str(folder))
-        return found
+        return folder.exists()
 
     def encoder(self) -> encoder.Encoder:
         """Reads the fitted encoder of prepared data."""
