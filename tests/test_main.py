@@ -28,6 +28,8 @@ def test_the_command_starts_without_what_few_modes_need():
         'tensorflow',
         'starlette',
         'fsspec',
+        'boto3',
+        'google.cloud.storage',
         'aiohttp',
     ]
     code = f'import sys, dlf_jax.main; print([name for name in {heavy} if name in sys.modules])'
