@@ -29,9 +29,10 @@ from dlf_jax.data.builders import DATA_DIR
 from dlf_jax.data.builders.base import Builder
 from dlf_jax.data.loading import unknown_values
 from dlf_jax.data.readers.tables import expand
-from dlf_jax.errors import UsageError, suggest
+from dlf_jax.errors import UsageError, shown, suggest
 from dlf_jax.lock import locked
 from dlf_jax.serving import calibrator
+from dlf_jax.storage import data_folder, urls, working_copy
 from dlf_jax.training import multihost, runtime_errors, trainer, warm_start
 from dlf_jax.training.preemption import Preemption
 from dlf_jax.training.train_state import TrainState
@@ -89,7 +90,7 @@ def prepare(config: ConfigDict, data_dir: str | os.PathLike = DATA_DIR) -> dict[
 
     Args:
       config: `config.dataset` says which files, and what becomes of their columns.
-      data_dir: folder of prepared data, shared by all runs.
+      data_dir: folder of prepared data, shared by all runs; a path or a URL.
 
     Returns:
       What the records hold: `rows` by part, `vocabulary`, `fields` with their sizes, the `folder`, whether it
@@ -100,7 +101,7 @@ def prepare(config: ConfigDict, data_dir: str | os.PathLike = DATA_DIR) -> dict[
     """
     start = time.monotonic()
     config_checks.validate(config)
-    builder = builders.build(config.dataset, os.path.expanduser(data_dir), warm_start.ancestor(config))
+    builder = builders.build(config.dataset, data_folder.local(data_dir), warm_start.ancestor(config))
     builder.prepare()
     seconds = time.monotonic() - start
     unknown = _tell_unknown(builder)
@@ -111,7 +112,7 @@ def prepare(config: ConfigDict, data_dir: str | os.PathLike = DATA_DIR) -> dict[
     return {
         **shared,
         'dataset': config.dataset.name,
-        'folder': str(builder.data_dir),
+        'folder': shown(str(builder.data_dir)),
         'reused': builder.reused,
         'rows': rows,
         'seconds': round(seconds, 2),
@@ -168,8 +169,8 @@ def train(
 
     Args:
       config: the whole config.
-      workdir: folder of the run: checkpoints, metrics, result.
-      data_dir: folder of prepared data, shared by all runs.
+      workdir: folder of the run: checkpoints, metrics, result; a path or a URL.
+      data_dir: folder of prepared data, shared by all runs; a path or a URL.
       preemption: says when to save and stop; None: never.
 
     Returns:
@@ -180,7 +181,19 @@ def train(
     Raises:
       UserError: something that the user can mend, in one line; Preempted: saved and stopped.
     """
-    folder = Workdir(workdir)
+    if urls.is_url(workdir) and config.distributed.coordinator:
+        raise UsageError(
+            f'--workdir={workdir}: several processes train in a folder that all of them see (a shared file '
+            'system, or a bucket mounted as one); a URL is for one process'
+        )
+    with working_copy.opened(workdir) as (path, keeper):
+        return _train(config, Workdir(path, keeper), data_folder.local(data_dir), preemption)
+
+
+def _train(
+    config: ConfigDict, folder: Workdir, data_dir: str, preemption: Preemption | None
+) -> dict[str, Any]:
+    """`train` in local folders."""
     with _of_all_processes(config), contextlib.ExitStack() as stack:
 
         def enter() -> dict[str, Any] | None:
@@ -191,7 +204,7 @@ def train(
         # Another config is refused before the files are read.
         finished = multihost.run_on_first(enter)
         ancestor = warm_start.ancestor(config, folder)
-        builder = builders.build(config.dataset, os.path.expanduser(data_dir), ancestor)
+        builder = builders.build(config.dataset, data_dir, ancestor)
         multihost.run_on_first(lambda: folder.check_data(builder))
         if finished is not None:
             _log.info('%s is finished; this is its result', folder.path)
@@ -231,7 +244,7 @@ def compile_programs(config: ConfigDict, data_dir: str | os.PathLike = DATA_DIR)
       UserError: a compiler or the sizes of the data are missing, or the devices cannot hold the state.
     """
     config_checks.validate(config)
-    return compile_run(config, os.path.expanduser(data_dir))
+    return compile_run(config, data_folder.local(data_dir))
 
 
 def _with_baselines(
@@ -251,7 +264,7 @@ def _with_baselines(
             folder.finish(found)
         return found
 
-    return _on_first(add, preemption)
+    return _on_first(add, folder, preemption)
 
 
 def _with_calibration(
@@ -261,7 +274,7 @@ def _with_calibration(
     if config.model.name in configs.BASELINES:
         return result
 
-    return _on_first(lambda: calibration.of_run(folder, config, result), preemption)
+    return _on_first(lambda: calibration.of_run(folder, config, result), folder, preemption)
 
 
 def _calibrated(workdir: Workdir, state: TrainState) -> Callable[[np.ndarray], np.ndarray] | None:
@@ -279,13 +292,15 @@ def _fit_baseline(
         folder.begin(config, builder)
         return fitting.train(config, builder, folder)
 
-    return _on_first(fit, preemption)
+    return _on_first(fit, folder, preemption)
 
 
-def _on_first(work: Callable[[], dict[str, Any]], preemption: Preemption | None) -> dict[str, Any]:
+def _on_first(
+    work: Callable[[], dict[str, Any]], folder: Workdir, preemption: Preemption | None
+) -> dict[str, Any]:
     """Does work in the first process, which SIGTERM ends at once: all that was trained is saved."""
     preemption = preemption or Preemption()
-    with preemption.watched(), preemption.interruptible(lambda: None):
+    with preemption.watched(), preemption.interruptible(folder.keeper.close):
         return multihost.run_long_on_first(work)
 
 

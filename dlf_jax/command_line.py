@@ -8,7 +8,7 @@ import sys
 from absl import flags
 from absl import logging as absl_logging
 
-from dlf_jax.errors import UsageError
+from dlf_jax.errors import UsageError, shown
 
 
 def define_text(values: flags.FlagValues, name: str, default: str, about: str) -> None:
@@ -44,6 +44,13 @@ def read_flags(argv: list[str], values: flags.FlagValues, about: str) -> None:
         raise UsageError(f'unexpected argument {rest[1]!r}; flags begin with --')
 
 
+class _Shown(logging.Formatter):
+    """Lines with the URLs of what local copies are of."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown(super().format(record))
+
+
 def set_up_logs(dates: str = '%H:%M:%S') -> None:
     """Sends the package's log lines to standard error, and the libraries' nowhere.
 
@@ -52,7 +59,7 @@ def set_up_logs(dates: str = '%H:%M:%S') -> None:
     """
     absl_logging.set_verbosity(absl_logging.FATAL)
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter('%(asctime)s %(message)s', dates))
+    handler.setFormatter(_Shown('%(asctime)s %(message)s', dates))
     for name, level in (('dlf_jax', logging.INFO), ('uvicorn', logging.ERROR)):
         log = logging.getLogger(name)
         log.setLevel(level)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import logging
 import math
-import os
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -18,6 +17,7 @@ from dlf_jax.data.preprocess import splits
 from dlf_jax.data.readers.tables import AUTO, FORMATS
 from dlf_jax.data.schema import FILLS, OUT_OF_RANGE, RESERVED, TREATMENTS
 from dlf_jax.errors import UsageError, suggest
+from dlf_jax.storage import urls
 from dlf_jax.training import metrics, optimizers
 
 _log = logging.getLogger(__name__)
@@ -327,7 +327,7 @@ def _validate_warm_start(config: ConfigDict, check: _Check) -> None:
     options = config.training
     if not options.warm_start:
         return
-    options.warm_start = os.path.realpath(os.path.expanduser(options.warm_start))
+    options.warm_start = urls.whole(options.warm_start)
     check('seeds', config.seeds == 1, '1 with config.training.warm_start; start a run for each seed')
     check(
         'model.name',

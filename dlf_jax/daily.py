@@ -35,6 +35,7 @@ from dlf_jax.command_line import define_help, define_text, read_flags, set_up_lo
 from dlf_jax.days import walk
 from dlf_jax.errors import UsageError, UserError
 from dlf_jax.file_writing import to_json
+from dlf_jax.storage import data_folder
 from dlf_jax.training import runtime_errors
 from dlf_jax.training.preemption import EXIT_CODE, Preempted, Preemption
 
@@ -105,7 +106,7 @@ def main(argv: list[str]) -> int:
     try:
         config, given, options = parse(argv)
         # By machine, because programs for CPUs are made for the one that compiles them.
-        program_cache.keep_programs(Path(options.data_dir).expanduser() / 'compiled' / platform.node())
+        program_cache.keep_programs(Path(data_folder.local(options.data_dir)) / 'compiled' / platform.node())
         # Libraries print to standard output; that is for the result alone.
         with contextlib.redirect_stdout(sys.stderr), runtime_errors.explained():
             result = walk.walk(config, given, options, Preemption(listen=True))

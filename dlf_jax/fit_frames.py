@@ -21,6 +21,7 @@ from dlf_jax.data.readers.frames import is_frame, names_of_files, to_arrow
 from dlf_jax.errors import UsageError, UserError
 from dlf_jax.file_writing import writing
 from dlf_jax.models import MODELS, CTRModel
+from dlf_jax.storage import urls
 from dlf_jax.trained_model import TrainedModel
 
 _log = logging.getLogger('dlf_jax')
@@ -96,7 +97,7 @@ def fit(
         loaded = api.load_config(config, name, variant, overrides)
         if loaded.dataset.name == 'table' and not loaded.dataset.schema and not any(map(keys.get, _COLUMNS)):
             _propose_schema(loaded, folder / 'schema.toml')
-        run = folder / 'run' if workdir is None else Path(workdir).expanduser()
+        run = str(folder / 'run') if workdir is None else urls.plain(workdir)
         prepared = data_dir or (folder / 'data' if any(map(is_frame, parts.values())) else builders.DATA_DIR)
         try:
             api.train(loaded, run, prepared)
@@ -172,14 +173,12 @@ def _propose_schema(config: ConfigDict, path: Path) -> None:
     options.schema = str(path)
 
 
-def _tell_where(run: Path, *, is_temporary: bool) -> None:
+def _tell_where(run: str, *, is_temporary: bool) -> None:
     """Logs how to go on with a run that was interrupted; a temporary workdir is kept for it."""
-    if is_temporary and (run / 'checkpoints').is_dir():
+    if is_temporary and Path(run, 'checkpoints').is_dir():
         kept = Path(tempfile.mkdtemp(prefix='dlf_jax-interrupted-'))
         os.rename(run, kept / 'run')
-        run = kept / 'run'
+        run = str(kept / 'run')
     elif is_temporary:
         return
-    _log.warning(
-        'interrupted; the same call with workdir=%r goes on, dlf_jax.load(...) takes its best', str(run)
-    )
+    _log.warning('interrupted; the same call with workdir=%r goes on, dlf_jax.load(...) takes its best', run)

@@ -1,9 +1,10 @@
-"""Log lines of the libraries beneath, which tell users nothing."""
+"""What the libraries beneath do beside what they are for: log lines that tell users nothing, and imports."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import PurePath
 
@@ -20,6 +21,23 @@ def without_chatter() -> Iterator[None]:
         yield
     finally:
         log.removeFilter(_is_news)
+
+
+@contextlib.contextmanager
+def without_modules(*names: str) -> Iterator[None]:
+    """Makes modules that a library imports where they are installed, and that are not needed, missing inside the
+    block; those that are imported already stay.
+
+    Args:
+      names: such as `boto3`.
+    """
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 def _is_news(record: logging.LogRecord) -> bool:

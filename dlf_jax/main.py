@@ -44,8 +44,10 @@ from dlf_jax import config as configs
 from dlf_jax.baselines import fitting
 from dlf_jax.compiling import targets
 from dlf_jax.data import builders
-from dlf_jax.errors import UsageError, UserError, suggest
+from dlf_jax.errors import UsageError, UserError, shown, suggest
 from dlf_jax.file_writing import to_json
+from dlf_jax.storage import data_folder, urls
+from dlf_jax.storage import settings as storage_settings
 from dlf_jax.training import metrics, multihost, runtime_errors, warm_start
 from dlf_jax.training import profile as profiling
 from dlf_jax.training.preemption import EXIT_CODE, Preempted, Preemption
@@ -79,6 +81,8 @@ _OUTPUT = flags.DEFINE_string(
     'workdir), or prepare a proposed schema (.toml).',
 )
 _DATA_DIR = flags.DEFINE_string('data_dir', builders.DATA_DIR, 'Where prepared data is kept, for all runs.')
+_CACHE = flags.DEFINE_string('cache', '', 'Folder of local copies of what is named by URL.')
+_CACHE_GB = flags.DEFINE_float('cache_gb', None, 'Size of that folder at most, in 1e9 bytes; default: 100.')
 
 
 def train() -> dict[str, Any]:
@@ -94,7 +98,7 @@ def train() -> dict[str, Any]:
 def _keep_compiled() -> None:
     """Keeps what is compiled beside the data; by machine, because programs for CPUs are made for the one that
     compiles them."""
-    program_cache.keep_programs(Path(_DATA_DIR.value).expanduser() / 'compiled' / platform.node())
+    program_cache.keep_programs(Path(data_folder.local(_DATA_DIR.value)) / 'compiled' / platform.node())
 
 
 def _tell(config: ConfigDict, result: dict[str, Any]) -> None:
@@ -130,7 +134,7 @@ def prepare() -> dict[str, Any]:
 def _propose_schema(config: ConfigDict) -> dict[str, Any]:
     if config.dataset.name != 'table':
         raise UsageError(f'config.dataset.infer: for --dataset=table; {config.dataset.name} has its schema')
-    output = Path(_OUTPUT.value or 'schema.toml').expanduser()
+    output = urls.local(_OUTPUT.value or 'schema.toml', '--output')
     if not output.absolute().parent.is_dir():
         raise UserError(f'--output={output}: there is no folder {output.parent}')
     return api.propose_schema(config, output)
@@ -138,10 +142,10 @@ def _propose_schema(config: ConfigDict) -> dict[str, Any]:
 
 def profile() -> dict[str, Any]:
     """Tells where the time of a training step goes, and writes a trace into the workdir."""
-    config, workdir = _config(), Workdir(_required(_WORKDIR))
+    config, workdir = _config(), Workdir(urls.local(_required(_WORKDIR), '--workdir'))
     _keep_compiled()
     ancestor = warm_start.ancestor(config)
-    builder = builders.build(config.dataset, os.path.expanduser(_DATA_DIR.value), ancestor)
+    builder = builders.build(config.dataset, data_folder.local(_DATA_DIR.value), ancestor)
     builder.prepare()
     workdir.create()
     config = api.sized(config, builder, workdir)
@@ -189,7 +193,7 @@ def report() -> dict[str, Any]:
     named = _required(_WORKDIR)
     _trained_options()
     # A folder may have a comma in its name.
-    folders = [named] if Path(named).expanduser().is_dir() else [part for part in named.split(',') if part]
+    folders = [named] if Path(urls.plain(named)).is_dir() else [part for part in named.split(',') if part]
     return trained_runs.report(folders, _OUTPUT.value, _DATA_DIR.value)
 
 
@@ -286,7 +290,7 @@ class _Handler(logging.Handler):
     """Log lines that do not tear a progress bar apart."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.tqdm.write(self.format(record), file=sys.stderr)
+        tqdm.tqdm.write(shown(self.format(record)), file=sys.stderr)
 
 
 def _unraisable(found: sys.UnraisableHookArgs) -> None:
@@ -333,6 +337,7 @@ def main(argv: list[str]) -> int:
         'calibrate': calibrate,
     }
     try:
+        storage_settings.choose(cache=_CACHE.value or None, cache_gb=_CACHE_GB.value)
         # Libraries print to standard output; that is for the result alone.
         with contextlib.redirect_stdout(sys.stderr), runtime_errors.explained():
             result = modes[_MODE.value]()

@@ -20,11 +20,12 @@ from dlf_jax.analysis import prepared
 from dlf_jax.analysis.evaluated import evaluated
 from dlf_jax.data.preprocess.encoder import Encoder
 from dlf_jax.data.schema import Schema
-from dlf_jax.errors import UserError
+from dlf_jax.errors import UserError, shown
 from dlf_jax.exporting import export_model
 from dlf_jax.file_writing import replacing_folder, to_json, writing
 from dlf_jax.serving.encoded_batches import EncodedBatches
 from dlf_jax.serving.predict import Predictor
+from dlf_jax.storage import outputs
 from dlf_jax.training import evaluation, weights_file
 from dlf_jax.workdir import SAVED, Workdir
 
@@ -136,7 +137,8 @@ class TrainedModel:
           not have.
         """
         table = self._predictor.open(data, labelled=False)
-        return self._predictor.write(table, os.path.expanduser(os.fspath(output)))
+        with outputs.file(output) as file:
+            return {**self._predictor.write(table, str(file)), 'output': shown(str(file))}
 
     def export(self, folder: str | os.PathLike, format: str = 'onnx', inputs: str = 'auto') -> dict[str, Any]:
         """Writes the model as a folder for services that have nothing of this package.
@@ -159,7 +161,8 @@ class TrainedModel:
         config_checks.validate_export(config)
         config = export_model.exact(config)
         predictor = self._predictor.with_config(config)
-        return export_model.export_model(predictor, Path(folder).expanduser(), config)
+        with outputs.folder(folder) as place:
+            return {**export_model.export_model(predictor, place, config), 'output': shown(str(place))}
 
     def explain(
         self,
@@ -216,7 +219,11 @@ class TrainedModel:
         Raises:
           UserError: the folder holds something else, or cannot be written.
         """
-        target = Path(folder).expanduser().resolve()
+        with outputs.folder(folder) as place:
+            self._save(place.resolve())
+
+    def _save(self, target: Path) -> None:
+        """`save` into a local folder."""
         if target.exists() and not (target.is_dir() and _may_be_replaced(target)):
             raise UserError(
                 f'{target}: is there already, and is no saved model, or holds other files too; '

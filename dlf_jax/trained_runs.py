@@ -17,8 +17,9 @@ from dlf_jax import config_checks
 from dlf_jax.analysis import calibration, intervals
 from dlf_jax.analysis.explanation.explain import check_output
 from dlf_jax.data.builders import DATA_DIR
-from dlf_jax.errors import UsageError, UserError, suggest
+from dlf_jax.errors import UsageError, UserError, shown, suggest
 from dlf_jax.serving.predict import Predictor
+from dlf_jax.storage import outputs, working_copy
 from dlf_jax.trained_model import TrainedModel
 from dlf_jax.training import stored_scores
 from dlf_jax.workdir import Workdir
@@ -66,14 +67,19 @@ def calibrate(
         was there before stays.
       UsageError: there is no such option, or its value cannot be.
     """
-    folder = Workdir(workdir)
+    with working_copy.opened(workdir) as (path, keeper):
+        return _calibrate(Workdir(path, keeper), input, options)
+
+
+def _calibrate(folder: Workdir, input: Any, options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """`calibrate` in a local folder."""
     config = folder.config()
     if config.model.name in configs.BASELINES:
         raise UserError(
             f'{folder.path}: the baseline {config.model.name!r} has no calibrator: no model of it is kept'
         )
     sampled = config.calibration.negatives_kept < 1
-    for section, values in _by_section(workdir, options, 'calibration').items():
+    for section, values in _by_section(folder.path, options, 'calibration').items():
         configs.set_options(config, section, values)
     config_checks.validate_prediction(config)
     config_checks.validate_calibration(config)
@@ -225,13 +231,27 @@ def explain(
       UserError: there is no trained model, or there are no rows to explain it on.
       UsageError: there is no such option, or its value cannot be.
     """
+    if output is None:
+        with working_copy.opened(workdir) as (path, _):
+            return _explain(path, input, path / 'explain', options, data_dir)
+    with outputs.folder(output) as folder:
+        return _explain(workdir, input, folder, options, data_dir)
+
+
+def _explain(
+    workdir: str | os.PathLike,
+    input: Any,
+    folder: Path,
+    options: Mapping[str, Any] | None,
+    data_dir: str | os.PathLike,
+) -> dict[str, Any]:
+    """`explain` into a local folder."""
     sections = _by_section(workdir, options, 'explain')
-    folder = Workdir(workdir).path / 'explain' if output is None else Path(output).expanduser()
     # Before minutes of scoring.
     check_output(folder)
     model = load(workdir, sections['predict'])
     explanation = model.explain(input, sections['explain'], data_dir)
-    return {'output': str(folder), **explanation.write(folder)}
+    return {'output': shown(str(folder)), **explanation.write(folder)}
 
 
 def report(
@@ -258,7 +278,13 @@ def report(
     # Here: what makes pages would make every command start later.
     from dlf_jax.analysis.report.write import write_report
 
-    return write_report(workdirs, output, data_dir)
+    if output:
+        with outputs.file(output) as file:
+            return write_report([Workdir(folder).path for folder in workdirs], file, data_dir)
+    if len(workdirs) != 1:
+        return write_report(workdirs, output, data_dir)
+    with working_copy.opened(workdirs[0]) as (path, _):
+        return write_report([path], output, data_dir)
 
 
 def _by_section(

@@ -36,6 +36,8 @@ from dlf_jax.data.builders.base import Builder
 from dlf_jax.data.preprocess.encoder import Encoder
 from dlf_jax.errors import UserError
 from dlf_jax.file_writing import to_json, write_atomically, writing
+from dlf_jax.storage import snapshot
+from dlf_jax.storage.working_copy import InPlace, Keeper
 
 # Keys that may differ between the runs of one workdir: they change nothing of what was trained.
 FREE = (
@@ -65,10 +67,21 @@ SAVED = frozenset((*_DESCRIPTION, 'encoder', 'own_code', 'weights.npz', 'explain
 
 
 class Workdir:
-    """Folder of a run: its paths, and its small files."""
+    """Folder of a run: its paths, and its small files.
 
-    def __init__(self, path: str | os.PathLike):
-        self.path = Path(path).expanduser()
+    Attributes:
+      path: the folder, or a local copy of it, see `storage`.
+      keeper: keeps what is written where the folder is.
+    """
+
+    def __init__(self, path: str | os.PathLike, keeper: Keeper | None = None):
+        """Takes the folder.
+
+        Args:
+          path: path; or URL, to read what is there now.
+          keeper: of a folder to write, with `path`, as `working_copy.opened` gives it; None: a local one.
+        """
+        self.path, self.keeper = snapshot.local(path), keeper or InPlace()
 
     @property
     def checkpoints(self) -> Path:

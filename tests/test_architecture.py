@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parents[1] / 'dlf_jax'
 FLOORS = (
     ('errors', 'allocator', 'library_logs', 'program_cache'),
     ('lock', 'plugins', 'command_line', 'config_files', 'file_writing', 'data_changes'),
+    ('storage',),
     ('data',),
     ('models',),
     ('config', 'testing'),

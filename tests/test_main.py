@@ -27,6 +27,10 @@ def test_the_command_starts_without_what_few_modes_need():
         'onnx',
         'tensorflow',
         'starlette',
+        'fsspec',
+        'boto3',
+        'google.cloud.storage',
+        'aiohttp',
     ]
     code = f'import sys, dlf_jax.main; print([name for name in {heavy} if name in sys.modules])'
     line = [sys.executable, '-c', code]

@@ -19,6 +19,7 @@ from dlf_jax.data.preprocess.splits import PARTS
 from dlf_jax.data.rows import Rows
 from dlf_jax.data.schema import Schema
 from dlf_jax.errors import UserError
+from dlf_jax.storage import data_folder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,10 +55,11 @@ def find(fingerprint: str, data_dir: str | os.PathLike) -> Prepared | None:
     Raises:
       UserError: they are there and damaged.
     """
-    top = Path(data_dir).expanduser()
+    top = Path(data_folder.local(data_dir))
     # A name, not a pattern.
     if not fingerprint.isalnum() or not top.is_dir():
         return None
+    data_folder.fetch_named(top, fingerprint)
     for folder in sorted(top.glob(f'*/{fingerprint}/*')):
         if not (folder / 'dataset_info.json').is_file():
             continue

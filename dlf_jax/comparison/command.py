@@ -18,6 +18,7 @@ from dlf_jax.command_line import define_help, define_text, read_flags, set_up_lo
 from dlf_jax.errors import UsageError, UserError
 from dlf_jax.file_writing import to_json, writing
 from dlf_jax.lock import locked
+from dlf_jax.storage import urls
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +87,7 @@ def own_folder(workdir: str, name: str) -> Iterator[Path]:
     Raises:
       UserError: it cannot be written, or another command is working in `workdir`.
     """
-    top = Path(workdir).expanduser()
+    top = urls.local(workdir, '--workdir')
     with writing(str(top / name)):
         (top / name).mkdir(parents=True, exist_ok=True)
     with locked(top / '.lock', wait=False):

@@ -17,6 +17,7 @@ from dlf_jax.comparison.settings import Setting, folder_name, short_name
 from dlf_jax.data.builders import DATASETS
 from dlf_jax.data.preprocess.splits import PARTS
 from dlf_jax.errors import UsageError, UserError, suggest
+from dlf_jax.storage import urls
 from dlf_jax.workdir import Workdir
 
 _log = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ def make(
     Raises:
       UsageError: an unknown dataset or key, a value that cannot be.
     """
-    rows, workdir, overrides = [], Path(workdir).expanduser(), dict(overrides or {})
+    rows, workdir, overrides = [], urls.local(workdir, '--workdir'), dict(overrides or {})
     for dataset in map(find_dataset, datasets):
         file = config_file(configs_folder, dataset)
         paths = {f'dataset.{part}': path for part, path in (files or {}).get(dataset, {}).items()}

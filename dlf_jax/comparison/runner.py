@@ -17,6 +17,7 @@ from dlf_jax.data.builders.base import Builder
 from dlf_jax.errors import UserError
 from dlf_jax.file_writing import writing
 from dlf_jax.lock import locked
+from dlf_jax.storage import data_folder
 from dlf_jax.training import metrics, warm_start
 
 _log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def finished_results(runs: Sequence[Run]) -> dict[Run, Result]:
 
 def _opened(run: Run) -> Builder:
     ancestor = warm_start.ancestor(run.config, run.workdir)
-    return builders.build(run.config.dataset, os.path.expanduser(run.data_dir), ancestor)
+    return builders.build(run.config.dataset, data_folder.local(run.data_dir), ancestor)
 
 
 def carry_out(

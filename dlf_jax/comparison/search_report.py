@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import os
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from dlf_jax.comparison.runner import duration
 from dlf_jax.data import builders
 from dlf_jax.errors import UsageError, suggest
 from dlf_jax.file_writing import write_atomically
+from dlf_jax.storage import data_folder
 from dlf_jax.training import metrics, warm_start
 from dlf_jax.workdir import FREE
 
@@ -161,7 +161,7 @@ def _sized(plain: run_list.Run) -> ConfigDict:
     """The run's config with the values that follow from the size of its data, which is prepared for it."""
     config = plain.config
     ancestor = warm_start.ancestor(config)
-    builder = builders.build(config.dataset, os.path.expanduser(plain.data_dir), ancestor)
+    builder = builders.build(config.dataset, data_folder.local(plain.data_dir), ancestor)
     builder.prepare()
     known = warm_start.known_values(config, config_by_size.open_keys(config))
     return config_by_size.filled(config, config_by_size.size_of(builder), known)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,7 +94,7 @@ def _prepared(config: ConfigDict, data_dir: str) -> DataSizes | None:
     if reads_files and not dataset.train:
         return None
     builder = builders.build(dataset, data_dir, warm_start.ancestor(config))
-    if not Path(builder.data_dir).exists():
+    if not builder.is_prepared():
         return None
     size = config_by_size.size_of(builder)
     return DataSizes(builder.schema(), size.rows, f'the prepared data in {builder.data_dir}')

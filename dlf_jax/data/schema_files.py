@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import tomllib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from dlf_jax.data.schema import (
@@ -19,6 +18,7 @@ from dlf_jax.data.schema import (
     number_options,
 )
 from dlf_jax.errors import UserError, suggest
+from dlf_jax.storage import inputs
 
 # Kind of a column that is no feature.
 IGNORED = 'ignored'
@@ -49,7 +49,7 @@ def load(path: str, defaults: Mapping[str, Any]) -> Schema:
       UserError: no such file, not TOML, an unknown key, or a value that is not allowed.
     """
     try:
-        found = tomllib.loads(Path(path).expanduser().read_text('utf-8'))
+        found = tomllib.loads(inputs.local_file(path, 'config.dataset.schema').read_text('utf-8'))
     except FileNotFoundError as error:
         raise UserError(f'config.dataset.schema: no such file: {path}') from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

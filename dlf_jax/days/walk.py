@@ -27,6 +27,7 @@ from dlf_jax.days import table
 from dlf_jax.errors import UsageError, UserError
 from dlf_jax.file_writing import writing
 from dlf_jax.lock import locked
+from dlf_jax.storage import urls
 from dlf_jax.training.preemption import Preempted, Preemption
 from dlf_jax.workdir import Workdir
 
@@ -86,7 +87,7 @@ def walk(
       UserError: a day cannot be trained; names it. The days before it stay.
       Preempted: saved and stopped.
     """
-    root = Path(options.workdir).expanduser().absolute()
+    root = urls.local(options.workdir, '--workdir').absolute()
     config = _prepared(config, given)
     _day_config(config, '', str(root))  # whatever cannot be is refused before the first day
     with writing(str(root)):
@@ -133,7 +134,8 @@ def find(pattern: str) -> dict[str, str]:
     Raises:
       UserError: there are none, or two of one name.
     """
-    paths = [Path(path).absolute() for path in glob.glob(os.path.expanduser(pattern))]
+    top = urls.local(pattern, '--days')
+    paths = [Path(path).absolute() for path in glob.glob(str(top))]
     if not paths:
         raise UserError(f'--days={pattern}: no such folders or files')
     found: dict[str, str] = {}

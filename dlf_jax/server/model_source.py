@@ -24,6 +24,7 @@ from dlf_jax.file_writing import to_json
 from dlf_jax.serving import calibrator as calibrators
 from dlf_jax.serving import weights
 from dlf_jax.serving.calibrator import Calibrator
+from dlf_jax.storage import snapshot
 from dlf_jax.training.model_setup import ModelSetup
 from dlf_jax.workdir import Workdir
 
@@ -63,7 +64,7 @@ def read(folder: str | Path, seed: int, largest: int) -> Source:
       UserError: there is no model, or it cannot be read.
       UsageError: no run has that seed.
     """
-    path = Path(folder).expanduser()
+    path = snapshot.local(folder)
     if exports.is_export(path):
         if seed != -1:
             raise UsageError(f'--seed={seed}: {path} is an export, which is of one seed')

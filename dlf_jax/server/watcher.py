@@ -17,6 +17,7 @@ from dlf_jax.errors import UserError
 from dlf_jax.exporting import folder as exports
 from dlf_jax.server.scorer import Scorer, load
 from dlf_jax.serving import weights
+from dlf_jax.storage import snapshot
 from dlf_jax.workdir import Workdir
 
 _log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Watcher:
           seconds: between two looks.
           seed: see `scorer.load`.
         """
-        self._folder, self._seed = Path(folder).expanduser(), seed
+        self._named, self._folder, self._seed = folder, snapshot.local(folder), seed
         self._current, self._swap, self._refuse, self._seconds = current, swap, refuse, seconds
         self._seen = self._looked_at = _Nothing
         self._told = ''
@@ -58,6 +59,7 @@ class Watcher:
 
     def note(self) -> None:
         """Takes what is there now as seen; to be called before it is loaded, so that nothing is missed."""
+        self._folder = snapshot.local(self._named)
         self._looked_at = signature(self._folder)
         self._seen = self._identity() or _Nothing
 
@@ -82,6 +84,11 @@ class Watcher:
 
     def look(self) -> None:
         """Looks once, and swaps where there is another version."""
+        try:
+            self._folder = snapshot.local(self._named)
+        except UserError as error:
+            self._tell(f'{error}')
+            return
         found = signature(self._folder)
         if found == self._looked_at:
             return

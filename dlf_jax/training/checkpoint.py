@@ -21,6 +21,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 from dlf_jax.errors import UserError
 from dlf_jax.file_writing import to_json, write_atomically, writing
 from dlf_jax.library_logs import without_chatter
+from dlf_jax.storage.working_copy import InPlace, Keeper
 from dlf_jax.training import legacy_layout, multihost, run_progress, runtime_errors, train_state
 from dlf_jax.training.optimizers import Optimizer
 from dlf_jax.training.run_progress import RunProgress, Runs
@@ -71,6 +72,7 @@ class Checkpoints:
         abstract: AbstractState | None,
         optimizer: Optimizer | None = None,
         read_only: bool = False,
+        keeper: Keeper | None = None,
     ):
         """Opens the folder, or makes it.
 
@@ -81,10 +83,13 @@ class Checkpoints:
             the progress of the runs is read.
           optimizer: whose state is part of those; None: they are weights alone.
           read_only: nothing is written or removed.
+          keeper: keeps each checkpoint that is whole; None: nobody need.
         """
         self._folder, self._seeds = folder, seeds
         self._abstract, self._optimizer = abstract, optimizer
         self._best_steps = _Steps()
+        self._keeper = keeper or InPlace()
+        kept = ocp.AsyncOptions(post_finalization_callback=keeper.keep) if keeper else None
         if not read_only:
             multihost.run_on_first(self._make_folder)
         with writing(f'checkpoints in {folder}'), without_chatter():
@@ -102,6 +107,7 @@ class Checkpoints:
                     ),
                     cleanup_tmp_directories=not read_only,
                     read_only=read_only,
+                    async_options=kept,
                 ),
             )
 
@@ -122,6 +128,7 @@ class Checkpoints:
           runs: all of them, saved as JSON.
         """
         self.wait()
+        self._keeper.check()
         with writing(f'checkpoints in {self._folder}'), jax.transfer_guard('allow'):
             saved = _saved(state)
             self._check_room(saved)

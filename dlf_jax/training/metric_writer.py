@@ -12,12 +12,15 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from tensorboardX import RecordWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.summary import scalar
-
 from dlf_jax.file_writing import to_json, writing
+from dlf_jax.library_logs import without_modules
 from dlf_jax.training import multihost
+
+# Clients of stores, which take half a second to import; event files are local.
+with without_modules('boto3', 'google.cloud.storage'):
+    from tensorboardX import RecordWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.summary import scalar
 
 # Seconds between two flushes of an event file: each waits for the disk.
 _FLUSH_SECONDS = 30

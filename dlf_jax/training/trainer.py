@@ -146,8 +146,9 @@ class Trainer:
     def run(self) -> dict[str, Any]:
         """Trains, evaluates and tests; see `train`."""
         self.checkpoints = Checkpoints(
-            self.workdir.checkpoints, list(self.batches), self.setup.abstract_state, self.setup.optimizer
-        )
+            self.workdir.checkpoints, list(self.batches), self.setup.abstract_state, self.setup.optimizer,
+            keeper=self.workdir.keeper,
+        )  # fmt: skip
         with runtime_errors.closing(self.checkpoints.close):
             counts = self.setup.parameter_counts()
             _log.info(
@@ -162,7 +163,7 @@ class Trainer:
             if tables > _LARGE_TABLES:
                 _log.info('the tables take %.3g GB, gradients and moments included', tables / 1e9)
             with self.preemption.watched():
-                with self.preemption.interruptible(self.checkpoints.wait):
+                with self.preemption.interruptible(self._finish_saving):
                     model_size.warn_of_proportions(
                         self.config, self.setup.schema, self.setup.state_bytes()[1], self.setup.memory,
                         self.builder.blocks('train').rows,
@@ -176,12 +177,17 @@ class Trainer:
                     self._train()
                 self.checkpoints.wait()
                 # All that was trained is saved by now.
-                with self.preemption.interruptible(self.checkpoints.wait):
+                with self.preemption.interruptible(self._finish_saving):
                     tests = self._test()
             found = self._diagnose()
             rows = self.builder.blocks('train').rows
             result = results.of_runs(self.config, self.runs, counts, rows, tests, self.base_rates, found)
             return {**result, **results.of_warm_start(self.workdir)}
+
+    def _finish_saving(self) -> None:
+        """Keeps all that is saved, or is being saved, before the process ends."""
+        self.checkpoints.wait()
+        self.workdir.keeper.close()
 
     @property
     def step(self) -> int:
@@ -221,7 +227,7 @@ class Trainer:
         came from is needed any more."""
         origin = self.origin
         assert origin
-        with self.preemption.interruptible(self.checkpoints.wait):
+        with self.preemption.interruptible(self._finish_saving):
             weights = warm_start.weights_of_before(self.config, self.setup, self.builder.encoder(), origin)
             scores = self.scorer.score(weights, 1, 'train')
             (found,) = self.scorer.summaries(scores, 1, 'train')
@@ -358,7 +364,7 @@ class Trainer:
         """The first call of a compiled function, which a SIGTERM may cut short: all steps taken are in a
         checkpoint, finished or on its way."""
         if isinstance(program, Compiled) and program.executable is None:
-            with self.preemption.interruptible(self.checkpoints.wait):
+            with self.preemption.interruptible(self._finish_saving):
                 yield
         else:
             yield

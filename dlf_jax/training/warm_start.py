@@ -123,11 +123,12 @@ def ancestor(config: ConfigDict, workdir: Workdir | None = None) -> Ancestor | N
         return None
     began = workdir.began_from() if workdir else None
     if began is None:
-        Workdir(path).config()  # raises where there is none
-        return Ancestor(Path(path) / 'encoder', growing.digest(Path(path) / 'encoder'))
+        source = Workdir(path)
+        source.config()  # raises where there is none
+        return Ancestor(source.path / 'encoder', growing.digest(source.path / 'encoder'))
     if path != began['path']:
         _check_same(path, began, workdir)
-    return Ancestor(Path(path) / 'encoder', began['encoder'])
+    return Ancestor(Workdir(path).path / 'encoder', began['encoder'])
 
 
 def _check_same(path: str, began: dict[str, Any], workdir: Workdir | None) -> None:

@@ -26,7 +26,7 @@ from dlf_jax.analysis.report.elements import Content, element, paragraph
 from dlf_jax.analysis.report.facts import Run
 from dlf_jax.analysis.report.page import page
 from dlf_jax.analysis.report.section import Section
-from dlf_jax.errors import UsageError, UserError
+from dlf_jax.errors import UsageError, UserError, shown
 from dlf_jax.file_writing import write_atomically
 
 # Name of the page in the folder of a run.
@@ -72,10 +72,10 @@ def write_report(
     write_atomically(target, text)
     found = [*shared, *(one for those in drawn for one in those)]
     return {
-        'output': str(target),
+        'output': shown(str(target)),
         'bytes': len(text.encode()),
         'seconds': round(time.monotonic() - start, 2),
-        'runs': [str(run.path) for run in runs],
+        'runs': [shown(str(run.path)) for run in runs],
         'sections': list(dict.fromkeys(one.key for one in found if one.there)),
         'left_out': list(dict.fromkeys(one.key for one in found if not one.there)),
     }
@@ -104,7 +104,7 @@ def _single(run: Run, drawn: Sequence[Section]) -> str:
     return page(
         f'{run.model} on {run.dataset}',
         _lead(run),
-        str(run.path),
+        shown(str(run.path)),
         [(one.key, one.title, ()) for one in drawn],
         [sections.draw(one) for one in drawn],
     )
@@ -118,7 +118,7 @@ def _several(runs: Sequence[Run], shared: Sequence[Section], drawn: Sequence[Seq
     for i, (run, those) in enumerate(zip(runs, drawn, strict=True), 1):
         prefix = f'r{i}-'
         own.append((f'r{i}', run.name, [(prefix + one.key, one.title) for one in those]))
-        over = paragraph(str(run.path), class_='over')
+        over = paragraph(shown(str(run.path)), class_='over')
         header = element('header', over, element('h2', run.name), _lead(run))
         parts = [sections.draw(one, 3, prefix, run.name) for one in those]
         main.append(element('article', header, parts, class_='run', id=f'r{i}', aria_label=run.name))

@@ -36,6 +36,7 @@ from dlf_jax.errors import UserError
 from dlf_jax.file_writing import writing
 from dlf_jax.library_logs import without_chatter
 from dlf_jax.lock import locked
+from dlf_jax.storage import data_folder
 
 _log = logging.getLogger(__name__)
 
@@ -305,9 +306,10 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
             or permission to write.
         """
         folder = Path(self.data_dir)
-        self.reused = folder.exists()
+        self.reused = self.is_prepared()
         if self.reused:
             _log.info('reusing %s%s', folder, self._made_from.grounds())
+            data_folder.publish(folder)
             return
         allocator.keep_freed_memory()
         with writing(f'prepared data in {folder}'):
@@ -331,6 +333,14 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
                 # Files in which TFDS's Beam workers report.
                 for left in folder.glob('*.shard_infos.json'):
                     left.unlink()
+                data_folder.publish(folder)
+
+    def is_prepared(self) -> bool:
+        """Whether the records are there; fetches them from a store that they are kept in."""
+        folder = Path(self.data_dir)
+        if data_folder.fetch(folder):
+            self.info.read_from_directory(str(folder))
+        return folder.exists()
 
     def encoder(self) -> encoder.Encoder:
         """Reads the fitted encoder of prepared data."""

@@ -11,7 +11,7 @@ from dlf_jax.data.download import checksums
 from dlf_jax.data.preprocess import encoder
 from dlf_jax.data.preprocess.task import WHOLE, Task
 from dlf_jax.data.readers.partitions import partition_values
-from dlf_jax.errors import UserError
+from dlf_jax.errors import UserError, shown
 from dlf_jax.file_writing import to_json
 
 # Version of the fingerprint's own contents.
@@ -78,7 +78,7 @@ class Fingerprint:
         self.name = hashlib.sha256(to_json(contents, sort_keys=True).encode()).hexdigest()[:16]
         files = {
             'train' if part == WHOLE else part: [
-                {'path': os.path.abspath(path), 'sum': sums[path]} for path in table.paths
+                {'path': shown(os.path.abspath(path)), 'sum': sums[path]} for path in table.paths
             ]
             for part, table in tables.items()
         }
@@ -102,7 +102,7 @@ class Fingerprint:
             return
         sums = {file['path']: file['sum'] for files in self.made_of['files'].values() for file in files}
         for path, now in zip(changed, checksums.sums(changed, self._data_dir), strict=True):
-            if now != sums[os.path.abspath(path)]:
+            if now != sums[shown(os.path.abspath(path))]:
                 raise UserError(
                     f'{path}: changed while it was prepared; run the same command again once it is whole'
                 )

@@ -8,7 +8,9 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from dlf_jax.data.readers.stored_files import stored_files
 from dlf_jax.errors import UserError
+from dlf_jax.storage import urls
 
 # Endings of the files of a folder that are read.
 ENDINGS = ('.csv', '.tsv', '.txt', '.gz', '.parquet', '.pq', '.libsvm', '.svm', '.libffm', '.ffm', '.libfm')
@@ -17,28 +19,34 @@ _HIDDEN = ('_', '.')
 
 
 def expand(spec: str | Sequence[str], key: str) -> tuple[str, ...]:
-    """Paths that a flag or config value names.
+    """Paths that a flag or config value names; for what is in a store, those of local copies.
 
     Args:
-      spec: a path, a folder, a glob (`**` stands for folders within folders), or several by commas; a comma
-        in a name is written `\\,` in a list, and as it is in a path alone. A folder stands for its data
-        files and those of its subfolders `key=value`, in the order of their names.
+      spec: a path or URL, a folder, a glob (`**` stands for folders within folders), or several by commas;
+        a comma in a name is written `\\,` in a list, and as it is in a path alone. A folder stands for its
+        data files and those of its subfolders `key=value`, in the order of their names.
       key: the flag or config key, for error messages.
 
     Raises:
-      UserError: a path that does not exist, a folder without data files, or no path at all.
+      UserError: a path that does not exist, a folder without data files, or no path at all; or a store that
+        does not answer, or what is in it has no room in the local cache.
     """
     if not isinstance(spec, str):
         names = list(spec)
-    elif Path(os.path.expanduser(spec)).exists():
+    elif Path(urls.plain(spec)).exists():
         names = [spec]
     else:
         pieces = re.split(r'(?<!\\),', spec)
         names = [piece.strip().replace('\\,', ',') for piece in pieces]
-    paths = [path for name in names if name for path in _matches(os.path.expanduser(name), key)]
+    paths = [path for name in names if name for path in _named(urls.plain(name), key)]
     if not paths:
         raise UserError(f'{key}: no file named')
     return tuple(paths)
+
+
+def _named(name: str, key: str) -> list[str]:
+    """The files that a path or URL stands for."""
+    return stored_files(urls.check(name), key, ENDINGS) if urls.is_url(name) else _matches(name, key)
 
 
 def _matches(name: str, key: str) -> list[str]:
