@@ -25,7 +25,7 @@ def without_chatter() -> Iterator[None]:
 
 @contextlib.contextmanager
 def without_modules(*names: str) -> Iterator[None]:
-    """Makes modules that a library imports where they are installed, and that are not needed, missing inside the
+    """Makes modules that a library imports where it finds them, and that are not needed, missing inside the
     block; those that are imported already stay.
 
     Args:

@@ -52,12 +52,6 @@ class StoreLock:
           UserError: another process holds it and is alive.
         """
         store = Store.of(self._url)
-        if not store.is_exclusive:
-            _log.warning(
-                '%s: this store cannot write on conditions, so its lock keeps out a run that starts later, '
-                'but perhaps not one that starts at the same moment',
-                self._url,
-            )
         while self._tag is None:
             found = store.read(self._place)
             tag = None
@@ -65,8 +59,20 @@ class StoreLock:
                 tag = found[1]
                 self._wait_until_free(store, _parsed(found[0]), tag)
             self._tag = store.replace(self._place, self._content(), tag)
+        self._check_conditions(store)
         self._thread = threading.Thread(target=self._renew, daemon=True, name='lock of a store')
         self._thread.start()
+
+    def _check_conditions(self, store: Store) -> None:
+        """Warns where a store writes although the condition does not hold, as some that speak S3 do."""
+        again = store.replace(self._place, self._content(), None) if store.is_exclusive else self._tag
+        if again is not None:
+            self._tag = again
+            _log.warning(
+                '%s: this store does not write on conditions, so its lock keeps out a run that starts later, '
+                'but perhaps not one that starts at the same moment',
+                self._url,
+            )
 
     def _wait_until_free(self, store: Store, held: dict[str, Any], tag: str) -> None:
         """Returns when the lock with this tag is another's to take; raises UserError where it is not."""

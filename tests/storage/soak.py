@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import boto3
 
@@ -29,17 +30,16 @@ from tests.test_resume import BUSY, assert_same
 _LONGEST = 300
 
 
-def download(bucket: str, prefix: str, folder: Path) -> None:
+def download(client: Any, prefix: str, folder: Path) -> None:
     """Copies a folder that is in a store as its manifest says, by means of its own."""
-    client = boto3.client('s3')
-    found = json.load(client.get_object(Bucket=bucket, Key=f'{prefix}/{manifest.NAME}')['Body'])
+    found = json.load(client.get_object(Bucket='bucket', Key=f'{prefix}/{manifest.NAME}')['Body'])
     for name, file in found['files'].items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        client.download_file(bucket, f'{prefix}/{file["object"]}', str(target))
+        client.download_file('bucket', f'{prefix}/{file["object"]}', str(target))
 
 
-def _manifests(client, prefix: str) -> int:
+def _manifests(client: Any, prefix: str) -> int:
     """Number of the manifest of a folder; 0 before the first."""
     try:
         return json.load(client.get_object(Bucket='bucket', Key=f'{prefix}/{manifest.NAME}')['Body'])[
@@ -95,7 +95,7 @@ def soak(kills: int, rate: float, seed: int, top: Path) -> dict:
                     file=sys.stderr,
                     flush=True,
                 )
-            download('bucket', prefix, top / prefix)
+            download(client, prefix, top / prefix)
             assert_same(top / prefix, top / 'undisturbed')
             runs += 1
     return {

@@ -85,10 +85,23 @@ def test_a_store_without_conditions_says_so(lock, memory, monkeypatch, caplog):
     first = lock()
     with caplog.at_level('WARNING', 'dlf_jax'):
         first.acquire()
-    assert 'cannot write on conditions' in caplog.text
+    assert 'does not write on conditions' in caplog.text
     with pytest.raises(UserError, match='another process is working here'):
         lock().acquire()
     first.release()
+
+
+def test_a_store_that_ignores_conditions_is_found_out(lock, memory, monkeypatch, caplog):
+    store = Store.of(memory)
+
+    def ignoring(path, content, tag):
+        store._fs.pipe_file(path, content)
+        return ''
+
+    monkeypatch.setattr(store.replacement, 'replace', ignoring)
+    with caplog.at_level('WARNING', 'dlf_jax'):
+        lock().acquire()
+    assert 'does not write on conditions' in caplog.text
 
 
 def test_on_s3(bucket, s3):
