@@ -10,10 +10,10 @@ import numpy as np
 
 from dlf_jax import models
 from dlf_jax.config import get_config
+from dlf_jax.data.schema import Field, Schema
 from dlf_jax.training import train_state
 from dlf_jax.training.model_setup import TrainingSetup
 from dlf_jax.training.sharding import Partitioner
-from dlf_jax.data.schema import Field, Schema
 from tests.training.test_train_step import SCHEMA, batch_of, config_of
 
 ROWS = 32
