@@ -3,10 +3,10 @@
     python -m benchmarks.compile_models                                  # eight v5e chips, one H100
     python -m benchmarks.compile_models --targets=v5p:2x2x2 --models=dlf,dlf:released
 
-Each is `--mode=compile` in a process of its own, on the shape of Criteo (of the synthetic histories, where the
-model needs some) with a small vocabulary and small batches, which decide neither what compiles nor how long it takes. It needs the compilers for the targets (the
-extras `tpu` and `cuda13`). Standard error shows a table as it grows: seconds to compile the training step,
-and what a device needs for it.
+Each is `--mode=compile` in a process of its own, on the shape of Criteo, or of the synthetic histories for
+models that need some, with a small vocabulary and small batches, which decide neither what compiles nor how
+long it takes. It needs the compilers for the targets (the extras `tpu` and `cuda13`). Standard error shows a
+table as it grows: seconds to compile the training step, and what a device needs for it.
 
 The last line is one JSON object: by model and target `seconds`, `megabytes`, `kernels`, or `error`.
 """

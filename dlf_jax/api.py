@@ -31,6 +31,7 @@ from dlf_jax.data.loading import unknown_values
 from dlf_jax.data.readers.tables import expand
 from dlf_jax.errors import UsageError, shown, suggest
 from dlf_jax.lock import locked
+from dlf_jax.models import model_class
 from dlf_jax.serving import calibrator
 from dlf_jax.storage import data_folder, urls, working_copy
 from dlf_jax.training import multihost, runtime_errors, trainer, warm_start
@@ -213,6 +214,8 @@ def _train(
             finished = _with_calibration(config, folder, finished, preemption)
             return _with_baselines(config, builder, folder, finished, preemption)
         _tell_differences(config)
+        if config.model.name not in configs.BASELINES:
+            model_class(config.model.name).check_histories(builder.task.schema.histories)
         # The first process prepares what is missing, the others wait for its lock.
         builder.prepare()
         if multihost.is_first():

@@ -1,6 +1,5 @@
 """Models that attend to histories, from generated rows to whatever scores them."""
 
-import json
 import math
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 import dlf_jax
 from dlf_jax.data.builders.synthetic_histories import EARLIER, GENRES, RECENT, HistoriesTable
 from dlf_jax.errors import UsageError, UserError
-from dlf_jax.training.ranking_metrics import auc
 from tests.conftest import ROOT
 
 FILE = ROOT / 'configs' / 'synthetic_histories.py'
@@ -57,3 +55,48 @@ def test_attention_attends(tmp_path):
     assert way['mlp'] <= 0.85, way
     # Of what the mean lacks, attention lacks less than a quarter.
     assert max(lacking['din'], lacking['bst']) < 0.25 * lacking['mlp'], lacking
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory, data_dir):
+    folder = tmp_path_factory.mktemp('histories') / 'run'
+    trained('din', folder, data_dir, **SMALL)
+    return dlf_jax.load(folder)
+
+
+def test_frames_and_files_score_the_same_bits(model, tmp_path):
+    rows = HistoriesTable(300, 0).frame(0).drop('probability')
+    expected = model.predict(rows)
+    assert expected.std() > 1e-3
+    rows.write_parquet(tmp_path / 'rows.parquet')
+    np.testing.assert_array_equal(model.predict(tmp_path / 'rows.parquet'), expected)
+    np.testing.assert_array_equal(model.predict(rows.to_pandas()), expected)
+    # The latest events alone, in any order, are all that DIN sees of a history.
+    latest = rows.with_columns(pl.col('history').list.tail(RECENT).list.reverse())
+    np.testing.assert_allclose(model.predict(latest), expected, rtol=1e-5)
+    oldest = rows.with_columns(pl.col('history').list.head(RECENT))
+    assert not np.allclose(model.predict(oldest), expected, rtol=1e-3)
+
+
+def test_what_needs_histories_says_so_before_anything_is_prepared(tmp_path):
+    config = dlf_jax.load_config(model='bst', overrides={'dataset.rows': 3000})
+    with pytest.raises(
+        UsageError, match=r'config.model.name: BST reads histories, and the data has none; decl'
+    ):
+        dlf_jax.train(config, tmp_path / 'run', tmp_path / 'data')
+    assert not list((tmp_path / 'data').rglob('*.array_record*'))
+
+
+@pytest.mark.slow
+def test_other_models_see_the_mean_and_all_explain_it(model, data_dir, tmp_path):
+    trained('dcnv2', tmp_path / 'dcnv2', data_dir, **{k: v for k, v in SMALL.items() if k != 'model.hidden'})
+    for one in (model, dlf_jax.load(tmp_path / 'dcnv2')):
+        found = one.explain(data_dir=data_dir)
+        names = {entry['field'] for entry in found.found['fields']}
+        assert names == {'item', 'place', 'history'}
+
+
+@pytest.mark.slow
+def test_raw_values_are_not_for_onnx(model, tmp_path):
+    with pytest.raises(UserError, match=r"field 'history' is ordered.*--config.export.inputs=ids"):
+        model.export(tmp_path / 'onnx')

@@ -119,7 +119,7 @@ def _ids(schema: Schema, field: Field, rows: Rows) -> np.ndarray:
         columns = next(columns for bag, columns in schema.bag_slices() if bag == field)
         found = rows['bags'][:, columns]
         if field.ordered:
-            # A row without a history holds no id; like one without values of another field it is a missing one.
+            # A row without a history holds no id; other fields without a value hold that of a missing one.
             empty = (found == PADDING).all(1, keepdims=True)
             found = np.where(empty & (np.arange(field.length) == 0), offset + MISSING, found)
         return found[found != PADDING] - offset

@@ -127,8 +127,8 @@ def parse_models(text: str, sweeps: Sequence[str] = (), flag: str = '--models') 
 
     Args:
       text: by commas, models (`mlp`), variants (`dlf:wo_gate`), `MODEL:all` for all variants of a model, or
-        `all` for all models but those that need histories, which few data have; a MODEL of one's own is `module:Name` or `file.py:Name`. `logistic` and
-        `lightgbm` are the baselines, which `all` leaves out.
+        `all` for all models but those that need histories, which few data have; a MODEL of one's own is
+        `module:Name` or `file.py:Name`. `logistic` and `lightgbm` are the baselines, which `all` leaves out.
       sweeps: each `KEY=VALUE,VALUE,...`; several make a grid. Every model is taken along it.
       flag: name of the flag that holds `text`, for errors.
 

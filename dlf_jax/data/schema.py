@@ -283,8 +283,8 @@ class Schema:
                 )
             if first.length != field.length:
                 raise ValueError(
-                    f'fields {field.name!r} and {field.beside!r} are beside each other, so length must be the '
-                    f'same, found {field.length} and {first.length}'
+                    f'fields {field.name!r} and {field.beside!r} are beside each other, so length must be '
+                    f'the same, found {field.length} and {first.length}'
                 )
 
     def _is_history(self, field: Field) -> bool:

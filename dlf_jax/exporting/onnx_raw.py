@@ -46,8 +46,8 @@ def check(encoder: Encoder) -> None:
             )
         if field.ordered:
             raise UserError(
-                f'field {field.name!r} is ordered, and ONNX has no encoding of it that keeps the latest values '
-                'in their places; take --config.export.inputs=ids'
+                f'field {field.name!r} is ordered, and raw values in ONNX do not keep the latest ones in '
+                'their places; take --config.export.inputs=ids'
             )
     sizes = {
         field.name: _vocabulary_bytes(encoder, field) for field in encoder.schema.fields if field.counted

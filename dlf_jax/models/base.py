@@ -9,6 +9,7 @@ import chex
 import flax.linen as nn
 import jax
 
+from dlf_jax.data.schema import History
 from dlf_jax.errors import UsageError
 from dlf_jax.models.inputs import Inputs
 from dlf_jax.models.mode import ONE_PROGRAM, Collectives, Mode
@@ -66,6 +67,16 @@ class CTRModel(nn.Module):
         Raises:
           ValueError: it cannot. The message begins with the key, `model.KEY`.
         """
+
+    @classmethod
+    def check_histories(cls, found: Sequence[History]) -> None:
+        """Raises UsageError where the data has no history, and the model needs one."""
+        if cls.needs_histories and not found:
+            raise UsageError(
+                f'config.model.name: {cls.__name__} reads histories, and the data has none; declare one in '
+                'the schema file: a multi-valued column with ordered = true and shares = "ITEM", the categorical '
+                'column that its values are of'
+            )
 
     @property
     def tables(self) -> dict[str, int]:
@@ -132,13 +143,8 @@ class CTRModel(nn.Module):
             raise ValueError(
                 f'{type(self).__name__} reads more than embeddings: call it with inputs=Inputs(...)'
             )
-        elif self.needs_histories and not inputs.histories:
-            raise UsageError(
-                f'config.model.name: {type(self).__name__} reads histories, and the data has none; declare one '
-                'in the schema file: a multi-valued column with ordered = true and shares = "ITEM", the '
-                'categorical column that its values are of'
-            )
         else:
+            self.check_histories(inputs.histories)
             logits = self.logits(embeddings, mode, inputs)
         # A loss of logits [B, 1] and labels [B] would be one of [B, B], without an error.
         chex.assert_rank(logits, 1)

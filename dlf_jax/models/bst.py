@@ -82,8 +82,8 @@ class BST(CTRModel):
     """BST, the behavior sequence transformer: events and target attend to each other (Chen et al. 2019).
 
     A history has the events `s_1 ... s_T: [k]`, the latest last, which share the embeddings of the target
-    `t: [k]`; fields that tell of the same events (`beside` in the schema) are side by side in both. With `p_u`
-    an embedding of place `u`, `m = k + d`:
+    `t: [k]`; fields that tell of the same events (`beside` in the schema) are side by side in both. With
+    `p_u` an embedding of place `u`, `m = k + d`:
 
         X      = [[s_1 ; p_1], ..., [s_T ; p_T], [t ; p_{T + 1}]]            [B, T + 1, m]
         Y      = LN(dropout(MultiHead(X)) + X)

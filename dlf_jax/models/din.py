@@ -59,19 +59,19 @@ class TargetAttention(nn.Module):
 class DIN(CTRModel):
     """DIN, the deep interest network: attention over histories, as seen from the target (Zhou et al. 2018).
 
-    A history has the events `s_1 ... s_T: [k]`, which share the embeddings of the target `t: [k]`; fields that
-    tell of the same events (`beside` in the schema) are side by side in both.
+    A history has the events `s_1 ... s_T: [k]`, which share the embeddings of the target `t: [k]`; fields
+    that tell of the same events (`beside` in the schema) are side by side in both.
 
         g_u    = A([t ; s_u ; t - s_u ; t * s_u])          an MLP, the same for all events
         pooled = sum_u g_u s_u                             [B, k]
         logit  = MLP([f_1 ; ... ; f_C ; pooled])           f: all fields but the histories
 
-    The weights `g` are not normalised, so that their sum tells how strong the interest is, unless `softmax` is
-    on. Of an empty history `pooled` is 0. The order of the events does not matter. As in FuxiCTR the unit has
-    no outer product, and there is no mini-batch aware penalty.
+    The weights `g` are not normalised, so that their sum tells how strong the interest is, unless `softmax`
+    is on. Of an empty history `pooled` is 0. The order of the events does not matter. As in FuxiCTR the unit
+    has no outer product, and there is no mini-batch aware penalty.
 
-    Reads the table 'embedding'. Parameters: `history_{i}/unit/{hidden_i, activation_i, out}` for each history,
-    `tower/{hidden_i, norm_i, activation_i, out}`.
+    Reads the table 'embedding'. Parameters: `history_{i}/unit/{hidden_i, activation_i, out}` for each
+    history, `tower/{hidden_i, norm_i, activation_i, out}`.
 
     Attributes:
       embedding_size: `d`, width of an embedding; `k` is that of the fields side by side.

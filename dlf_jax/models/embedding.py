@@ -254,8 +254,7 @@ def _pool(rows: jax.Array, ids: jax.Array, pooling: str, is_sum: bool) -> jax.Ar
 def make_inputs(
     rows: Tables, dense: Tables, batch: Mapping[str, jax.Array], schema: Schema, summed: bool = False
 ) -> Inputs:
-    """Inputs of a batch beyond its embeddings: field names, raw numbers, unpooled multi-valued fields,
-    histories.
+    """Inputs of a batch beyond its embeddings: fields' names, numbers, unpooled bags, histories.
 
     Args:
       rows: from `gather_rows`.

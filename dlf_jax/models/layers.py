@@ -279,8 +279,8 @@ class Dropout(nn.Module):
 class Dice(nn.Module):
     """Dice, an activation that bends where the data lies (Zhou et al., KDD 2018, eq. 9).
 
-    `x (q + alpha (1 - q))`, `q = sigmoid(BN(x))` without scale and bias; `[B, C] -> [B, C]`, in the dtype of the
-    input. Parameter `alpha: [C]`, 0 at the start, and the running statistics of `norm`.
+    `x (q + alpha (1 - q))`, `q = sigmoid(BN(x))` without scale and bias; `[B, C] -> [B, C]`, in the dtype of
+    the input. Parameter `alpha: [C]`, 0 at the start, and the running statistics of `norm`.
     """
 
     @nn.compact

@@ -171,7 +171,7 @@ def test_the_first_trial_on_own_tables_has_the_defaults(model):
         assert {'training.batch_size', 'embedding.penalty', 'optimizer.learning_rate'} <= found.keys()
 
 
-@pytest.mark.parametrize('model', models.MODELS)
+@pytest.mark.parametrize('model', models.of_any_data())
 def test_the_first_trial_on_frappe_has_the_config_file_s_values(model):
     found, known = space_of('frappe', model)
     assert [key for key, entry in found.items() if not entry.holds(space.as_text(known[key]))] == []

@@ -48,7 +48,7 @@ def with_history() -> Schema:
 
 
 def table(rows: int, seed: int = 0) -> Chunk:
-    """Rows for `schema` and `with_history`, with missing values, values that repeat, and several spellings of a value."""
+    """Rows for `schema` and `with_history`, with missing and repeated values, and spellings."""
     draw = np.random.default_rng(seed)
 
     def texts(*values: str | None) -> list[str | None]:

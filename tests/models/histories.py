@@ -1,4 +1,4 @@
-"""A batch with histories for the tests of models that read them: two fields of the same events, and one more."""
+"""A batch with histories, for models that read them: two fields of the same events, and another."""
 
 import functools
 

@@ -83,8 +83,9 @@ def test_only_places_tell_the_order():
 def test_places_begin_as_waves():
     waves = sinusoids(4, 5)
     assert waves.shape == (4, 5)
-    np.testing.assert_allclose(waves[3], [np.sin(3), np.cos(3), np.sin(3 / 10000**0.4), np.cos(3 / 10000**0.4),
-                                          np.sin(3 / 10000**0.8)], rtol=1e-6)  # fmt: skip
+    second, third = 3 / 10000**0.4, 3 / 10000**0.8
+    expected = [np.sin(3), np.cos(3), np.sin(second), np.cos(second), np.sin(third)]
+    np.testing.assert_allclose(waves[3], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize('pooling', checks.daily(['mean', 'target'], 'mean'))

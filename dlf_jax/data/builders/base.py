@@ -240,7 +240,8 @@ class Builder(tfds.core.ShardBasedBuilder, skip_registration=True):
 
         Args:
           name: name of the column.
-          length: maximum number of values in a row; later values are dropped, of an ordered field earlier ones.
+          length: maximum number of values in a row; later values are dropped, of an ordered field
+            earlier ones.
           separator: character between the values; '' for columns of lists.
           pooling: pooling of the embeddings, 'sum', 'mean' or 'max'.
           shares: name of the field whose vocabulary and embeddings this one uses; '' for its own.

@@ -30,7 +30,8 @@ _log = logging.getLogger(__name__)
 CHANGES = 'changes.parquet'
 # Attributes of a field that what is trained depends on; `auto` and `fill` are looked at apart.
 _FIXED = (
-    'kind', 'shares', 'ordered', 'beside', 'hash_buckets', 'embedding_size', 'pooling', 'frequencies', 'verbatim',
+    'kind', 'shares', 'ordered', 'beside', 'hash_buckets', 'embedding_size', 'pooling', 'frequencies',
+    'verbatim',
 )  # fmt: skip
 
 

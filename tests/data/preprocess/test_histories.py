@@ -15,6 +15,7 @@ from dlf_jax.data.schema import History
 from dlf_jax.errors import UserError
 from dlf_jax.server.rows import RowReader
 from tests.data.preprocess.test_encoder import fitted
+from tests.data.preprocess.test_growing import grown
 from tests.data.preprocess.test_local import prepared
 from tests.data.test_builders import rows_of
 from tests.data.test_schema_files import DEFAULTS
@@ -197,3 +198,15 @@ def test_a_trained_model_goes_on_with_histories_of_the_same_places(tmp_path):
     )
     with pytest.raises(UserError, match="field 'seen': length 3 before, 4 now"):
         growing.check_fits(before, dataclasses.replace(schema, fields=fields), 'run')
+
+
+def test_new_values_follow_in_both_fields(tmp_path):
+    schema = schema_of(tmp_path)
+    before = fitted(schema, [chunk_of(schema, frame(False))])
+    later = frame(False).with_columns(item=pl.lit('new'), seen=pl.lit('a new'))
+    after = grown(before, chunk_of(schema, later), schema)
+    old, new = before.vocabularies['item']['value'], after.vocabularies['item']['value']
+    assert new.to_list() == [*old, 'new']
+    features, _ = after.transform(chunk_of(schema, later))
+    assert (features['bags'][:, LENGTH - 1] == features['categorical'][:, 0]).all()
+    assert features['categorical'][0, 0] == 2 + len(old)
