@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,4 +120,5 @@ if __name__ == '__main__':
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--output', required=True)
     arguments = parser.parse_args()
-    write(arguments.output, arguments.rows, arguments.seed)
+    written = write(arguments.output, arguments.rows, arguments.seed)
+    print(json.dumps({'rows': arguments.rows, 'bytes': written.stat().st_size}))

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ class Done:
     """A finished command.
 
     Attributes:
-      result: the JSON object on its last line of standard output.
+      result: the JSON object on its last line of standard output; {} where it was stopped.
       seconds: wall time from start to end, the start of Python included.
       peak_bytes: highest memory of the whole tree of processes, pages that they share counted once.
     """
@@ -37,13 +38,20 @@ class Done:
     peak_bytes: int
 
 
-def run(*command: str | Path, env: dict[str, str] | None = None, timeout: float = TIMEOUT) -> Done:
+def run(
+    *command: str | Path,
+    env: dict[str, str] | None = None,
+    timeout: float = TIMEOUT,
+    stop: Callable[[int], bool] | None = None,
+) -> Done:
     """Runs a command in the root of the project.
 
     Args:
       command: program and arguments.
       env: variables on top of this process's environment.
       timeout: seconds after which the command is killed.
+      stop: called with the highest memory so far, ten times a second; where it returns True, the command and
+        its descendants are killed (SIGKILL), which is no failure.
 
     Raises:
       SystemExit: the command failed or took too long; holds the end of its output.
@@ -57,21 +65,30 @@ def run(*command: str | Path, env: dict[str, str] | None = None, timeout: float 
         stderr=subprocess.PIPE,
         text=True,
     )
-    peak, ended = [0], threading.Event()
-    watcher = threading.Thread(target=_watch, args=(process.pid, peak, ended), daemon=True)
+    peak, ended, stopped = [0], threading.Event(), threading.Event()
+
+    def look() -> None:
+        while not ended.wait(SAMPLE_SECONDS):
+            peak[0] = max(peak[0], sum(map(_memory, _tree(process.pid))))
+            if stop and stop(peak[0]) and not ended.is_set():
+                stopped.set()
+                _kill(process.pid)
+                return
+
+    watcher = threading.Thread(target=look, daemon=True)
     watcher.start()
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
-        for pid in _tree(process.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _kill(process.pid)
         sys.exit(f'{command}: killed after {timeout:g} seconds')
     finally:
         ended.set()
     seconds = time.perf_counter() - start
     # One sample of the whole tree at most.
     watcher.join(timeout=60)
+    if stopped.is_set():
+        return Done({}, seconds, peak[0])
     if process.returncode:
         sys.exit(f'{command}: exit code {process.returncode}\n{out[-2000:]}\n{err[-4000:]}')
     # A command that ended before the first sample.
@@ -89,10 +106,10 @@ def machine() -> str:
     return f'{os.cpu_count()} x {model}'
 
 
-def _watch(pid: int, peak: list[int], ended: threading.Event) -> None:
-    """Keeps `peak[0]` the highest memory, in bytes, of a tree of processes."""
-    while not ended.wait(SAMPLE_SECONDS):
-        peak[0] = max(peak[0], sum(map(_memory, _tree(pid))))
+def _kill(pid: int) -> None:
+    for member in _tree(pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(member, signal.SIGKILL)
 
 
 def _tree(pid: int) -> list[int]:

@@ -88,6 +88,10 @@ def _local_cluster(options: Options) -> Iterator[Any]:
         # As many processes as cores: more threads in each would only wait for each other.
         'POLARS_MAX_THREADS': '1',
         'JAX_PLATFORMS': 'cpu',
+        # Memory of freed arrays is kept for the next ones; Dask would have it given back at once.
+        'MALLOC_TRIM_THRESHOLD_': str(256 << 20),
+        'MALLOC_MMAP_THRESHOLD_': str(32 << 20),
+        'MALLOC_TOP_PAD_': str(64 << 20),
         'DASK_LOGGING__DISTRIBUTED': 'critical',
         'DASK_LOGGING__TORNADO': 'critical',
     }
