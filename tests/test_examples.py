@@ -33,6 +33,7 @@ def example(name):
     return plugins.lookup(name, {}, 'the example')
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_page_from_a_wheel(installed, tmp_path):
     shutil.copytree(ROOT / 'examples', tmp_path / 'examples', ignore=shutil.ignore_patterns('__pycache__'))

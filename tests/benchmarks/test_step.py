@@ -182,6 +182,7 @@ def test_made_up_bags():
         start += length
 
 
+@pytest.mark.slow
 def test_our_side_trains_on_bags(tmp_path):
     trainer = Trainer(bag_specification(tmp_path))
     first = trainer.steps(1)['loss']
