@@ -74,8 +74,8 @@ class CTRModel(nn.Module):
         if cls.needs_histories and not found:
             raise UsageError(
                 f'config.model.name: {cls.__name__} reads histories, and the data has none; declare one in '
-                'the schema file: a multi-valued column with ordered = true and shares = "ITEM", the categorical '
-                'column that its values are of'
+                'the schema file: a multi-valued column with ordered = true and shares = "ITEM", the '
+                'categorical column that its values are of'
             )
 
     @property

@@ -65,6 +65,7 @@ CASES = {
     'frappe': [{'train': '{frappe}', 'split': 'time', 'time': 'user'}],
     'movielens': [{'train': '{movielens}', 'split': 'time', 'time': 'user_id'}, {'train': '{libfm}'}],
     'synthetic': [{'rows': 100, 'split': 'random'}],
+    'synthetic_histories': [{'rows': 100, 'split': 'random'}, {'rows': 100, 'hash_buckets': 9}],
     'table': [
         {'train': '{table}', **COLUMNS, 'split': 'time', 'time': 'g'},
         {'train': '{table}', 'valid': '{table}', 'schema': '{schema}'},

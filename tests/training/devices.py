@@ -82,12 +82,12 @@ def check_model(name):
     assert_same(one, train(small(name, parallel='pmap'), jax.devices())[0])
 
 
-def check_rows(optimizer):
+def check_rows(optimizer, model='deepfm'):
     """Tables that are cut over eight devices, replicated on eight, and on one."""
-    config = small('deepfm', optimizer__embedding_rows=optimizer)
+    config = small(model, optimizer__embedding_rows=optimizer)
     one, _ = train(config, jax.devices()[:1])
     assert_same(one, train(config, jax.devices())[0])
-    sharded = small('deepfm', optimizer__embedding_rows=optimizer, sharding__tables='rows')
+    sharded = small(model, optimizer__embedding_rows=optimizer, sharding__tables='rows')
     found, (state, rows) = train(sharded, jax.devices())
     assert_same(one, found)
     leaves = zip(jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(rows), strict=True)
@@ -100,7 +100,7 @@ def check_rows(optimizer):
     if optimizer != 'adam':
         assert_same(
             one,
-            train(small('deepfm', optimizer__embedding_rows=optimizer, parallel='pmap'), jax.devices())[0],
+            train(small(model, optimizer__embedding_rows=optimizer, parallel='pmap'), jax.devices())[0],
         )
 
 
@@ -246,6 +246,8 @@ CHECKS = {
         for tables in ('adam', 'lazy_adam', 'adagrad', 'rowwise_adagrad', 'sgd')
     },
     'bags': check_bags,
+    # The rows of a history are the target's.
+    'rows-of-histories': lambda: check_rows('lazy_adam', 'din'),
     'accumulate': check_accumulate,
     'gradients': check_gradients,
     'seeds': check_seeds,
