@@ -1,7 +1,9 @@
 """What is asked of a model, by URL, is what is asked of the same by paths."""
 
+import json
 import logging
 import shutil
+import signal
 from pathlib import Path
 
 import polars as pl
@@ -14,8 +16,10 @@ from dlf_jax.server import model_source
 from dlf_jax.storage import data_folder, manifest
 from dlf_jax.storage.store import Store
 from dlf_jax.training.preemption import Preemption
-from tests.conftest import command, config_of, finish, run, table_flags, write_table
+from tests.conftest import command, config_of, fail, finish, run, table_flags, write_table
+from tests.processes import wait_until
 from tests.storage.object_store import Faults
+from tests.test_resume import BUSY, assert_same, undisturbed  # noqa: F401
 
 
 @pytest.fixture
@@ -117,6 +121,22 @@ def test_a_warm_start_from_a_store(stored, trained, tmp_path):
     assert found[1]['began_from']['path'] == f'{stored}/run'
     for key in ('valid', 'test', 'steps', 'progressive'):
         assert found[0][key] == found[1][key]
+
+
+@pytest.mark.slow
+def test_sigterm_and_two_at_once_in_a_bucket(s3, bucket, tmp_path, data_dir, undisturbed):  # noqa: F811
+    flags = (*BUSY, f'--workdir={bucket}', f'--data_dir={data_dir}')
+    process = command(*flags, env={'DLF_JAX_CACHE': str(tmp_path / 'first')})
+    wait_until(lambda: (found := manifest.read(bucket)) is not None and found.number > 1, process)
+    # Of another cache and so, but for the lock in the bucket, of another machine.
+    second = fail(*flags, env={'DLF_JAX_CACHE': str(tmp_path / 'second')})
+    assert f'{bucket}: another process is working here' in second
+    process.send_signal(signal.SIGTERM)
+    assert finish(process).returncode == 143
+    assert json.loads(Store.of(bucket).read(f'{bucket}/{manifest.LOCK}')[0])['released']
+    run(*flags, env={'DLF_JAX_CACHE': str(tmp_path / 'third')})
+    manifest.pull(bucket, manifest.read(bucket), tmp_path / 'found')
+    assert_same(tmp_path / 'found', undisturbed)
 
 
 @pytest.mark.slow
