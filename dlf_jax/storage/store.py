@@ -6,6 +6,7 @@ import contextlib
 import functools
 import hashlib
 import importlib
+import logging
 import os
 import secrets
 from collections.abc import Callable, Iterable
@@ -267,6 +268,10 @@ def _filesystem(scheme: str) -> Any:
     if scheme in ('s3', 's3a'):
         # `persist` is the one that tries again.
         found.retries = 1
+    log = logging.getLogger('gcsfs')
+    if log.level == logging.NOTSET:
+        # What fails comes back as an exception, whose text is stripped of secrets.
+        log.setLevel(logging.CRITICAL)
     return found
 
 

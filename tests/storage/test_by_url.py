@@ -1,17 +1,25 @@
 """What is asked of a model, by URL, is what is asked of the same by paths."""
 
+import json
 import logging
 import shutil
+import signal
+from pathlib import Path
 
 import polars as pl
 import pytest
 
 import dlf_jax
-from dlf_jax.errors import UserError
-from dlf_jax.storage import manifest
+from dlf_jax.days import walk
+from dlf_jax.errors import UsageError, UserError
+from dlf_jax.server import model_source
+from dlf_jax.storage import data_folder, manifest
 from dlf_jax.storage.store import Store
-from tests.conftest import command, config_of, finish, run, table_flags, write_table
+from dlf_jax.training.preemption import Preemption
+from tests.conftest import command, config_of, fail, finish, run, table_flags, write_table
+from tests.processes import wait_until
 from tests.storage.object_store import Faults
+from tests.test_resume import BUSY, assert_same, undisturbed  # noqa: F401
 
 
 @pytest.fixture
@@ -40,6 +48,16 @@ def test_a_model_in_a_store(stored, trained, tmp_path, caplog):
     assert dlf_jax.load(f'{stored}/saved').evaluate(str(path)) == expected
     with pytest.raises(UserError, match='no run has written it'):
         dlf_jax.train(config_of(*table_flags(str(path))), f'{stored}/day=1', tmp_path)
+
+
+def test_a_server_takes_a_model_in_a_store(stored, trained):
+    assert model_source.read(f'{stored}/run', -1, 8).version == model_source.read(trained, -1, 8).version
+
+
+def test_what_takes_no_url_says_so(memory):
+    config = config_of(*table_flags('a.csv'))
+    with pytest.raises(UsageError, match=f'--workdir={memory}: takes a folder of a file system'):
+        walk.walk(config, set(), walk.Options('days/*', memory, 'data', '', 0), Preemption())
 
 
 def test_errors_name_the_url_the_line_and_the_column(stored, trained, tmp_path, caplog):
@@ -72,6 +90,53 @@ def test_prepared_data_is_fetched_and_put_back(memory, trained, cache):
     files = manifest.read(first['folder']).files
     assert {name: files[name].sha256 for name in there.files} == {n: f.sha256 for n, f in there.files.items()}
     assert len(manifest.objects_below(first['folder'])) == len(files) + 1
+
+
+def test_of_two_that_put_the_same_there_one_is_first(memory, tmp_path, monkeypatch):
+    folder = Path(data_folder.local(memory)) / 'table' / 'name' / '1.0.0'
+    folder.mkdir(parents=True)
+    (folder / 'records').write_text('the same')
+    url = f'{memory}/table/name/1.0.0'
+    send = Store.write
+
+    def overtaken(self, source, place):
+        monkeypatch.undo()
+        data_folder.publish(folder)
+        send(self, source, place)
+
+    monkeypatch.setattr(Store, 'write', overtaken)
+    data_folder.publish(folder)
+    (file,) = manifest.read(url).files.values()
+    assert sorted(manifest.objects_below(url)) == sorted([manifest.NAME, file.object])
+    assert Store.of(memory).read(f'{url}/{file.object}')[0] == b'the same'
+
+
+@pytest.mark.slow
+def test_a_warm_start_from_a_store(stored, trained, tmp_path):
+    table = write_table(tmp_path / 'new.csv', 2000, seed=1)
+    found = []
+    for name, start in (('a', str(trained)), ('b', f'{stored}/run')):
+        config = config_of(*table_flags(str(table)), f'--config.training.warm_start={start}')
+        found.append(dlf_jax.train(config, tmp_path / name, tmp_path / 'data'))
+    assert found[1]['began_from']['path'] == f'{stored}/run'
+    for key in ('valid', 'test', 'steps', 'progressive'):
+        assert found[0][key] == found[1][key]
+
+
+@pytest.mark.slow
+def test_sigterm_and_two_at_once_in_a_bucket(s3, bucket, tmp_path, data_dir, undisturbed):  # noqa: F811
+    flags = (*BUSY, f'--workdir={bucket}', f'--data_dir={data_dir}')
+    process = command(*flags, env={'DLF_JAX_CACHE': str(tmp_path / 'first')})
+    wait_until(lambda: (found := manifest.read(bucket)) is not None and found.number > 1, process)
+    # Of another cache and so, but for the lock in the bucket, of another machine.
+    second = fail(*flags, env={'DLF_JAX_CACHE': str(tmp_path / 'second')})
+    assert f'{bucket}: another process is working here' in second
+    process.send_signal(signal.SIGTERM)
+    assert finish(process).returncode == 143
+    assert json.loads(Store.of(bucket).read(f'{bucket}/{manifest.LOCK}')[0])['released']
+    run(*flags, env={'DLF_JAX_CACHE': str(tmp_path / 'third')})
+    manifest.pull(bucket, manifest.read(bucket), tmp_path / 'found')
+    assert_same(tmp_path / 'found', undisturbed)
 
 
 @pytest.mark.slow
