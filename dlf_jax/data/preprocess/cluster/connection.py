@@ -92,6 +92,10 @@ def _local_cluster(options: Options) -> Iterator[Any]:
         'MALLOC_TRIM_THRESHOLD_': str(256 << 20),
         'MALLOC_MMAP_THRESHOLD_': str(32 << 20),
         'MALLOC_TOP_PAD_': str(64 << 20),
+        # One that comes near its limit goes on, and is ended at 95 %: Dask would have it wait for ever.
+        'DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE': 'False',
+        'DASK_DISTRIBUTED__WORKER__MEMORY__SPILL': 'False',
+        'DASK_DISTRIBUTED__WORKER__MEMORY__TARGET': 'False',
         'DASK_LOGGING__DISTRIBUTED': 'critical',
         'DASK_LOGGING__TORNADO': 'critical',
     }
