@@ -201,11 +201,8 @@ class FullSize:
         if not done or not done[-1].result:
             done.append(self.command(*arguments))
         found = measured(done, self.rows['train'], size_of(workdir))
-        last = done[-1].result
-        return {
-            **found, 'steps': steps, 'killed_at': killed_at, 'vocabulary_rows': last.get('vocabulary'),
-            'valid': last.get('valid'),
-        }  # fmt: skip
+        auc = (done[-1].result.get('valid') or {}).get('auc')
+        return {**found, 'steps': steps, 'killed_at': killed_at, 'valid_auc': auc}
 
     def evaluate(self, model: str) -> dict[str, Any]:
         """Evaluates the test rows, from text."""
@@ -270,9 +267,13 @@ def as_table(lines: list[dict[str, Any]]) -> str:
         others = ', '.join(f'{key} {value}' for key, value in line.items() if key not in told)
         found.append(
             f'| {line["part"]} | {line["seconds"]:,} | {line.get("rows_per_second", 0):,} '
-            f'| {line.get("peak_bytes", 0) / 1e9:.2f} GB | {line.get("bytes", 0) / 1e9:.2f} GB | {others} |'
+            f'| {_told(line.get("peak_bytes", 0))} | {_told(line.get("bytes", 0))} | {others} |'
         )
     return '\n'.join(found) + '\n'
+
+
+def _told(size: int) -> str:
+    return f'{size / 1e9:.2f} GB' if size >= 1e8 else f'{size / 1e6:.1f} MB' if size else ''
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -107,6 +107,7 @@ def test_every_kind_of_field(tmp_path, small_pieces, address, kind, split):
 def test_real_rows(tmp_path, small_pieces, monkeypatch, address, name, train, keys):
     monkeypatch.setattr(text_blocks, 'CHUNK_BYTES', 200_000)
     monkeypatch.setattr(task, 'SHARD_BYTES', 400_000)
+    monkeypatch.setattr(prepare, '_JOINED_VALUES', 10_000)
     monkeypatch.setattr(prepare, 'GROUP_ROWS', 30_000 if name == 'frappe' else 4000)
     keys = {k: str(shared_file(v)) if k == 'valid' else v for k, v in keys.items()}
     keys = {'name': name, 'train': str(shared_file(train)), **keys}

@@ -89,9 +89,15 @@ def _local_cluster(options: Options) -> Iterator[Any]:
         'POLARS_MAX_THREADS': '1',
         'JAX_PLATFORMS': 'cpu',
         # Memory of freed arrays is kept for the next ones; Dask would have it given back at once.
-        'MALLOC_TRIM_THRESHOLD_': str(256 << 20),
+        # One arena: what one thread frees another one needs, see `dlf_jax.allocator`.
+        'MALLOC_ARENA_MAX': '1',
+        'MALLOC_TRIM_THRESHOLD_': str(64 << 20),
         'MALLOC_MMAP_THRESHOLD_': str(32 << 20),
-        'MALLOC_TOP_PAD_': str(64 << 20),
+        'MALLOC_TOP_PAD_': str(16 << 20),
+        # One that comes near its limit goes on, and is ended at 95 %: Dask would have it wait for ever.
+        'DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE': 'False',
+        'DASK_DISTRIBUTED__WORKER__MEMORY__SPILL': 'False',
+        'DASK_DISTRIBUTED__WORKER__MEMORY__TARGET': 'False',
         'DASK_LOGGING__DISTRIBUTED': 'critical',
         'DASK_LOGGING__TORNADO': 'critical',
     }

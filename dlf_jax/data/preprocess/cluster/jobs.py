@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+import queue
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from dlf_jax.data.preprocess.cluster.work import Work, do
@@ -12,6 +13,8 @@ from dlf_jax.data.progress import Progress
 from dlf_jax.errors import UserError
 
 T = TypeVar('T')
+# Seconds without a job's end after which the workers are looked at.
+_LOOK_SECONDS = 20.0
 _log = logging.getLogger(__name__)
 
 
@@ -58,7 +61,7 @@ class Jobs:
         Raises:
           UserError: that of the first item with one; or workers or the scheduler are lost.
         """
-        import distributed
+        import distributed.client
 
         sizes = [1] * len(items) if sizes is None else sizes
         futures = [
@@ -70,7 +73,7 @@ class Jobs:
         failed: dict[int, BaseException] = {}
         try:
             with Progress(what, unit, sum(sizes)) as progress:
-                for future in distributed.as_completed(futures, loop=self._client.loop):
+                for future in self._as_they_end(futures):
                     i = numbers[future.key]
                     self._tell_lost_workers()
                     try:
@@ -96,6 +99,32 @@ class Jobs:
         if failed:
             raise failed[min(failed)]
         return results
+
+    def _as_they_end(self, futures: Sequence[Any]) -> Iterator[Any]:
+        """Yields each future when it has a result, an error, or was cancelled.
+
+        Raises:
+          UserError: all workers wait for memory, which none of them will have.
+        """
+        ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for future in futures:
+            future.add_done_callback(ended.put)
+        for _ in futures:
+            while True:
+                try:
+                    yield ended.get(timeout=_LOOK_SECONDS)
+                    break
+                except queue.Empty:
+                    self._tell_lost_workers()
+                    self._check_not_paused()
+
+    def _check_not_paused(self) -> None:
+        there = self._client.scheduler_info(n_workers=-1)['workers']
+        if there and all(worker['status'] == 'paused' for worker in there.values()):
+            raise UserError(
+                f'all workers, such as {min(there)}, have paused because their memory is nearly full; start '
+                'them with a higher --memory-limit, or fewer threads'
+            )
 
     def everywhere(self, function: Callable[[Work], Any]) -> None:
         """Runs a function on every worker; what fails there is of no consequence."""

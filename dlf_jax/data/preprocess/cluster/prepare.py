@@ -26,7 +26,7 @@ from dlf_jax.data.preprocess.task import WHOLE, Task, check_part, row_bytes, sha
 from dlf_jax.errors import UserError
 
 # Rows of a group at most: of them, its different values and a few chunks a worker has in memory at a time.
-GROUP_ROWS = 1 << 19
+GROUP_ROWS = 1 << 18
 # Groups for each job that the workers do at a time, where there are few rows.
 _GROUPS_PER_THREAD = 4
 # Values whose counts are summed at a time, before equal ones are joined.
