@@ -93,7 +93,7 @@ def test_empty_histories_and_padding(pooling):
     histories.check_padding(BST(**SMALL, pooling=pooling))
 
 
-@pytest.mark.parametrize('rate', checks.daily(['dropout', 'attention_dropout'], 'attention_dropout'))
+@pytest.mark.parametrize('rate', checks.daily(['dropout', 'attention_dropout']))
 def test_dropout(rate):
     checks.check_dropout(histories.from_tables(BST, MASKS)(**SMALL, **{rate: 0.5}), rate)
 
