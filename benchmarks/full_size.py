@@ -153,7 +153,7 @@ class FullSize:
                 peaks[what] = max(peaks.get(what, 0), done.peak_bytes)
         best = {what: round(max(found)) for what, found in rates.items()}
         return {
-            'seconds': round(self.rows['train'] / best['all'], 2),
+            'seconds': round(self.rows['train'] / best['all'], 4),
             'rows_per_second': best['all'],
             'peak_bytes': peaks['all'],
             'head_rows': min(HEAD_ROWS, self.rows['train']),

@@ -17,7 +17,8 @@ def test_parts_are_measured_once_and_the_table_is_whole(tmp_path, capsys):
     assert [line['part'] for line in lines] == names
     trained = lines[3]
     assert 0 < trained['killed_at'] < trained['steps'] == 25
-    assert all(line['seconds'] > 0 and line['peak_bytes'] > 1e6 for line in lines)
+    # Few batches are all made before the second epoch is timed.
+    assert all(line['rows_per_second'] > 0 and line['peak_bytes'] > 1e6 for line in lines)
     table = (tmp_path / 'results.md').read_text()
     assert table == capsys.readouterr().out
     assert [row.split('|')[1].strip() for row in table.splitlines()[2:]] == names

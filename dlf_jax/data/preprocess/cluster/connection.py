@@ -75,13 +75,14 @@ def _local_cluster(options: Options) -> Iterator[Any]:
     from distributed.deploy.subprocess import SubprocessWorker
 
     class Worker(SubprocessWorker):
-        """Without the warnings of Python about what a lost worker leaves."""
+        """Without what Python prints about a lost worker; errors of the work come back as exceptions."""
 
         async def _start(self) -> None:
             spec = json.dumps({'cls': self.worker_class, 'opts': self.worker_kwargs})
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable, '-W', 'ignore', '-m', 'dask', 'spec', self.scheduler, '--spec', spec,
                 env={**os.environ, **environment}, stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.DEVNULL,
             )  # fmt: skip
 
     environment = {
