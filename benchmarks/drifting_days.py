@@ -27,7 +27,7 @@ import numpy as np
 import polars as pl
 
 import dlf_jax
-from dlf_jax.days import table, walk
+from dlf_jax.days import chain, table, walk
 from dlf_jax.training.probability_metrics import normalized_entropy
 from dlf_jax.training.ranking_metrics import auc
 
@@ -108,11 +108,11 @@ def compare(folder: Path, days: int, rows: int, stale: int, seed: int = 0) -> di
     best = {
         'auc': auc(clicks, truth[last]), 'normalized_entropy': normalized_entropy(clicks, truth[last])
     }  # fmt: skip
-    chain = [
+    days = [
         {key: line[key] for key in ('day', 'auc', 'normalized_entropy', 'calibration_ratio', 'new_values')}
-        for line in table.lines(folder / 'chain')
+        for line in table.lines(chain.of(str(folder / 'chain')))
     ]
-    return {**result, 'best_possible': best, 'days': chain}
+    return {**result, 'best_possible': best, 'days': days}
 
 
 def main() -> None:

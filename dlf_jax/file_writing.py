@@ -152,7 +152,10 @@ def _without_undefined(value: Any) -> Any:
 
 
 def _refusal(error: BaseException | None) -> str | None:
-    while error is not None:
+    seen: set[int] = set()
+    # One that is its own cause is looked at once.
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         text = str(error)
         if (isinstance(error, OSError) and error.errno in _NO_ROOM) or 'No space left' in text:
             return 'no space left on the device'

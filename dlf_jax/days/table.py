@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-from pathlib import Path
 from typing import Any
 
 from dlf_jax.data.preprocess.encoder import load_schema
-from dlf_jax.file_writing import write_atomically
+from dlf_jax.days.chain import Chain
 from dlf_jax.workdir import Workdir
 
-NAME = 'daily.csv'
 # Metrics of the day before's model on the day's training rows.
 _PROGRESSIVE = ('auc', 'normalized_entropy', 'logloss', 'calibration_ratio')
 
 
-def finished(root: Path) -> list[str]:
-    """Names of the finished days, in their order."""
-    return sorted(path.parent.name for path in (root / 'days').glob('*/result.json'))
-
-
-def lines(root: Path) -> list[dict[str, Any]]:
+def lines(chain: Chain) -> list[dict[str, Any]]:
     """A line for each finished day, in their order.
 
     Returns:
@@ -30,30 +23,31 @@ def lines(root: Path) -> list[dict[str, Any]]:
       `valid_logloss` after training; `vocabulary`, the number of embedding rows; `new_values` and
       `forgotten_values`; and `seconds` of training and evaluation.
     """
-    return [_line(root / 'days' / name) for name in finished(root)]
+    return [_line(chain, day) for day in chain.finished()]
 
 
-def _line(day: Path) -> dict[str, Any]:
-    result = Workdir(day).result() or {}
+def _line(chain: Chain, day: str) -> dict[str, Any]:
+    folder = chain.read(day)
+    result = Workdir(folder).result() or {}
     before, after = result.get('progressive') or {}, result['valid'] or {}
     growth = result.get('growth', {}).values()
     return {
-        'day': day.name,
+        'day': day,
         'rows': result['training_rows'],
         **{name: before.get(name) for name in _PROGRESSIVE},
         'valid_auc': after.get('auc'),
         'valid_logloss': after.get('logloss'),
-        'vocabulary': load_schema(day / 'encoder').vocabulary,
+        'vocabulary': load_schema(folder / 'encoder').vocabulary,
         'new_values': sum(field['new'] for field in growth) if growth else None,
         'forgotten_values': sum(field['forgotten'] for field in growth) if growth else None,
         'seconds': result['seconds'],
     }
 
 
-def write(root: Path) -> None:
-    """Writes the table of the finished days, of which there is at least one; whole or not at all."""
-    found, text = lines(root), io.StringIO()
+def as_csv(found: list[dict[str, Any]]) -> str:
+    """The table of lines, of which there is at least one."""
+    text = io.StringIO()
     writer = csv.DictWriter(text, list(found[0]), lineterminator='\n')
     writer.writeheader()
     writer.writerows(found)
-    write_atomically(root / NAME, text.getvalue())
+    return text.getvalue()

@@ -2,16 +2,15 @@
 
 ROOT/days/NAME    the workdir of a day
 ROOT/daily.csv    a line for each finished day, see `days.table`
-ROOT/latest       a link to the newest finished day
+ROOT/latest       a link to the newest finished day; in a store, which has no links, the table's last line
 """
 
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import glob
 import logging
-import os
-import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,11 @@ from dlf_jax import config as configs
 from dlf_jax.analysis import calibration
 from dlf_jax.data import builders
 from dlf_jax.data.readers.paths import ENDINGS
+from dlf_jax.days import chain as chains
 from dlf_jax.days import table
+from dlf_jax.days.chain import Chain
 from dlf_jax.errors import UsageError, UserError
-from dlf_jax.file_writing import writing
-from dlf_jax.lock import locked
-from dlf_jax.storage import urls
+from dlf_jax.storage import inputs, urls
 from dlf_jax.training.preemption import Preempted, Preemption
 from dlf_jax.workdir import Workdir
 
@@ -87,41 +86,37 @@ def walk(
       UserError: a day cannot be trained; names it. The days before it stay.
       Preempted: saved and stopped.
     """
-    root = urls.local(options.workdir, '--workdir').absolute()
+    chain = chains.of(options.workdir)
     config = _prepared(config, given)
-    _day_config(config, '', str(root))  # whatever cannot be is refused before the first day
-    with writing(str(root)):
-        (root / 'days').mkdir(parents=True, exist_ok=True)
-    with locked(root / '.lock', wait=False):
+    _day_config(config, '', chain.name)  # whatever cannot be is refused before the first day
+    with chain.locked():
         days = find(options.days)
-        done = table.finished(root)
+        done = chain.finished()
         newest = done[-1] if done else ''
         if done:
-            _check_paths(root, done, days)
-            _check_start(root / 'days' / done[0], options.start)
-            day = root / 'days' / newest
-            _check_config(config, root, day)
-            if not _is_complete(config, root, newest):
-                _train(_config_of(config, day), day, options.data_dir, preemption)
+            _check_paths(chain, done, days)
+            _check_start(chain, done[0], options.start)
+            _check_config(config, chain, newest)
+            if not _is_complete(config, chain, newest):
+                _train(_config_of(config, chain, newest), chain, newest, options.data_dir, preemption)
         left_out = [name for name in days if name not in done and name < newest]
         if left_out:
             _log.warning(
                 'left out, since %s is trained and they come before it: %s', newest, ', '.join(left_out)
             )
         trained = []
-        _record(root, options)
+        lines = _record(chain, options)
         for name, path in days.items():
             if name in done or name < newest:
                 continue
             _log.info('day %s', name)
-            start = str(root / 'days' / newest) if newest else options.start
-            _train(_day_config(config, path, start), root / 'days' / name, options.data_dir, preemption)
+            start = chain.place(newest) if newest else options.start
+            _train(_day_config(config, path, start), chain, name, options.data_dir, preemption)
             trained.append(newest := name)
-            _record(root, options)
-        lines = table.lines(root)
+            lines = _record(chain, options)
         return {
-            'days': len(lines), 'trained': trained, 'left_out': left_out, 'table': str(root / table.NAME),
-            'latest': lines[-1] if lines else None,
+            'days': len(lines), 'trained': trained, 'left_out': left_out,
+            'table': urls.join(chain.name, chains.TABLE), 'latest': lines[-1] if lines else None,
         }  # fmt: skip
 
 
@@ -134,18 +129,38 @@ def find(pattern: str) -> dict[str, str]:
     Raises:
       UserError: there are none, or two of one name.
     """
-    top = urls.local(pattern, '--days')
-    paths = [Path(path).absolute() for path in glob.glob(str(top))]
+    paths = _stored(pattern) if urls.is_url(pattern) else _local(pattern)
     if not paths:
         raise UserError(f'--days={pattern}: no such folders or files')
     found: dict[str, str] = {}
-    for path in sorted(paths):
-        name = path.name if path.is_dir() else _without_endings(path.name)
+    for path, is_folder in sorted(paths.items()):
+        last = path.rpartition('/')[2]
+        name = last if is_folder else _without_endings(last)
         if name in found:
             raise UserError(f'--days={pattern}: {found[name]} and {path} are both called {name!r}')
         # As a config key takes it, where commas are between files.
-        found[name] = str(path).replace(',', '\\,')
+        found[name] = path.replace(',', '\\,')
     return dict(sorted(found.items()))
+
+
+def _local(pattern: str) -> dict[str, bool]:
+    """Paths that a glob matches, and whether each is a folder."""
+    paths = [Path(path).absolute() for path in glob.glob(urls.plain(pattern))]
+    return {str(path): path.is_dir() for path in paths}
+
+
+def _stored(pattern: str) -> dict[str, bool]:
+    """The same of URLs; what begins with `_` or a dot, such as the marker of a job, is none of them."""
+    parts = urls.check(pattern).split('/')
+    # `scheme:`, an empty part and the bucket come before the first that may be a pattern.
+    fixed = next((i for i, part in enumerate(parts) if i > 2 and glob.has_magic(part)), len(parts))
+    found: dict[str, bool] = {}
+    for place in inputs.objects('/'.join(parts[:fixed])):
+        own = place.split('/')
+        matching = all(fnmatch.fnmatchcase(*pair) for pair in zip(own, parts, strict=False))
+        if matching and len(own) >= len(parts) and not own[len(parts) - 1].startswith(('_', '.')):
+            found['/'.join(own[: len(parts)])] = len(own) > len(parts)
+    return found
 
 
 def _without_endings(name: str) -> str:
@@ -186,10 +201,10 @@ def _day_config(config: ConfigDict, path: str, start: str) -> ConfigDict:
     return config
 
 
-def _check_paths(root: Path, done: Collection[str], days: Mapping[str, str]) -> None:
+def _check_paths(chain: Chain, done: Collection[str], days: Mapping[str, str]) -> None:
     """Raises UserError where the name of a finished day stands for another path than it was trained on."""
     for name in done:
-        there = Workdir(root / 'days' / name).config().dataset.train if name in days else ''
+        there = Workdir(chain.read(name)).config().dataset.train if name in days else ''
         if there != days.get(name, ''):
             raise UserError(
                 f'--days: the day {name!r} was trained on {there}, and {days[name]} has the same name; name '
@@ -197,19 +212,19 @@ def _check_paths(root: Path, done: Collection[str], days: Mapping[str, str]) -> 
             )
 
 
-def _check_start(first: Path, start: str) -> None:
+def _check_start(chain: Chain, first: str, start: str) -> None:
     """Raises UserError where --from is another model than the chain began with."""
-    began = Workdir(first).config().training.warm_start
-    if start and os.path.realpath(os.path.expanduser(start)) != began:
+    began = Workdir(chain.read(first)).config().training.warm_start
+    if start and urls.whole(start) != began:
         raise UserError(
             f'--from={start}: the days there began {f"from {began}" if began else "from scratch"}; '
             'leave --from out to go on, or take another --workdir'
         )
 
 
-def _config_of(config: ConfigDict, day: Path) -> ConfigDict:
+def _config_of(config: ConfigDict, chain: Chain, day: str) -> ConfigDict:
     """The config as a finished day would have it."""
-    saved = dict(configs.flatten(Workdir(day).config()))
+    saved = dict(configs.flatten(Workdir(chain.read(day)).config()))
     config = config.copy_and_resolve_references()
     for key in _BY_DAY:
         section, _, name = key.partition('.')
@@ -217,44 +232,37 @@ def _config_of(config: ConfigDict, day: Path) -> ConfigDict:
     return _day_config(config, saved['dataset.train'], saved['training.warm_start'])
 
 
-def _check_config(config: ConfigDict, root: Path, newest: Path) -> None:
+def _check_config(config: ConfigDict, chain: Chain, newest: str) -> None:
     """Raises UserError where the newest finished day was trained by another config."""
     try:
-        Workdir(newest).finished(_config_of(config, newest))
+        Workdir(chain.read(newest)).finished(_config_of(config, chain, newest))
     except UserError as error:
         raise UserError(
-            f'{error}; or begin a new chain in another --workdir, with --from={root / "latest"}'
+            f'{error}; or begin a new chain in another --workdir, with --from={chain.latest(newest)}'
         ) from error
 
 
-def _is_complete(config: ConfigDict, root: Path, newest: str) -> bool:
+def _is_complete(config: ConfigDict, chain: Chain, newest: str) -> bool:
     """Whether the newest finished day has the calibrator and the baselines that its config asks for, which a
-    kill after its training keeps from it: the link follows when all is done."""
-    link = root / 'latest'
-    recorded = link.is_symlink() and Path(os.readlink(link)).name == newest
-    return recorded or not (calibration.asked(config.calibration) or config.baselines)
+    kill after its training keeps from it: it is recorded when all is done."""
+    return chain.is_recorded(newest) or not (calibration.asked(config.calibration) or config.baselines)
 
 
-def _train(config: ConfigDict, day: Path, data_dir: str, preemption: Preemption | None) -> None:
+def _train(config: ConfigDict, chain: Chain, day: str, data_dir: str, preemption: Preemption | None) -> None:
     try:
-        api.train(config, day, data_dir, preemption)
+        api.train(config, chain.place(day), data_dir, preemption)
     except Preempted:
         raise
     except UserError as error:
-        raise type(error)(f'day {day.name}: {error}') from error
+        raise type(error)(f'day {day}: {error}') from error
 
 
-def _record(root: Path, options: Options) -> None:
-    """Brings the table, the link and the checkpoints that are kept up to the finished days."""
-    done = table.finished(root)
-    if not done:
-        return
-    table.write(root)
-    with writing(str(root / 'latest')):
-        temporary = root / '.latest.tmp'
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(Path('days', done[-1]))
-        os.replace(temporary, root / 'latest')
-    if options.keep_days:
-        for name in done[: -options.keep_days]:
-            shutil.rmtree(root / 'days' / name / 'checkpoints', ignore_errors=True)
+def _record(chain: Chain, options: Options) -> list[dict[str, Any]]:
+    """Brings the table and the checkpoints that are kept up to the finished days; returns the table."""
+    lines = table.lines(chain)
+    if lines:
+        days = [line['day'] for line in lines]
+        chain.record(days[-1], table.as_csv(lines))
+        for name in days[: -options.keep_days] if options.keep_days else ():
+            chain.drop_checkpoints(name)
+    return lines

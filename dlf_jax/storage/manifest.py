@@ -279,6 +279,12 @@ class Pusher:
         store.delete(urls.join(self._url, place) for place in dropped)
         self._replace({name: File(name, *values) for name, values in sums.items()})
 
+    def drop(self, prefix: str) -> None:
+        """Removes the files whose paths begin so."""
+        kept = {name: file for name, file in self.there.files.items() if not name.startswith(prefix)}
+        if kept != self.there.files:
+            self._replace(kept)
+
     def clean(self) -> None:
         """Removes objects that no manifest names, of writers that were killed; while none else writes."""
         named = {file.object for file in self.there.files.values()}

@@ -10,12 +10,11 @@ import polars as pl
 import pytest
 
 import dlf_jax
-from dlf_jax.days import walk
-from dlf_jax.errors import UsageError, UserError
+from dlf_jax import compare
+from dlf_jax.errors import UserError
 from dlf_jax.server import model_source
 from dlf_jax.storage import data_folder, manifest
 from dlf_jax.storage.store import Store
-from dlf_jax.training.preemption import Preemption
 from tests.conftest import command, config_of, fail, finish, run, table_flags, write_table
 from tests.processes import wait_until
 from tests.storage.object_store import Faults
@@ -54,10 +53,9 @@ def test_a_server_takes_a_model_in_a_store(stored, trained):
     assert model_source.read(f'{stored}/run', -1, 8).version == model_source.read(trained, -1, 8).version
 
 
-def test_what_takes_no_url_says_so(memory):
-    config = config_of(*table_flags('a.csv'))
-    with pytest.raises(UsageError, match=f'--workdir={memory}: takes a folder of a file system'):
-        walk.walk(config, set(), walk.Options('days/*', memory, 'data', '', 0), Preemption())
+def test_what_takes_no_url_says_so(memory, capsys):
+    assert compare.main(['compare', '--dataset=synthetic', '--models=lr', f'--workdir={memory}']) == 2
+    assert f'--workdir={memory}: takes a folder of a file system' in capsys.readouterr().err
 
 
 def test_errors_name_the_url_the_line_and_the_column(stored, trained, tmp_path, caplog):
