@@ -276,7 +276,7 @@ def test_lookup(numeric):
         gradient.check(lambda t: total(reference(t)), tables, path, array, gradients[path], draw, 1e-7)
 
 
-@pytest.mark.parametrize('pooling', ['sum', 'mean', 'max'])
+@pytest.mark.parametrize('pooling', [pytest.param('sum', marks=pytest.mark.slow), 'mean', 'max'])
 def test_lookup_of_bags_and_of_narrow_fields(pooling):
     """A bag that shares a vocabulary, one of its own, both beside fields with 2 numbers a row."""
     schema = Schema(

@@ -53,7 +53,7 @@ def test_what_another_process_uses_stays(cache):
     with pytest.raises(UserError, match='in use'):
         caches.make_room(200, 's3://bucket/a')
     process.kill()
-    process.wait()
+    process.wait(60)
     caches.make_room(200, 's3://bucket/a')
     assert not (cache / 'inputs' / 'theirs').exists()
 

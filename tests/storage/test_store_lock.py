@@ -55,7 +55,7 @@ def test_a_stale_lock_is_taken_and_its_holder_writes_no_more(lock, memory, monke
     first.acquire()
     # It stands still, as in a debugger, but does not end.
     first._ended.set()
-    first._thread.join()
+    first._thread.join(60)
     elsewhere(monkeypatch)
     start = time.monotonic()
     lock().acquire()

@@ -85,7 +85,7 @@ def alone(tmp_path_factory, data_dir):
 @pytest.mark.parametrize(
     ('processes', 'devices', 'more'),
     [
-        (2, 2, ('--config.baselines=True',)),
+        pytest.param(2, 2, ('--config.baselines=True',), marks=pytest.mark.slow),
         pytest.param(2, 2, ('--config.parallel=pmap',), marks=pytest.mark.slow),
         pytest.param(4, 1, (), marks=pytest.mark.slow),
         pytest.param(4, 1, ('--config.parallel=pmap',), marks=pytest.mark.slow),

@@ -275,7 +275,7 @@ def test_the_command_is_killed(tmp_path, rows_file, alone):
     wait_for(process, data_dir, 'shard-*')
     left = descendants(process.pid)
     process.kill()
-    process.communicate()
+    process.communicate(timeout=60)
     assert not list(data_dir.glob('criteo/*/1.0.0'))
     until = time.monotonic() + 60
     while any(alive(pid) for pid in left):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 
 from dlf_jax.data.preprocess.cluster.options import KEY, RUNNER, Options
 from dlf_jax.errors import UserError
+from dlf_jax.file_writing import to_json
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def _local_cluster(options: Options) -> Iterator[Any]:
         """Without what Python prints about a lost worker; errors of the work come back as exceptions."""
 
         async def _start(self) -> None:
-            spec = json.dumps({'cls': self.worker_class, 'opts': self.worker_kwargs})
+            spec = to_json({'cls': self.worker_class, 'opts': self.worker_kwargs})
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable, '-W', 'ignore', '-m', 'dask', 'spec', self.scheduler, '--spec', spec,
                 env={**os.environ, **environment}, stdout=asyncio.subprocess.DEVNULL,
