@@ -238,6 +238,7 @@ def test_a_proposal_trains_as_it_stands(tmp_path, form):
     assert np.isfinite(result['test']['logloss'])
 
 
+@pytest.mark.slow
 def test_numbers_of_users_and_items_are_categories_that_training_learns(tmp_path):
     r, rows = draw(), 20_000
     user, item = r.integers(0, 300, rows), r.integers(0, 200, rows)

@@ -45,6 +45,7 @@ def environment(tmp_path):
     return {**virtual_environment(tmp_path / 'venv'), **compiled()}
 
 
+@pytest.mark.slow
 def test_processes_on_this_machine(tmp_path, data_dir, environment):
     line = ['launch/processes.sh', '2', *TINY, f'--workdir={tmp_path}', f'--data_dir={data_dir}']
     done = subprocess.run(

@@ -169,6 +169,7 @@ def test_sigterm_to_one_process_while_all_compile(tmp_path, data_dir):
     assert last_line(tmp_path) is None
 
 
+@pytest.mark.slow
 def test_sigterm_to_one_process_saves_in_all(alone, tmp_path, data_dir):
     started = start(2, 2, tmp_path, data_dir)
     wait_until(has_taken_steps(tmp_path), *started)

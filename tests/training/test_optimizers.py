@@ -77,6 +77,7 @@ def test_leaves_with_an_entry_for_each_row_are_known(name, rows):
         assert is_row == (leaf.ndim > 0 and leaf.shape[0] == SCHEMA.vocabulary)
 
 
+@pytest.mark.slow
 def test_adam_apart_is_adam_of_all():
     """One transformation of both trees, or one for each."""
     joint, _ = state_of(config_of('deepfm'))

@@ -9,7 +9,7 @@ from dlf_jax.models import of_any_data
 
 # Linear: it cannot express it.
 UNABLE = {'lr'}
-QUICK = ('dlf',)
+QUICK = ('mlp',)
 
 
 @pytest.fixture(scope='module')

@@ -24,7 +24,8 @@ def without_header(path, rows=600, separator=','):
     return path
 
 
-@pytest.mark.parametrize('separator', [',', pytest.param('\t', marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('separator', [',', '\t'])
 def test_training_and_prediction_by_the_command(separator, tmp_path):
     path = without_header(tmp_path / 'train.csv', separator=separator)
     named = run(*table_flags(path), COLUMNS, f'--data_dir={tmp_path / "d"}', f'--workdir={tmp_path / "run"}')
