@@ -11,7 +11,7 @@ from dlf_jax.data.hashing import stable_hash
 from dlf_jax.data.prefetch import column_pool
 from dlf_jax.data.preprocess.dictionary import NULL, PAD, UNKNOWN, Dictionary
 from dlf_jax.data.readers.chunk import Chunk
-from dlf_jax.data.readers.columns import categories, elements, numbers
+from dlf_jax.data.readers.columns import categories, elements, extras, numbers, times
 from dlf_jax.data.schema import Field, Schema
 from dlf_jax.data.values import canonical_rows
 
@@ -77,6 +77,21 @@ class Coder:
         for i, field in enumerate(measured):
             values[:, i] = numbers(chunk, field.name, field)
         return CodedRows(codes, values)
+
+    def staged(self, chunk: Chunk, time: str, signs: set[str]) -> dict[str, np.ndarray]:
+        """Arrays of a chunk as `Staging` takes them: codes, numbers, label and what else a row has.
+
+        Args:
+          chunk: with all columns of `Task.columns`.
+          time: column of a split by time; '': none.
+          signs: texts of 0 and -1 among the labels so far, to which the chunk's are added.
+
+        Raises:
+          UserError: see `code`; a label, weight or time that cannot be.
+        """
+        coded = self.code(chunk)
+        arrays = {'codes': coded.codes, 'numbers': coded.numbers, **extras(chunk, self.schema, signs)}
+        return {**arrays, 'time': times(chunk, time)} if time else arrays
 
     def codes(self, field: Field, values: pl.Series) -> np.ndarray:
         """Codes of values of a field, int32 [n]."""

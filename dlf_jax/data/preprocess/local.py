@@ -33,7 +33,6 @@ from dlf_jax.data.preprocess.task import (
 )
 from dlf_jax.data.progress import Progress
 from dlf_jax.data.readers.chunk import Chunk, Columns
-from dlf_jax.data.readers.columns import extras, times
 from dlf_jax.data.readers.tables import Table
 from dlf_jax.data.rows import Rows
 
@@ -93,11 +92,7 @@ def _stage(task: Task, key: str, coder: Coder, folder: Path) -> Staging:
     staged = Staging(folder)
     seen: set[str] = set()
     for chunk in _chunks(task, key):
-        coded = coder.code(chunk)
-        columns = {'codes': coded.codes, 'numbers': coded.numbers, **extras(chunk, task.schema, seen)}
-        if task.time:
-            columns['time'] = times(chunk, task.time)
-        staged.append(columns)
+        staged.append(coder.staged(chunk, task.time, seen))
     staged.close()
     return staged
 

@@ -9,19 +9,17 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
 
 from benchmarks import criteo_rows
-from dlf_jax.config import get_config
-from dlf_jax.data import builders
 from dlf_jax.data.preprocess import task
 from dlf_jax.data.preprocess.cluster import prepare, workers
 from dlf_jax.data.readers import parquet_table, text_blocks
 from dlf_jax.errors import UsageError, UserError
 from tests.conftest import ROOT, shared_file
+from tests.data.preprocess.files import prepared
 from tests.data.preprocess.test_local import SCHEMA, own_frame
 
 distributed = pytest.importorskip('distributed', reason='needs the extra dask')
@@ -44,20 +42,6 @@ def small_pieces(monkeypatch):
     monkeypatch.setattr(prepare, 'GROUP_ROWS', 700)
     monkeypatch.setattr(prepare, '_JOINED_VALUES', 100)
     monkeypatch.setattr(prepare, '_JOINED_SAMPLES', 2)
-
-
-def prepared(folder, **keys):
-    """md5 of every file of prepared data, by name."""
-    config = get_config('mlp').dataset
-    config.allow_modified, config.block_rows = True, 128
-    for key, value in keys.items():
-        config[key] = value
-    builder = builders.build(config, str(folder))
-    builder.prepare()
-    root = Path(builder.data_dir)
-    assert not list(root.parent.parent.rglob('incomplete*'))
-    files = [path for path in root.rglob('*') if path.is_file()]
-    return {str(p.relative_to(root)): hashlib.md5(p.read_bytes()).hexdigest() for p in files}
 
 
 def on_cluster(folder, address, **keys):

@@ -16,7 +16,6 @@ from dlf_jax.data.preprocess.splits import Split
 from dlf_jax.data.preprocess.staged_part import StagedPart
 from dlf_jax.data.preprocess.staging import Staging
 from dlf_jax.data.readers.chunk import Columns
-from dlf_jax.data.readers.columns import extras, times
 from dlf_jax.data.schema import Schema
 from dlf_jax.file_writing import writing
 
@@ -98,11 +97,7 @@ def stage(work: Work, pieces: tuple[Piece, ...], signs: frozenset[str] = frozens
         staged = Staging(folder)
         with prefetch(piece.read(table, columns) for piece in pieces) as chunks:
             for chunk in chunks:
-                coded = coder.code(chunk)
-                arrays = {'codes': coded.codes, 'numbers': coded.numbers, **extras(chunk, task.schema, seen)}
-                if task.time:
-                    arrays['time'] = times(chunk, task.time)
-                staged.append(arrays)
+                staged.append(coder.staged(chunk, task.time, seen))
         staged.close()
         for i, dictionary in enumerate(coder.dictionaries.values()):
             dictionary.values.to_frame('value').write_parquet(_values_file(str(folder), i), compression='lz4')
